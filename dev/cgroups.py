@@ -1,0 +1,87 @@
+"""A cluster's own branch in every cgroup hierarchy of the machine."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from dev.progress import DevError
+
+MOUNT: Final = Path("/sys/fs/cgroup")
+DAEMONS: Final = "daemons"  # the cluster's programs; its pods are beside it
+INHERITED: Final = ("cpuset.cpus", "cpuset.mems")  # version 1 starts these empty, and an empty one takes no process
+
+
+def name_of(cluster: str) -> str:
+    return f"bounceback-{cluster}"
+
+
+def hierarchies(mount: Path = MOUNT) -> list[Path]:
+    """The roots: the one of version 2, or each controller's of version 1 (several names may lead to one)."""
+    if (mount / "cgroup.controllers").exists():
+        return [mount]
+    return sorted({path.resolve() for path in mount.iterdir() if path.is_dir()})
+
+
+def make(cluster: str) -> list[str]:
+    """Make the branch; returns the folders that the cluster's programs have to join."""
+    joined = []
+    try:
+        for root in hierarchies():
+            branch = root / name_of(cluster)
+            for group in (branch, branch / DAEMONS):
+                group.mkdir(exist_ok=True)
+                _inherit(group)
+            joined.append(str(branch / DAEMONS))
+    except OSError as error:
+        raise DevError(
+            f"No cgroup can be made here ({error}); the local cluster needs a writable /sys/fs/cgroup."
+        ) from error
+    return joined
+
+
+def _inherit(group: Path) -> None:
+    parent = group.parent
+    for file in INHERITED:
+        if (group / file).exists() and not (parent / "cgroup.controllers").exists():
+            (group / file).write_text((parent / file).read_text())
+    if (parent / "cgroup.controllers").exists() and group.name != DAEMONS:
+        for holder in (parent, group):
+            controllers = (holder / "cgroup.controllers").read_text().split()
+            (holder / "cgroup.subtree_control").write_text(" ".join(f"+{one}" for one in controllers))
+
+
+def branches(cluster: str) -> list[Path]:
+    """What exists of the cluster's branch, the deepest groups first."""
+    found: list[Path] = []
+    for root in hierarchies():
+        for folder, _, _ in os.walk(root / name_of(cluster), topdown=False):
+            found.append(Path(folder))
+    return found
+
+
+def clusters(mount: Path = MOUNT) -> set[str]:
+    """The names of all clusters that have a branch, also of those whose folder is gone."""
+    found = {path.name for root in hierarchies(mount) for path in root.glob(name_of("*"))}
+    return {name.removeprefix(name_of("")) for name in found}
+
+
+def members(cluster: str) -> set[int]:
+    """The processes in the cluster's branch, its pods included."""
+    pids: set[int] = set()
+    for group in branches(cluster):
+        try:
+            pids.update(int(line) for line in (group / "cgroup.procs").read_text().split())
+        except FileNotFoundError:  # gone between the two looks
+            continue
+    return pids
+
+
+def remove(cluster: str) -> None:
+    """Remove the branch, which must have no process any more."""
+    for group in branches(cluster):
+        try:
+            group.rmdir()
+        except OSError as error:
+            raise DevError(
+                f"{group} cannot be removed ({error.strerror}); processes in it: {members(cluster)}"
+            ) from error

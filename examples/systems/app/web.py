@@ -1,0 +1,138 @@
+"""The shop's web tier: serves pages and takes orders; both need the store, to which it keeps connections open.
+
+GET  /         a page with a number that comes from the store: 200, or 503 when the store cannot be reached
+POST /order    {"id": ...}: 201 once the store has it, or 503
+GET  /ready    as /: a replica that is cut off from the store must get no customers
+GET  /metrics  what was served, refused, reconnected (JSON)
+
+FLAW breaks one promise, to show that a check can fail:
+  dead-connections  a connection that failed goes back into the pool as it is, so it fails for ever
+  early-answer      an order is acknowledged before it is stored, and forgotten when that fails
+"""
+
+import http.client
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from answers import Answers, serve
+
+STORE = os.environ.get("STORE", "store:8080")
+FLAW = os.environ.get("FLAW", "")
+CONNECTIONS = 4
+PATIENCE_SECONDS = 1.5
+BATCH_SECONDS = 2.0
+
+counters = {"served": 0, "refused": 0, "reconnected": 0}
+counting = threading.Lock()
+
+
+def count(name: str) -> None:
+    with counting:
+        counters[name] += 1
+
+
+class StoreError(Exception):
+    """No answer from the store in time; says why."""
+
+
+class Store:
+    """A few connections that are used in turn, and replaced when they fail."""
+
+    def __init__(self) -> None:
+        self.idle: queue.Queue[http.client.HTTPConnection] = queue.Queue()
+        for _ in range(CONNECTIONS):
+            self.idle.put(self.connection())
+
+    def connection(self) -> http.client.HTTPConnection:
+        """It opens with its first request."""
+        return http.client.HTTPConnection(STORE, timeout=PATIENCE_SECONDS)
+
+    def ask(self, method: str, path: str) -> bytes:
+        """The store's answer. Raises StoreError after PATIENCE_SECONDS without one."""
+        try:
+            connection = self.idle.get(timeout=PATIENCE_SECONDS)
+        except queue.Empty:
+            raise StoreError("all connections are busy") from None
+        try:
+            connection.request(method, path)
+            return connection.getresponse().read()
+        except (OSError, http.client.HTTPException) as error:
+            if FLAW != "dead-connections":
+                connection.close()
+                connection = self.connection()
+                count("reconnected")
+            raise StoreError(repr(error)) from error
+        finally:
+            self.idle.put(connection)
+
+
+def first_contact() -> Store:
+    """Connections to a store that has answered: nothing is served before, and no flaw shows."""
+    while True:
+        fresh = Store()
+        try:
+            fresh.ask("GET", "/")
+        except StoreError as error:
+            print(f"waiting for the store: {error}", flush=True)
+            time.sleep(0.2)
+        else:
+            return fresh
+
+
+store = Store()
+unwritten: queue.Queue[str] = queue.Queue()  # only with early-answer
+
+
+def take_order(order: str) -> None:
+    """Returns when the order counts as taken. Raises StoreError."""
+    if FLAW == "early-answer":
+        unwritten.put(order)
+    else:
+        store.ask("PUT", f"/orders/{order}")
+
+
+def write_later() -> None:
+    """What early-answer does with its orders: every BATCH_SECONDS, one try each."""
+    while True:
+        time.sleep(BATCH_SECONDS)
+        for _ in range(unwritten.qsize()):
+            try:
+                store.ask("PUT", f"/orders/{unwritten.get()}")
+            except StoreError as error:
+                print(f"an order is lost: {error}", flush=True)
+
+
+class Handler(Answers):
+    def do_GET(self) -> None:
+        match self.path:
+            case "/" | "/ready":
+                self.attempt(200, lambda: json.loads(store.ask("GET", "/")))
+            case "/metrics":
+                self.answer(200, {**counters, "flaw": FLAW})
+            case _:
+                self.answer(404, {"error": "there is only /, /order, /ready and /metrics"})
+
+    def do_POST(self) -> None:
+        order = json.loads(self.body())["id"]
+        self.attempt(201, lambda: take_order(order))
+
+    def attempt(self, status: int, work: Callable[[], object]) -> None:
+        try:
+            result = work()
+        except StoreError as error:
+            count("refused")
+            self.answer(503, {"error": f"the store cannot be reached: {error}"})
+        else:
+            count("served")
+            self.answer(status, {"result": result})
+
+
+if __name__ == "__main__":
+    store = first_contact()
+    if FLAW == "early-answer":
+        threading.Thread(target=write_later, daemon=True).start()
+    serve(Handler)

@@ -1,0 +1,72 @@
+"""python3 -m bounceback.agent run|guard|probe|verify|control"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from bounceback.types.plan import PLAN_VARIABLE, Plan
+
+
+def main(arguments: list[str]) -> int:
+    """Each command imports what it needs and no more: an agent is billed to the pod that it troubles."""
+    commands: dict[str, Callable[[], int]] = {
+        "run": _run,
+        "guard": _guard,
+        "verify": _verify,
+        "probe": _probe,
+        "control": _control,
+    }
+    if len(arguments) != 1 or arguments[0] not in commands:
+        print(f"usage: python3 -m bounceback.agent {'|'.join(commands)}", file=sys.stderr)
+        return 2
+    from bounceback.agent import evidence
+
+    try:
+        code = commands[arguments[0]]()
+        evidence.flush()
+        return code
+    except ValueError as error:  # a plan of another version or shape: nothing was touched
+        print(f"{PLAN_VARIABLE}: {error}", file=sys.stderr)
+        return 2
+
+
+def _plan() -> Plan:
+    if PLAN_VARIABLE not in os.environ:
+        raise ValueError("is not set; the plan goes there as JSON")
+    return Plan.from_json(os.environ[PLAN_VARIABLE])
+
+
+def _run() -> int:
+    from bounceback.agent.run import run
+
+    return run(_plan())
+
+
+def _guard() -> int:
+    from bounceback.agent.guard import guard
+
+    return guard(_plan())
+
+
+def _verify() -> int:
+    from bounceback.agent.verify import verify
+
+    return verify(_plan())
+
+
+def _probe() -> int:
+    from bounceback.agent.probe import probe
+
+    return probe()
+
+
+def _control() -> int:
+    from bounceback.agent.control import main as control
+
+    return control(_plan().agent)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""`agent guard`: undoes what an agent leaves when it dies, or when it does not keep its time.
+
+It runs in a container of its own, so that what kills the agent does not kill it, and holds what it needs from the
+start: descriptors of the targets' network namespaces. It touches nothing while the agent does its work.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from bounceback.agent import places
+from bounceback.agent.evidence import boottime, tell
+from bounceback.agent.link import Lines, address, ready, trusted
+from bounceback.agent.schedule import Times
+from bounceback.agent.wake import LONGEST, Wake
+from bounceback.drivers import KernelError, driver, site
+from bounceback.drivers.targets import Target
+from bounceback.types.instants import Instant
+from bounceback.types.plan import Order, Plan, Told
+
+GRACE_SECONDS: Final = 0.5  # for an agent that reverts at `not_after` by itself
+COMING_SECONDS: Final = 1.0  # for an agent that connects at the last moment
+TRIES: Final = 5  # the kernel takes a dead process's sockets away one after the other
+TRY_SECONDS: Final = 0.1
+
+
+def guard(plan: Plan) -> int:
+    """Always 0: what went wrong is in the evidence."""
+    Guard(plan, Wake()).work()
+    return 0
+
+
+class Guard:
+    def __init__(self, plan: Plan, wake: Wake) -> None:
+        self._plan = plan
+        self._wake = wake
+        now = Instant.now()
+        self._orders = {order.injection: order for order in plan.orders}
+        self._times = {order.injection: Times.of(order, now) for order in plan.orders}
+        self._targets = {uid: each for uid, each in places.find(plan).items() if isinstance(each, Target)}
+        self._begun: dict[str, Order] = {}  # begun by the agent, and not seen to the end
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(address(plan.agent))
+        self._listener.listen(4)
+        self._agent: Lines | None = None
+        self._done = False
+        tell(Told.STARTED, detail={"pid": os.getpid(), "mode": "guard"})
+
+    def work(self) -> None:
+        finished = False
+        while not finished:
+            self._wake.wait(self._fds(), self._patience())
+            finished = self._turn()
+        self._listener.close()
+        if self._agent is not None:
+            self._agent.close()
+        tell(Told.FINISHED)
+
+    def _turn(self) -> bool:
+        """True when there is nothing to guard any more."""
+        terminated = self._wake.terminated
+        self._hear()
+        lost = self._agent is not None and self._agent.ended and not self._done
+        if terminated or lost:
+            self._undo(list(self._begun.values()), "Terminated" if terminated else "AgentLost")
+            return True
+        now = boottime()
+        self._undo([each for each in self._begun.values() if now >= self._deadline(each)], "NotAfter")
+        if self._agent is None:
+            return now > max((each.start_before for each in self._times.values()), default=0) + COMING_SECONDS
+        return self._done and not self._begun
+
+    def _fds(self) -> list[int]:
+        if self._agent is None:
+            return [self._listener.fileno()]
+        return [] if self._agent.ended else [self._agent.socket.fileno()]
+
+    def _patience(self) -> float:
+        now = boottime()
+        return min((self._deadline(each) - now for each in self._begun.values()), default=LONGEST)
+
+    def _deadline(self, order: Order) -> float:
+        return self._times[order.injection].not_after + GRACE_SECONDS
+
+    def _hear(self) -> None:
+        if self._agent is None:
+            self._agent = self._accepted()
+        if self._agent is None:
+            return
+        for message in self._agent.read():
+            if "begin" in message:
+                self._begun[message["begin"]] = self._orders[message["begin"]]
+            elif "ended" in message:
+                self._begun.pop(message["ended"], None)
+            else:
+                self._done = True
+
+    def _accepted(self) -> Lines | None:
+        self._listener.setblocking(False)
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return None
+        if not trusted(connection):
+            connection.close()
+            return None
+        lines = Lines(connection)
+        lines.send(ready(self._targets))
+        return lines
+
+    def _undo(self, orders: list[Order], why: str) -> None:
+        """All of them first, so that none waits for another's inspection."""
+        failures = {order.injection: self._take_away(order) for order in orders}
+        for order in orders:
+            del self._begun[order.injection]
+        for order in orders:
+            if not failures[order.injection]:
+                tell(Told.CLEARED, order.injection, {"why": why})
+            tell(Told.VERIFIED, order.injection, {"leftovers": self._left(order) or failures[order.injection]})
+
+    def _take_away(self, order: Order) -> list[str]:
+        """What kept it from being taken away."""
+        target = self._targets[order.pod_uid]
+        trouble = ""
+        for _ in range(TRIES):
+            try:
+                driver(order.act).undo(order, site(self._plan, order, target.netns))
+            except (KernelError, OSError) as error:
+                trouble = str(error)
+                self._wake.wait([], TRY_SECONDS)
+            else:
+                return []
+        return [f"could not be undone: {trouble}"]
+
+    def _left(self, order: Order) -> list[str]:
+        try:
+            return places.left_by(self._plan, order, self._targets[order.pod_uid], self._begun.values())
+        except (KernelError, OSError) as error:
+            return [f"nobody could look: {error}"]

@@ -1,0 +1,200 @@
+"""The life of one order in an agent: waiting, in force, lifted, ended; each step told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final, Protocol
+
+from bounceback.agent.evidence import tell
+from bounceback.agent.schedule import Due, Times, due, ends_at, over
+from bounceback.drivers import InForce, KernelError, Refused, Site, driver
+from bounceback.drivers.targets import Target
+from bounceback.types.plan import Flow, Order, Told
+
+FIRST_HIT_SECONDS: Final = 0.05
+HITS_SECONDS: Final = 1.0
+HITS_LINES: Final = 10.0  # a second, of all orders together: a log that rotates loses its beginning
+DRAIN_SECONDS: Final = 1.0  # what a delay holds for longer than this is lost when the delay ends
+DRAIN_LOOK_SECONDS: Final = 0.02
+
+
+class State(Enum):
+    WAITING = "waiting"
+    IN_FORCE = "in force"
+    LIFTED = "lifted"  # touches no new packets, still holds some
+    ENDED = "ended"
+
+
+class DeadMan(Protocol):
+    """Who undoes what this process can no longer undo: `GuardLink`, or nobody where the kernel does it."""
+
+    def begin(self, injection: str) -> None:
+        """Told before anything is changed."""
+
+    def ended(self, injection: str) -> None:
+        """Told once nothing of it is there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What holds for all orders of an agent at one moment."""
+
+    now: float
+    end: str | None = None  # why all of them end
+    ready: bool = True  # the guard is there, or none is asked for
+    orders: int = 1  # of this agent
+
+
+def hits_pace(orders: int) -> float:
+    """Seconds between two counts of an order that has hit something."""
+    return max(HITS_SECONDS, orders / HITS_LINES)
+
+
+@dataclass(slots=True)
+class Job:
+    """One order and where it is carried out. `step` does what is due; `next_look` says when to come again."""
+
+    order: Order
+    times: Times
+    target: Target
+    site: Site
+    dead_man: DeadMan
+    look: Callable[[Job], list[str]]  # what of ours is left where this was, and belongs to no other order in force
+    state: State = State.WAITING
+    hits: int = 0
+    left: tuple[str, ...] = ()
+    _in_force: InForce | None = None
+    _since: float = 0.0
+    _next_hits: float = 0.0
+    _lifted_at: float = 0.0
+    _why: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.state in (State.IN_FORCE, State.LIFTED)
+
+    def step(self, word: Word) -> None:
+        if self.state is State.WAITING:
+            self._start(word)
+        if self.state is State.IN_FORCE and word.now >= self._next_hits:
+            self._count(word)
+        if self.state is State.IN_FORCE and (why := word.end or over(self.times, self._since, word.now)):
+            self._lift(word.now, why)
+        if self.state is State.LIFTED and (word.now >= self._lifted_at + DRAIN_SECONDS or self._drained()):
+            self._revert()
+
+    def next_look(self, now: float) -> float:
+        """Seconds from `now`, for an order that has not ended."""
+        if self.state is State.WAITING:
+            return (self.times.start_at if now < self.times.start_at else self.times.start_before + 0.001) - now
+        if self.state is State.IN_FORCE:
+            return min(self._next_hits, ends_at(self.times, self._since)) - now
+        return DRAIN_LOOK_SECONDS
+
+    def amend(self, flows: tuple[Flow, ...]) -> None:
+        """Raises KernelError, and the old flows stay; ValueError when the order is over."""
+        if self.state is State.WAITING:
+            self.order = replace(self.order, flows=flows)
+        elif self.state is State.IN_FORCE and self._in_force is not None:
+            self._in_force.amend(flows)
+        else:
+            raise ValueError(f"{self.order.injection} is over")
+        tell(Told.AMENDED, self.order.injection, {"flows": len(flows)})
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Nothing was touched, and nothing will be."""
+        tell(Told.REFUSED, self.order.injection, {"reason": reason, "message": message})
+        self.state = State.ENDED
+
+    def _start(self, word: Word) -> None:
+        decision = due(self.times, word.now)
+        if word.end:
+            self.refuse(word.end, "ended before it was due")
+        elif decision is Due.TOO_LATE and not word.ready:
+            self.refuse("NoGuard", "the guard that this plan asks for did not come in time")
+        elif decision is Due.TOO_LATE:
+            behind = word.now - min(self.times.start_before, self.times.not_after)
+            self.refuse("TooLate", f"{behind:.1f} s past the last moment to start, by this node's clock")
+        elif decision is Due.APPLY and word.ready:
+            self._apply(word.now)
+
+    def _apply(self, now: float) -> None:
+        injection = self.order.injection
+        if not self.target.alive():
+            self.refuse("TargetGone", "the pod's processes ended before the fault was due")
+            return
+        self.dead_man.begin(injection)
+        try:
+            self._in_force = driver(self.order.act).apply(self.order, self.site)
+        except Refused as refusal:
+            self.refuse(refusal.reason, str(refusal))
+            self.dead_man.ended(injection)
+        except (KernelError, OSError) as error:
+            self._fail(f"could not be applied: {error}")
+        else:
+            self.state, self._since, self._next_hits = State.IN_FORCE, now, now + FIRST_HIT_SECONDS
+            tell(Told.IN_FORCE, injection, self._in_force.detail)
+
+    def _count(self, word: Word) -> None:
+        assert self._in_force is not None
+        if not self.target.alive():
+            self._lift(word.now, "TargetGone")
+            return
+        try:
+            self._tell_hits(self._in_force.hits())
+        except KernelError as error:
+            self._fail(f"no longer in force: {error}")
+        self._next_hits = word.now + (hits_pace(word.orders) if self.hits else FIRST_HIT_SECONDS)
+
+    def _tell_hits(self, seen: int) -> None:
+        if seen > self.hits:
+            self.hits = seen
+            tell(Told.HITS, self.order.injection, hits=seen)
+
+    def _lift(self, now: float, why: str) -> None:
+        assert self._in_force is not None
+        self.state, self._why, self._lifted_at = State.LIFTED, why, now
+        with suppress(KernelError):  # reverting, which comes next, says whether it mattered
+            self._in_force.lift()
+
+    def _drained(self) -> bool:
+        assert self._in_force is not None
+        try:
+            return not self._in_force.held()
+        except KernelError:
+            return True  # what cannot be asked has nothing to wait for
+
+    def _revert(self) -> None:
+        assert self._in_force is not None
+        with suppress(KernelError):  # gone already (a guard was quicker); what was counted before stays told
+            self._tell_hits(self._in_force.hits())
+        try:
+            self._in_force.revert()
+        except (KernelError, OSError) as error:
+            self._fail(f"could not be reverted: {error}")
+            return
+        tell(Told.CLEARED, self.order.injection, {"why": self._why})
+        self._end()
+
+    def _fail(self, message: str) -> None:
+        """Undone by a way that needs nothing of what was made, and told with what is left then."""
+        trouble: list[str] = []
+        try:
+            driver(self.order.act).undo(self.order, self.site)
+        except (KernelError, OSError) as error:
+            trouble = [f"could not be undone: {error}"]
+        tell(Told.FAILED, self.order.injection, {"message": "; ".join([message, *trouble])})
+        self._end()
+
+    def _end(self) -> None:
+        self.state = State.ENDED
+        try:
+            self.left = tuple(self.look(self))
+        except (KernelError, OSError) as error:
+            self.left = (f"nobody could look: {error}",)
+        tell(Told.VERIFIED, self.order.injection, {"leftovers": list(self.left)})
+        if not self.left:
+            self.dead_man.ended(self.order.injection)

@@ -1,0 +1,38 @@
+"""Where a plan's orders are carried out: found once, at the start, one place for all orders of a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bounceback.drivers import Refused, Site, site, targets
+from bounceback.drivers.leftovers import left
+from bounceback.drivers.targets import Target
+from bounceback.types.plan import Order, Plan
+
+
+def find(plan: Plan) -> dict[str, Target | Refused]:
+    """By pod UID: the place, or why there is none."""
+    places: dict[str, Target | Refused] = {}
+    for order in plan.orders:
+        if order.pod_uid not in places:
+            places[order.pod_uid] = _place(plan, order.pod_uid)
+    return places
+
+
+def _place(plan: Plan, pod_uid: str) -> Target | Refused:
+    if not plan.on_node:
+        return targets.own()
+    try:
+        return targets.find(pod_uid)
+    except Refused as refusal:
+        return refusal
+
+
+def left_by(plan: Plan, order: Order, target: Target, in_force: Iterable[Order]) -> list[str]:
+    """What is left where `order` was, without what belongs to other orders there. Raises KernelError, OSError."""
+    others = [each for each in in_force if each.pod_uid == order.pod_uid and each.injection != order.injection]
+    return left(target.netns, [(each, _site(plan, each, target)) for each in others])
+
+
+def _site(plan: Plan, order: Order, target: Target) -> Site:
+    return site(plan, order, target.netns)

@@ -1,0 +1,5 @@
+"""The resources as models: the one source of the CRDs, the offline checks and the reference."""
+
+GROUP = "bounceback.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"

@@ -1,0 +1,149 @@
+"""RecoveryCheck: what "healthy", "recovered" and "consistent" mean for a system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from bounceback.api.meta import Condition, repeated
+from bounceback.api.probes import Invariant, Observation, Probe
+from bounceback.types.fields import Model, StatusModel
+from bounceback.types.outcome import Verdict
+from bounceback.types.rules import FieldError, Path, Rule
+
+
+class Recovered(Model):
+    """When the system counts as recovered."""
+
+    stable_seconds: int = Field(3, ge=1, le=3600, description="Healthy this long without a gap.")
+
+
+class Budgets(Model):
+    """Upper bounds; what is unset is measured but not judged."""
+
+    detect_seconds: int | None = Field(
+        None, ge=1, le=86_400, description="From active to detected: by `detection` if given, else the first symptom."
+    )
+    recover_seconds: int | None = Field(None, ge=1, le=86_400, description="From cleared to recovered.")
+    outage_seconds: int | None = Field(None, ge=1, le=86_400, description="From the first symptom to recovered.")
+
+
+BUDGETS = ("detectSeconds", "recoverSeconds", "outageSeconds")
+PROBE_LISTS = ("probes", "detection", "errorState")
+NOTHING = "probes or invariants must name at least one: a check that looks at nothing proves nothing"
+BLIND = "invariants need observations to speak of: observations must not be empty"
+
+
+def _above_period(budget: str) -> Rule:
+    return Rule(
+        f"!has(self.budgets.{budget}) || !has(self.probes)"
+        f" || self.probes.all(p, p.periodMilliseconds <= self.budgets.{budget} * 1000)",
+        f"budgets.{budget} must not be below the sampling period of the slowest probe: it could never be measured",
+        f".budgets.{budget}",
+    )
+
+
+def _apart(one: str, other: str) -> Rule:
+    return Rule(
+        f"!has(self.{one}) || !has(self.{other}) || self.{other}.all(o, !self.{one}.exists(p, p.name == o.name))",
+        f"names must be unique among {', '.join(PROBE_LISTS)}",
+        f".{other}",
+    )
+
+
+class RecoveryCheckSpec(Model):
+    """Probes that say what healthy means, budgets, and invariants that say what consistent means."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.probes) && size(self.probes) > 0) || (has(self.invariants) && size(self.invariants) > 0)",
+            NOTHING,
+            ".probes",
+            reason="FieldValueRequired",
+        ),
+        Rule(
+            "!has(self.invariants) || size(self.invariants) == 0"
+            " || (has(self.observations) && size(self.observations) > 0)",
+            BLIND,
+            ".observations",
+            reason="FieldValueRequired",
+        ),
+        *(_apart(one, other) for n, one in enumerate(PROBE_LISTS) for other in PROBE_LISTS[n + 1 :]),
+        *(_above_period(budget) for budget in BUDGETS),
+    )
+
+    probes: Annotated[list[Probe], Field(max_length=50)] = Field(
+        default_factory=list, description="The system is healthy while all of them are."
+    )
+    detection: Annotated[list[Probe], Field(max_length=10)] = Field(
+        default_factory=list,
+        description="Signals by which the system itself says that something is wrong; any one that holds is detection.",
+    )
+    error_state: Annotated[list[Probe], Field(max_length=10)] = Field(
+        default_factory=list,
+        description="The declared error state, for expect: FailSafe; all must hold while the fault is active.",
+    )
+    recovered: Recovered = Field(default_factory=Recovered, description="When the system counts as recovered.")
+    budgets: Budgets = Field(default_factory=Budgets, description="Upper bounds for the figures.")
+    observations: Annotated[list[Observation], Field(max_length=20)] = Field(
+        default_factory=list, description="What is read before the fault and after the recovery."
+    )
+    invariants: Annotated[list[Invariant], Field(max_length=50)] = Field(
+        default_factory=list, description="What must hold between before and after."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if problems := tuple(self._problems()):
+            raise FieldError(problems)
+        return self
+
+    def _problems(self) -> Iterator[tuple[Path, str]]:
+        if not self.probes and not self.invariants:
+            yield ("probes",), NOTHING
+        if self.invariants and not self.observations:
+            yield ("observations",), BLIND
+        yield from repeated("probes", [p.name for p in (*self.probes, *self.detection, *self.error_state)])
+        yield from repeated("observations", [o.name for o in self.observations])
+        yield from repeated("invariants", [i.name for i in self.invariants])
+        slowest = max((p.period_milliseconds for p in self.probes), default=0)
+        given = (self.budgets.detect_seconds, self.budgets.recover_seconds, self.budgets.outage_seconds)
+        for name, bound in zip(BUDGETS, given, strict=True):
+            if bound is not None and bound * 1000 < slowest:
+                yield (
+                    ("budgets", name),
+                    f"budgets.{name} must not be below the sampling period of the slowest probe: it could never be "
+                    f"measured ({bound} s against {slowest} ms)",
+                )
+
+    def expressions(self) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
+        """Each CEL expression: the path of what holds it, its text, and the variables that it can see."""
+        parts = (("probes", self.probes), ("detection", self.detection), ("errorState", self.error_state))
+        for name, probes in parts:
+            for index, probe in enumerate(probes):
+                if look := probe.kubernetes:
+                    yield (name, index, "kubernetes"), look.expression, ("object",) if look.name else ("objects",)
+        for index, invariant in enumerate(self.invariants):
+            yield ("invariants", index), invariant.expression, ("before", "after")
+
+
+class CheckResult(StatusModel):
+    """The verdict of one finished experiment, as this check saw it."""
+
+    experiment: str = Field(description="The experiment's name.")
+    uid: str = Field(description="The experiment's UID.")
+    verdict: Verdict = Field(description="Its verdict.")
+    recovered: str | None = Field(None, description="Time from cleared to recovered, for people.")
+    finished_at: str = Field(description="When it finished (RFC 3339).")
+
+
+class RecoveryCheckStatus(StatusModel):
+    """The last results of experiments that used this check."""
+
+    observed_generation: int | None = Field(None, description="The generation that this status speaks of.")
+    conditions: list[Condition] = Field(default_factory=list, max_length=16, description="Ready, Stalled, Reconciling.")
+    results: list[CheckResult] = Field(default_factory=list, max_length=20, description="Newest first.")
+    last_verdict: str | None = Field(None, description="The newest result's verdict.")
+    last_recovered: str | None = Field(None, description="The newest result's recovery time.")

@@ -1,0 +1,264 @@
+"""FaultExperiment: targets, faults, checks, the expected outcome and limits. Runs once, like a Job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import Field, create_model, model_validator
+
+from bounceback.api.meta import repeated
+from bounceback.faults import KINDS, Fault
+from bounceback.types.fields import Model, Name, ObjectName
+from bounceback.types.outcome import Expect, Impact, VehicleKind
+from bounceback.types.plan import Rung
+from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
+from bounceback.types.selectors import LabelSelector
+
+
+class Mode(StrEnum):
+    ALL = "All"
+    ONE = "One"
+    FIXED = "Fixed"
+    PERCENT = "Percent"
+
+
+VALUE_WITH_MODE = "value must be given with mode Fixed or Percent, and with these only"
+VALUE_OF_PERCENT = "value must be 1 to 100 for mode Percent"
+
+
+class PodTargets(Model):
+    """Running pods of the experiment's namespace; which of them is decided by `spec.seed`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("(self.mode in ['Fixed', 'Percent']) == has(self.value)", VALUE_WITH_MODE, ".value"),
+        Rule("self.mode != 'Percent' || !has(self.value) || self.value <= 100", VALUE_OF_PERCENT, ".value"),
+    )
+
+    selector: LabelSelector = Field(description="The labels of the pods.")
+    mode: Mode = Field(Mode.ALL, description="All, One, Fixed (value pods) or Percent (value percent, rounded up).")
+    value: int | None = Field(None, ge=1, le=10_000, description="How many for Fixed, which share for Percent.")
+    max_count: int | None = Field(None, ge=1, le=10_000, description="Never more pods than this, whatever the mode.")
+
+    @model_validator(mode="after")
+    def _value_fits_mode(self) -> Self:
+        if (self.mode in (Mode.FIXED, Mode.PERCENT)) != (self.value is not None):
+            raise refuse(VALUE_WITH_MODE, "value")
+        if self.mode is Mode.PERCENT and self.value is not None and self.value > 100:
+            raise refuse(VALUE_OF_PERCENT, "value")
+        return self
+
+
+class Target(Model):
+    """Who is hit."""
+
+    list_keys: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: Name = Field(description="Faults refer to it by this name.")
+    pods: PodTargets = Field(description="Pods by label.")
+
+
+class FaultTiming(Model):
+    """What every entry of `spec.faults` has beside the one field that names its kind."""
+
+    list_keys: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: Name = Field(description="Unique in the experiment.")
+    target: Name = Field(description="The name of an entry of spec.targets.")
+    start_after_seconds: int = Field(
+        0, ge=0, le=86_400, description="Time after the experiment's injections begin until this one does."
+    )
+    duration_seconds: int = Field(30, ge=1, le=86_400, description="How long it lasts, from when it is in force.")
+    vehicle: VehicleKind = Field(
+        VehicleKind.AUTO,
+        description="How it gets there: Sidecar (ephemeral container), NodePod (a pod beside the target), or Auto.",
+    )
+    mechanism: Rung | None = Field(
+        None, description="Force one way of carrying it out; unset: the best that the node can."
+    )
+    follow: bool = Field(True, description="Follow the peers' addresses as they change while the fault is in force.")
+
+    @property
+    def fault(self) -> Fault:
+        """The one kind that is set."""
+        kinds: dict[str, Fault | None] = {kind.kind: getattr(self, kind.kind) for kind in KINDS}
+        return next(value for value in kinds.values() if value is not None)
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        given = [kind.kind for kind in KINDS if getattr(self, kind.kind) is not None]
+        if len(given) != 1:
+            raise refuse(exactly_one((kind.kind for kind in KINDS), given))
+        fault = self.fault
+        if self.mechanism is not None and self.mechanism not in fault.rungs():
+            raise refuse(_must_be("mechanism", _words(fault.rungs()), fault.kind), "mechanism")
+        if self.vehicle not in (fits := _vehicles(fault)):
+            raise refuse(_must_be("vehicle", _words(fits), fault.kind), "vehicle")
+        return self
+
+
+def _vehicles(fault: Fault) -> tuple[VehicleKind, ...]:
+    if Rung.API in fault.rungs():
+        return (VehicleKind.AUTO, VehicleKind.POD_DELETE)
+    return (VehicleKind.AUTO, VehicleKind.SIDECAR, VehicleKind.NODE_POD)
+
+
+def _words(values: Iterable[str]) -> str:
+    return " or ".join(values)
+
+
+def _must_be(field: str, allowed: str, kind: str) -> str:
+    return f"{field} must be {allowed}{', or unset,' if field == 'mechanism' else ''} for {kind}"
+
+
+def _entry_rules(kind: type[Fault]) -> Iterator[Rule]:
+    """What the API server can tell of an entry with this kind; the widest choice is that of the kind's defaults."""
+    plain = kind.model_construct()
+    rungs, vehicles = plain.rungs(), _vehicles(plain)
+    yield Rule(
+        f"!has(self.{kind.kind}) || !has(self.mechanism) || self.mechanism in {[str(r) for r in rungs]}",
+        _must_be("mechanism", _words(rungs), kind.kind),
+        ".mechanism",
+    )
+    yield Rule(
+        f"!has(self.{kind.kind}) || self.vehicle in {[str(v) for v in vehicles]}",
+        _must_be("vehicle", _words(vehicles), kind.kind),
+        ".vehicle",
+    )
+    yield from kind.entry_rules
+
+
+def _in_one_paragraph(kind: type[Fault]) -> str:
+    return " ".join((kind.__doc__ or "").split())
+
+
+if TYPE_CHECKING:
+    FaultEntry = FaultTiming
+else:
+    _kinds: dict[str, Any] = {
+        kind.kind: (kind | None, Field(None, alias=kind.kind, description=_in_one_paragraph(kind))) for kind in KINDS
+    }
+    FaultEntry = create_model(
+        "FaultEntry", __base__=FaultTiming, __doc__="One fault: exactly one kind, when, and for how long.", **_kinds
+    )
+    FaultEntry.rules = (one_of(kind.kind for kind in KINDS), *(rule for kind in KINDS for rule in _entry_rules(kind)))
+
+
+class CheckReference(Model):
+    """A RecoveryCheck of the experiment's namespace; copied into status when the run starts."""
+
+    list_keys: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: ObjectName = Field(description="Its name.")
+
+
+class SteadyState(Model):
+    """The gate before anything is touched."""
+
+    hold_seconds: int = Field(5, ge=1, le=3600, description="All probes must be healthy this long without a gap.")
+    timeout_seconds: int = Field(60, ge=1, le=3600, description="If that has not come by then, the run is Aborted.")
+
+
+class Proof(Model):
+    """What it takes for the injection to count as Proven."""
+
+    min_hits: int = Field(1, ge=1, le=1_000_000_000, description="Hits on each target that is counted.")
+    targets_percent: int = Field(100, ge=1, le=100, description="Share of the targets that must be hit.")
+    duration_percent: int = Field(
+        90, ge=1, le=100, description="Share of the asked time that it must be in force there."
+    )
+
+
+class AbortCondition(Model):
+    """A bound that ends the run early: what was injected is cleared at once."""
+
+    check: ObjectName = Field(description="One of spec.checks.")
+    probe: Name | None = Field(None, description="One of its probes; unset: any of them.")
+    failing_seconds: int = Field(ge=1, le=86_400, description="Unhealthy this long without a pause.")
+
+
+class FaultExperimentSpec(Model):
+    """What is broken, for how long, and what must hold afterwards. Fixed once the run has started, but for `cancel`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.faults.all(f, self.targets.exists(t, t.name == f.target))",
+            "the target of every fault must be one of spec.targets",
+            ".faults",
+        ),
+        Rule(
+            "!has(self.abortWhen) || self.abortWhen.all(a, self.checks.exists(c, c.name == a.check))",
+            "the check of every abort condition must be one of spec.checks",
+            ".abortWhen",
+        ),
+        Rule(
+            "self.faults.all(f, f.startAfterSeconds + f.durationSeconds + self.steadyState.holdSeconds"
+            " < self.deadlineSeconds)",
+            "deadlineSeconds must be above the time that the faults and the steady state before them take",
+            ".deadlineSeconds",
+        ),
+    )
+
+    service_account_name: ObjectName = Field(
+        "bounceback",
+        description="Account of this namespace in whose name all in it is read and done; its rights are the limit.",
+    )
+    targets: Annotated[list[Target], Field(min_length=1, max_length=10)] = Field(description="Who is hit.")
+    faults: Annotated[list[FaultEntry], Field(min_length=1, max_length=20)] = Field(description="What happens to them.")
+    checks: Annotated[list[CheckReference], Field(min_length=1, max_length=10)] = Field(
+        description="RecoveryChecks that judge it; at least one: looking at nothing proves nothing."
+    )
+    expect: Expect = Field(
+        Expect.RECOVER,
+        description="Recover: the system returns by itself. FailSafe: it goes to its declared error state, stays there "
+        "while the fault lasts, and returns once it is gone.",
+    )
+    impact: Impact = Field(
+        Impact.ALLOWED,
+        description="Required: the fault must be felt. Allowed: it may. Forbidden: nobody may notice it.",
+    )
+    steady_state: SteadyState = Field(default_factory=SteadyState, description="The gate before anything is touched.")
+    proof: Proof = Field(default_factory=Proof, description="What it takes to count as Proven.")
+    abort_when: Annotated[list[AbortCondition], Field(max_length=10)] = Field(
+        default_factory=list, description="Bounds that end the run early."
+    )
+    recovery_timeout_seconds: int = Field(
+        300, ge=1, le=86_400, description="How long to wait for the recovery after everything is cleared."
+    )
+    deadline_seconds: int = Field(
+        3600, ge=10, le=604_800, description="The whole run ends by then: cleared, reported as Aborted."
+    )
+    seed: int = Field(
+        0, ge=0, le=2_147_483_647, description="Decides which pods are chosen; the same seed, the same choice."
+    )
+    cancel: bool = Field(False, description="Set to true to end the run: cleared, checked, reported as Aborted.")
+    ttl_seconds_after_finished: int | None = Field(
+        None, ge=0, le=31_536_000, description="Delete the experiment this long after it finished; unset: never."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if problems := tuple(self._problems()):
+            raise FieldError(problems)
+        return self
+
+    def _problems(self) -> Iterator[tuple[Path, str]]:
+        targets, checks = [t.name for t in self.targets], [c.name for c in self.checks]
+        yield from repeated("targets", targets)
+        yield from repeated("faults", [f.name for f in self.faults])
+        yield from repeated("checks", checks)
+        for index, fault in enumerate(self.faults):
+            if fault.target not in targets:
+                yield ("faults", index, "target"), f"must be one of spec.targets: {', '.join(targets)}"
+        for index, bound in enumerate(self.abort_when):
+            if bound.check not in checks:
+                yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"
+        longest = max(f.start_after_seconds + f.duration_seconds for f in self.faults)
+        hold = self.steady_state.hold_seconds
+        if longest + hold >= self.deadline_seconds:
+            yield (
+                ("deadlineSeconds",),
+                f"deadlineSeconds must be above the time that the faults ({longest} s) and the steady state before "
+                f"them ({hold} s) take",
+            )

@@ -1,0 +1,91 @@
+"""The kinds of objects that are ours: their names, models, columns, and rules over whole objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from bounceback.api.check import RecoveryCheckSpec, RecoveryCheckStatus
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.rules import once_started
+from bounceback.api.status import FaultExperimentStatus
+from bounceback.types.rules import Rule
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `kubectl get`; `wide` ones show with -o wide only."""
+
+    name: str
+    path: str
+    description: str
+    type: str = "string"
+    wide: bool = False
+
+    def to_json(self) -> Json:
+        column: Json = {
+            "name": self.name,
+            "type": self.type,
+            "jsonPath": self.path,
+            "description": self.description,
+        }
+        return column | ({"priority": 1} if self.wide else {})
+
+
+AGE: Final = Column("Age", ".metadata.creationTimestamp", "Time since it was made.", type="date")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One resource of ours."""
+
+    kind: str
+    plural: str
+    short: str
+    description: str
+    spec: type[BaseModel]
+    status: type[BaseModel]
+    columns: tuple[Column, ...]
+    rules: tuple[Rule, ...] = ()
+
+
+FAULT_EXPERIMENT: Final = Kind(
+    "FaultExperiment",
+    "faultexperiments",
+    "fe",
+    "A FaultExperiment breaks something on purpose and proves that it comes back: it waits until the system is "
+    "steady, injects the faults, proves that they bit, clears them, times the recovery and judges it. It runs once, "
+    "like a Job.",
+    FaultExperimentSpec,
+    FaultExperimentStatus,
+    (
+        Column("Verdict", ".status.verdict", "Passed, Failed, Inconclusive, Aborted or Error."),
+        Column("Phase", ".status.phase", "Where the run is."),
+        Column("Detected", ".status.detected", "Time from active to detected."),
+        Column("Recovered", ".status.recovered", "Time from cleared to recovered."),
+        Column("Injection", ".status.axes.injection", "Proven, Unproven or Failed."),
+        AGE,
+        Column("Reason", ".status.reason", "Why it is in that phase.", wide=True),
+    ),
+    tuple(once_started()),
+)
+RECOVERY_CHECK: Final = Kind(
+    "RecoveryCheck",
+    "recoverychecks",
+    "rck",
+    "A RecoveryCheck says what healthy, recovered and consistent mean for a system: probes, budgets and invariants. "
+    "FaultExperiments name the checks that judge them.",
+    RecoveryCheckSpec,
+    RecoveryCheckStatus,
+    (
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "True where experiments can use it."),
+        Column("Last", ".status.lastVerdict", "The verdict of the newest experiment that used it."),
+        Column("Recovered", ".status.lastRecovered", "The recovery time of that experiment."),
+        AGE,
+    ),
+)
+KINDS: Final = (FAULT_EXPERIMENT, RECOVERY_CHECK)

@@ -1,0 +1,236 @@
+"""The status of a FaultExperiment: all that a fresh operator needs to go on, and all that a reader wants to know."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.meta import Condition
+from bounceback.types.fields import StatusModel
+from bounceback.types.instants import Instant, Interval
+from bounceback.types.outcome import (
+    Aspect,
+    Cleanup,
+    InjectionAxis,
+    InjectionState,
+    Judgement,
+    Mark,
+    Phase,
+    VehicleKind,
+    Verdict,
+)
+from bounceback.types.plan import Rung
+
+STATUS_FORMAT = 1
+LISTED_INJECTIONS = 100
+TIMELINE_LIMIT = 200
+
+
+class Moment(StatusModel):
+    """A reading of one machine's clocks."""
+
+    boot: str = Field(description="The id of the boot whose clock was read.")
+    nanos: int = Field(description="Boot-time clock, in nanoseconds.")
+    time: str = Field(description="UTC (RFC 3339), for people.")
+    utc: float = Field(description="UTC, seconds since the epoch.")
+
+    @classmethod
+    def of(cls, instant: Instant) -> Moment:
+        return cls(boot=instant.boot, nanos=instant.nanos, time=instant.rfc3339(), utc=round(instant.utc, 6))
+
+    def instant(self) -> Instant:
+        return Instant(self.boot, self.nanos, self.utc)
+
+
+class MarkStatus(StatusModel):
+    """A moment of the timeline, as the interval that it is known to lie in."""
+
+    mark: Mark = Field(description="Planned, Active, FirstSymptom, Detected, Cleared, Recovered, Stable or Consistent.")
+    earliest: Moment = Field(description="Not before this.")
+    latest: Moment = Field(description="Not after this.")
+    source: str = Field("", max_length=253, description="Who saw it: a probe, an injection.")
+
+    @classmethod
+    def of(cls, mark: Mark, interval: Interval, source: str = "") -> MarkStatus:
+        return cls(mark=mark, earliest=Moment.of(interval.earliest), latest=Moment.of(interval.latest), source=source)
+
+    def interval(self) -> Interval:
+        return Interval(self.earliest.instant(), self.latest.instant())
+
+
+class Happening(StatusModel):
+    """One line of the timeline."""
+
+    time: str = Field(description="UTC (RFC 3339).")
+    elapsed_milliseconds: int = Field(description="Since the run started.")
+    event: str = Field(max_length=64, description="One CamelCase word.")
+    message: str = Field("", max_length=512, description="For people.")
+
+
+class InjectionStatus(StatusModel):
+    """One fault on one target."""
+
+    name: str = Field(description="Deterministic: from the experiment's UID, the fault and the target's UID.")
+    fault: str = Field(description="The entry of spec.faults.")
+    pod: str = Field(description="The target pod.")
+    pod_uid: str = Field(description="Its UID.")
+    node: str = Field("", description="Its node.")
+    vehicle: VehicleKind = Field(description="How the fault got there.")
+    vehicle_reason: str = Field("", max_length=256, description="Why this vehicle.")
+    agent: str = Field("", description="The ephemeral container or the pod that carries it.")
+    rung: Rung = Field(description="How it was carried out.")
+    state: InjectionState = Field(InjectionState.PLANNED, description="Planned, Active, Cleared or Failed.")
+    reason: str = Field("", max_length=64, description="Why it is in that state.")
+    message: str = Field("", max_length=512, description="For people.")
+    hits: int = Field(0, description="Packets, requests or objects that it did something to.")
+    in_force_at: Moment | None = Field(None, description="When it was in force, on the clock of the target's node.")
+    first_hit_at: Moment | None = Field(None, description="When the first hit was counted, on the same clock.")
+    cleared_at: Moment | None = Field(None, description="When it was reverted, on the same clock.")
+    clock_offset_milliseconds: int | None = Field(
+        None, description="That clock minus the operator's; 0 on the same boot; unset: never measured."
+    )
+    clock_error_milliseconds: int = Field(0, description="Half the width of the interval that the offset lies in.")
+    cleanup: Cleanup = Field(Cleanup.UNVERIFIED, description="What was found when looked for what could be left.")
+    leftovers: list[str] = Field(default_factory=list, max_length=10, description="What was left, if anything.")
+    planned_utc: float = Field(0, description="UTC seconds, on the operator's clock: when it was planned.")
+    start_at: float = Field(0, description="UTC seconds: when it is to begin.")
+    start_before: float = Field(0, description="UTC seconds: the agent refuses to begin later.")
+    not_after: float = Field(0, description="UTC seconds: gone by then whatever happens.")
+
+
+class InjectionCounts(StatusModel):
+    """All injections, listed or not."""
+
+    total: int = Field(0, description="All there are.")
+    planned: int = Field(0, description="Not yet in force.")
+    active: int = Field(0, description="In force now.")
+    cleared: int = Field(0, description="Reverted.")
+    failed: int = Field(0, description="Could not be carried out.")
+    hits: int = Field(0, description="Sum over all of them.")
+
+
+class Figure(StatusModel):
+    """A length of time, known to lie within milliseconds ± plusMinusMilliseconds."""
+
+    milliseconds: int = Field(description="The middle of the interval.")
+    plus_minus_milliseconds: int = Field(description="Half its width.")
+
+
+class Figures(StatusModel):
+    """Read off the marks."""
+
+    detection: Figure | None = Field(None, description="Active to detected (or to the first symptom).")
+    detected_by: str | None = Field(None, description="System: a signal of its own. Probe: the first symptom.")
+    outage: Figure | None = Field(None, description="First symptom to recovered.")
+    recovery: Figure | None = Field(None, description="Cleared to recovered.")
+    recovered_under_fault: bool = Field(False, description="It came back before the fault was cleared.")
+    activation: Figure | None = Field(None, description="Planned to active.")
+
+
+class Axes(StatusModel):
+    """The four axes of the verdict."""
+
+    injection: InjectionAxis = Field(description="Proven, Unproven or Failed.")
+    recovery: Judgement = Field(description="Passed, Failed or Inconclusive.")
+    consistency: Judgement = Field(description="Passed, Failed or Inconclusive.")
+    cleanup: Cleanup = Field(description="Clean, Leftover or Unverified.")
+
+
+class Aspects(StatusModel):
+    """Six sides of the recovery; NotChecked where nothing observes one."""
+
+    detection: Aspect = Field(Aspect.NOT_CHECKED, description="Did the system itself say that something is wrong?")
+    categorization: Aspect = Field(Aspect.NOT_CHECKED, description="Did it tell what kind of trouble it is?")
+    strategy: Aspect = Field(Aspect.NOT_CHECKED, description="Did it react as such trouble asks for?")
+    success: Aspect = Field(Aspect.NOT_CHECKED, description="Did it come back?")
+    consistency: Aspect = Field(Aspect.NOT_CHECKED, description="Was nothing lost or doubled?")
+    performance: Aspect = Field(Aspect.NOT_CHECKED, description="Did it come back within its budgets?")
+
+
+class Finding(StatusModel):
+    """One thing that was found; all are reported, the first that applies decides."""
+
+    verdict: Verdict = Field(description="What it means for the verdict.")
+    reason: str = Field(max_length=64, description="One CamelCase word.")
+    message: str = Field(max_length=1024, description="For people: what, and the way out.")
+
+
+class CheckCopy(StatusModel):
+    """A check as it was when the run started."""
+
+    name: str = Field(description="The check's name.")
+    uid: str = Field(description="Its UID.")
+    generation: int = Field(description="Its generation then.")
+    spec: RecoveryCheckSpec = Field(
+        description="Its spec then: as in a RecoveryCheck.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class CheckView(StatusModel):
+    """What one check saw."""
+
+    name: str = Field(description="The check's name.")
+    samples: int = Field(0, description="Probe samples taken.")
+    healthy_samples: int = Field(0, description="Those that were healthy.")
+    symptoms: list[str] = Field(
+        default_factory=list, max_length=10, description="First failures, as the probes told them."
+    )
+
+
+class InvariantResult(StatusModel):
+    """One invariant's outcome."""
+
+    check: str = Field(description="The check's name.")
+    name: str = Field(description="The invariant's name.")
+    result: Judgement = Field(description="Passed, Failed or Inconclusive.")
+    message: str = Field("", max_length=1024, description="For people: what was found.")
+
+
+class FaultExperimentStatus(StatusModel):
+    """Written before each step, so that it can be repeated or resumed by anyone."""
+
+    format: int = Field(STATUS_FORMAT, description="An operator leaves a run of a newer format alone.")
+    revision: int = Field(0, description="Counts the operator's writes: how it knows its own from another's.")
+    observed_generation: int | None = Field(None, description="The generation that this status speaks of.")
+    phase: Phase = Field(Phase.PENDING, description="Where the run is.")
+    reason: str = Field("", max_length=64, description="One CamelCase word on the phase.")
+    message: str = Field("", max_length=2048, description="For people.")
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        default_factory=list, description="Succeeded, Ready, Reconciling, Stalled."
+    )
+    run_uid: str | None = Field(None, description="The UID that this run belongs to; a copy with another does not run.")
+    started_at: Moment | None = Field(None, description="When the run started.")
+    phase_since: Moment | None = Field(None, description="When this phase began.")
+    deadline_at: float | None = Field(None, description="UTC seconds: the run ends by then.")
+    finished_at: str | None = Field(None, description="When it finished (RFC 3339).")
+    ending: Finding | None = Field(None, description="Why the run was ended before its time, if it was.")
+    checks: list[CheckCopy] = Field(
+        default_factory=list, max_length=10, description="The checks, as they were at the start."
+    )
+    targets: dict[str, int] = Field(default_factory=dict, description="How many pods were chosen for each target.")
+    injections: Annotated[list[InjectionStatus], Field(max_length=LISTED_INJECTIONS)] = Field(
+        default_factory=list, description="The first hundred; all are in the journal."
+    )
+    injection_counts: InjectionCounts = Field(default_factory=InjectionCounts, description="All of them.")
+    marks: list[MarkStatus] = Field(default_factory=list, max_length=16, description="The timeline's moments.")
+    gaps: list[list[Moment]] = Field(
+        default_factory=list, max_length=20, description="When nobody was looking: from, to."
+    )
+    observed: dict[str, Any] = Field(default_factory=dict, description="What was read before and after, by check.")
+    histories: dict[str, Any] = Field(default_factory=dict, description="What the probes saw so far, condensed.")
+    views: list[CheckView] = Field(default_factory=list, max_length=10, description="What each check saw.")
+    invariants: list[InvariantResult] = Field(default_factory=list, max_length=500, description="Each one's outcome.")
+    figures: Figures = Field(default_factory=Figures, description="Read off the marks.")
+    verdict: Verdict | None = Field(None, description="Passed, Failed, Inconclusive, Aborted or Error.")
+    axes: Axes | None = Field(None, description="The four axes of the verdict.")
+    aspects: Aspects | None = Field(None, description="Six sides of the recovery.")
+    findings: list[Finding] = Field(default_factory=list, max_length=50, description="All that was found.")
+    timeline: Annotated[list[Happening], Field(max_length=TIMELINE_LIMIT)] = Field(
+        default_factory=list, description="What happened, in order."
+    )
+    timeline_dropped: int = Field(0, description="Lines left out because the timeline was full.")
+    detected: str | None = Field(None, description="For the DETECTED column.")
+    recovered: str | None = Field(None, description="For the RECOVERED column.")

@@ -1,0 +1,257 @@
+"""What an experiment would do, found out without touching anything: reads and server-side dry runs only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from bounceback.api import API_VERSION
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
+from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, STRATEGIC, Cluster, RefusedError
+from bounceback.cli.exits import CommandError
+from bounceback.cli.follow import is_finished
+from bounceback.cli.freeze import FREEZE
+from bounceback.engine.model import NodeCapability, PodInfo
+from bounceback.engine.targets import PROTECTED, choose
+from bounceback.faults import PodDelete
+from bounceback.faults.base import NetworkFault, first_possible
+from bounceback.kube import KubeError
+from bounceback.types.outcome import VehicleKind
+from bounceback.types.plan import Feature, Netem, Rung
+from bounceback.vehicles.choice import choose_vehicle
+from bounceback.vehicles.errors import Refused, refusal
+from bounceback.vehicles.pods import pod_info
+from bounceback.vehicles.sidecar import trial_patch
+
+Json = dict[str, Any]
+NODES: Final = "bounceback-nodes"
+"""The ConfigMap in which the operator keeps what nodes can do."""
+UNKNOWN: Final = "unknown: probed at the start"
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """One fault on one pod."""
+
+    pod: str
+    node: str
+    vehicle: str
+    why: str
+    rung: str
+
+
+@dataclass
+class Outlook:
+    """What would happen, and what stands against it."""
+
+    namespace: str
+    name: str
+    matching: dict[str, int] = field(default_factory=dict)  # running pods that match, by target
+    faults: dict[str, list[Foreseen]] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def refuse(self, path: str, message: str) -> None:
+        told = f"{path}: {message}"
+        if told not in self.refusals:
+            self.refusals.append(told)
+
+
+class Foresight:
+    """Looks at one cluster, as its user and, where they may, in the experiment's account's name."""
+
+    def __init__(self, cluster: Cluster, operator_namespace: str, known_checks: Iterable[tuple[str, str]]) -> None:
+        self._cluster = cluster
+        self._operator = operator_namespace
+        self._known_checks = set(known_checks)  # (namespace, name) of those that come along in the files
+
+    def look(self, namespace: str, name: str, spec: FaultExperimentSpec, *, is_new: bool) -> Outlook:
+        outlook = Outlook(namespace, name)
+        if namespace in (*PROTECTED, self._operator):
+            outlook.refuse("metadata.namespace", f"experiments in {namespace} are refused")
+            return outlook
+        if is_new:
+            self._try_to_create(outlook, spec)
+        self._freeze(outlook)
+        self._checks(outlook, spec)
+        acting = self._as_account(outlook, spec)
+        pods = self._pods(outlook, spec, acting)
+        self._busy(outlook, spec, pods)
+        nodes = self._nodes(outlook, spec)
+        for index, fault in enumerate(spec.faults):
+            chosen = pods.get(fault.target, [])
+            outlook.faults[fault.name] = list(
+                self._fault(outlook, f"spec.faults[{index}]", fault, chosen, nodes, acting)
+            )
+        _one_vehicle_each(outlook)
+        return outlook
+
+    def _try_to_create(self, outlook: Outlook, spec: FaultExperimentSpec) -> None:
+        """The author's own rights, and all that admission has to say."""
+        metadata = {"generateName": f"{outlook.name[:200]}-", "namespace": outlook.namespace}
+        body = {"apiVersion": API_VERSION, "kind": "FaultExperiment", "metadata": metadata, "spec": spec.to_json()}
+        try:
+            self._cluster.create(EXPERIMENTS, body, dry_run=True)
+        except RefusedError as error:
+            for path, message in error.causes or (("", error.words),):
+                outlook.refuse(path or "the API server", message)
+
+    def _freeze(self, outlook: Outlook) -> None:
+        try:
+            freeze = self._cluster.get(CONFIG_MAPS, self._operator, FREEZE)
+        except RefusedError as error:
+            outlook.notes.append(f"whether experiments are frozen cannot be seen: {error.words}")
+            return
+        if freeze is not None:
+            reason = (freeze.get("data") or {}).get("reason") or "no reason given"
+            outlook.refuse("the operator", f"all experiments are frozen: {reason}")
+
+    def _checks(self, outlook: Outlook, spec: FaultExperimentSpec) -> None:
+        for index, reference in enumerate(spec.checks):
+            if (outlook.namespace, reference.name) in self._known_checks:
+                continue
+            try:
+                missing = self._cluster.get(CHECKS, outlook.namespace, reference.name) is None
+            except RefusedError as error:
+                outlook.notes.append(f"RecoveryCheck {reference.name} cannot be seen: {error.words}")
+                continue
+            if missing:
+                path = f"spec.checks[{index}].name"
+                outlook.refuse(path, f"there is no RecoveryCheck {reference.name} in {outlook.namespace}")
+
+    def _as_account(self, outlook: Outlook, spec: FaultExperimentSpec) -> Cluster:
+        """In the account's name; as the user, with a note, where they may not."""
+        acting = self._cluster.acting_as(f"system:serviceaccount:{outlook.namespace}:{spec.service_account_name}")
+        try:
+            acting.list(PODS, outlook.namespace, "bounceback.dev/role=none")
+        except RefusedError as error:
+            if error.status != 403:
+                raise
+            if "impersonate" in error.words:
+                outlook.notes.append(
+                    f"you may not act as {spec.service_account_name}, so this was found out with your own rights"
+                )
+                return self._cluster
+            outlook.refuse("spec.serviceAccountName", error.words)
+            return self._cluster
+        return acting
+
+    def _pods(self, outlook: Outlook, spec: FaultExperimentSpec, acting: Cluster) -> dict[str, list[PodInfo]]:
+        found = {}
+        for index, target in enumerate(spec.targets):
+            selector = target.pods.selector
+            try:
+                pods = [pod_info(pod) for pod in acting.list(PODS, outlook.namespace, str(selector))]
+            except RefusedError as error:
+                outlook.refuse("spec.serviceAccountName", error.words)
+                continue
+            chosen = choose(pods, target.pods, spec.seed, target.name)
+            outlook.matching[target.name] = sum(pod.running for pod in pods)
+            if not chosen:
+                path = f"spec.targets[{index}].pods.selector"
+                outlook.refuse(
+                    path, f"{selector} matches {len(pods)} pods in {outlook.namespace}, none of them running"
+                )
+            found[target.name] = chosen
+        return found
+
+    def _busy(self, outlook: Outlook, spec: FaultExperimentSpec, pods: Mapping[str, list[PodInfo]]) -> None:
+        """Pods that another experiment holds now."""
+        wanted = {pod.uid: pod.name for chosen in pods.values() for pod in chosen}
+        for other in self._cluster.list(EXPERIMENTS, outlook.namespace):
+            if is_finished(other) or other["metadata"]["name"] == outlook.name:
+                continue
+            held = {i.get("podUid") for i in (other.get("status") or {}).get("injections") or []}
+            if both := [wanted[uid] for uid in wanted if uid in held]:
+                outlook.refuse(
+                    "spec.targets",
+                    f"pods {', '.join(both[:5])} are held by {other['metadata']['name']}, which still runs",
+                )
+
+    def _nodes(self, outlook: Outlook, spec: FaultExperimentSpec) -> dict[str, NodeCapability]:
+        if all(isinstance(fault.fault, PodDelete) for fault in spec.faults):
+            return {}
+        try:
+            cache = self._cluster.get(CONFIG_MAPS, self._operator, NODES)
+        except RefusedError as error:
+            outlook.notes.append(f"what the nodes' kernels can do cannot be seen: {error.words}")
+            return {}
+        entries = {node: json.loads(text) for node, text in ((cache or {}).get("data") or {}).items()}
+        known = {feature.value: feature for feature in Feature}
+        return {
+            node: NodeCapability(
+                node, entry["kernel"], frozenset(known[name] for name in entry["features"] if name in known)
+            )
+            for node, entry in entries.items()
+        }
+
+    def _fault(
+        self,
+        outlook: Outlook,
+        path: str,
+        fault: FaultTiming,
+        pods: Iterable[PodInfo],
+        nodes: Mapping[str, NodeCapability],
+        acting: Cluster,
+    ) -> Iterator[Foreseen]:
+        kind = fault.fault
+        for pod in pods:
+            if not isinstance(kind, NetworkFault):
+                try:
+                    acting.delete(PODS, outlook.namespace, pod.name, pod.uid, dry_run=True)
+                except RefusedError as error:
+                    outlook.refuse("spec.serviceAccountName", error.words)
+                    continue
+                yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
+                continue
+            allowed = (fault.mechanism,) if fault.mechanism else kind.rungs()
+            rung: Rung | None = None
+            if capability := nodes.get(pod.node):
+                rung, lacking = first_possible(kind, capability.features, allowed)
+                if rung is None:
+                    missing = "; ".join(f"{way} needs {', '.join(parts)}" for way, parts in lacking.items())
+                    outlook.refuse(
+                        f"{path}.{kind.kind}",
+                        f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; choose pods on "
+                        "a node that can, or another fault",
+                    )
+                    continue
+            guarded = isinstance(kind.act(rung or allowed[0]), Netem)
+            try:
+                refused = self._sidecar_refused(acting, outlook.namespace, pod, guarded)
+                vehicle, why = choose_vehicle(fault.vehicle, pod, refused)
+            except Refused as error:
+                outlook.refuse(error.field if error.field.startswith("spec.") else f"{path}.vehicle", error.message)
+                continue
+            yield Foreseen(pod.name, pod.node, str(vehicle), why, str(rung) if rung else UNKNOWN)
+
+    def _sidecar_refused(self, acting: Cluster, namespace: str, pod: PodInfo, guarded: bool) -> Refused | None:
+        """What the API server says to a dry run of the sidecar. Raises Refused or CommandError as it may say."""
+        body = trial_patch(pod.uid, guarded, "bounceback", "IfNotPresent")
+        try:
+            acting.patch(
+                PODS, namespace, pod.name, body, subresource="ephemeralcontainers", kind=STRATEGIC, dry_run=True
+            )
+        except RefusedError as error:
+            answer = KubeError(error.status, error.reason, error.words)
+            told = refusal(answer, "the experiment's account", f"an agent in pod {pod.name}")
+            if told is None:
+                raise CommandError(
+                    f"a dry run on pod {pod.name} was not answered: {error.words}", error.code
+                ) from error
+            return told
+        return None
+
+
+def _one_vehicle_each(outlook: Outlook) -> None:
+    """All faults on one pod travel together: where one needs a NodePod, the others take it too."""
+    on_node = {each.pod for pods in outlook.faults.values() for each in pods if each.vehicle == VehicleKind.NODE_POD}
+    for fault, pods in outlook.faults.items():
+        outlook.faults[fault] = [
+            replace(each, vehicle=str(VehicleKind.NODE_POD), why="another fault on this pod needs it")
+            if each.vehicle == VehicleKind.SIDECAR and each.pod in on_node
+            else each
+            for each in pods
+        ]

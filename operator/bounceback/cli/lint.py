@@ -1,0 +1,32 @@
+"""bounceback lint: what is wrong with files, without a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bounceback.cli.documents import files_of
+from bounceback.cli.exits import BAD_INPUT, PASSED
+from bounceback.cli.linting import lint
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help='YAML files, or folders of them; "-" is the standard input'
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    found = lint(options.files)
+    order = {file: number for number, file in enumerate(files_of(options.files))}
+    for remark in sorted(found.remarks, key=lambda r: (order.get(r.place.file, 0), r.place.line)):
+        print(remark, file=sys.stderr)
+    words = [f"{len(found.objects)} of ours in order"]
+    if found.errors:
+        words.append(f"{len(found.errors)} errors")
+    if warnings := len(found.remarks) - len(found.errors):
+        words.append(f"{warnings} warnings")
+    if found.others:
+        words.append(f"{len(found.others)} of others not looked at")
+    print(", ".join(words))
+    return BAD_INPUT if found.errors else PASSED

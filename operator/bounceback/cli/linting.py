@@ -1,0 +1,208 @@
+"""What is wrong with a set of files, found without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from bounceback.api import API_VERSION, GROUP
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.kinds import KINDS, Kind
+from bounceback.api.problems import Problem, parse
+from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
+from bounceback.types.fields import Model, ObjectName
+from bounceback.types.outcome import Expect
+from bounceback.types.rules import Path
+
+Json = dict[str, Any]
+TOP_LEVEL: Final = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing to correct (an error) or to look at (a warning)."""
+
+    place: Place
+    severity: Severity
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.severity}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Object:
+    """A document of ours that is in order. `namespace` is "" where the file leaves it to the command."""
+
+    kind: Kind
+    name: str
+    namespace: str
+    spec: BaseModel
+    document: Document
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind.kind} {where}{self.name}"
+
+
+@dataclass
+class Linted:
+    """What the files hold."""
+
+    objects: list[Object] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # objects of others: "Deployment web"
+    remarks: list[Remark] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Remark]:
+        return [remark for remark in self.remarks if remark.severity is Severity.ERROR]
+
+    @property
+    def experiments(self) -> list[tuple[Object, FaultExperimentSpec]]:
+        return [(each, each.spec) for each in self.objects if isinstance(each.spec, FaultExperimentSpec)]
+
+    @property
+    def checks(self) -> list[tuple[Object, RecoveryCheckSpec]]:
+        return [(each, each.spec) for each in self.objects if isinstance(each.spec, RecoveryCheckSpec)]
+
+
+class _Name(Model):
+    """For the bounds of metadata.name alone."""
+
+    name: ObjectName
+
+
+def lint(files: Iterable[str]) -> Linted:
+    """Every file is read, of folders those in them, whatever is wrong with the others."""
+    found = Linted()
+    for file in files_of(files):
+        try:
+            documents = read(file)
+        except UnreadableError as error:
+            found.remarks.append(Remark(error.place, Severity.ERROR, error.message))
+            continue
+        for document in documents:
+            _document(document, found)
+    _twice(found)
+    _references(found)
+    return found
+
+
+def _document(document: Document, found: Linted) -> None:
+    data = document.data
+    problems: list[Problem] = []
+    group, _, version = str(data.get("apiVersion") or "").partition("/")
+    if group != GROUP:
+        _foreign(document, found)
+        return
+    kind = next((kind for kind in KINDS if kind.kind == data.get("kind")), None)
+    if f"{group}/{version}" != API_VERSION:
+        problems.append(Problem(("apiVersion",), f"must be {API_VERSION}"))
+    elif kind is None:
+        problems.append(Problem(("kind",), f"must be {' or '.join(k.kind for k in KINDS)}; found {data.get('kind')!r}"))
+    else:
+        problems += _metadata(data)
+        spec, wrong = parse(kind.spec, data.get("spec")) if "spec" in data else (None, (_no_spec(),))
+        problems += wrong
+        problems += [Problem((key,), _no_such(key)) for key in data if key not in TOP_LEVEL]
+        if spec is not None:
+            problems += _expressions(spec)
+        if spec is not None and not problems:
+            metadata = data["metadata"]
+            name = metadata.get("name") or metadata["generateName"]
+            found.objects.append(Object(kind, name, metadata.get("namespace") or "", spec, document))
+    found.remarks += [Remark(document.place(p.path), Severity.ERROR, str(p)) for p in problems]
+
+
+def _foreign(document: Document, found: Linted) -> None:
+    data = document.data
+    metadata = data.get("metadata")
+    if isinstance(data.get("apiVersion"), str) and isinstance(data.get("kind"), str) and isinstance(metadata, dict):
+        found.others.append(f"{data['kind']} {metadata.get('name') or ''}".strip())
+    else:
+        text = "must be a Kubernetes object: a mapping with apiVersion, kind and metadata"
+        found.remarks.append(Remark(document.place(()), Severity.ERROR, text))
+
+
+def _no_spec() -> Problem:
+    return Problem(("spec",), "must be given")
+
+
+def _no_such(key: str) -> str:
+    return f"there is no such field; allowed: {', '.join(TOP_LEVEL)}"
+
+
+def _metadata(data: Mapping[str, Any]) -> Iterator[Problem]:
+    metadata = data.get("metadata")
+    if not isinstance(metadata, dict):
+        yield Problem(("metadata",), "must be given: a mapping with name")
+    elif "name" in metadata:
+        yield from parse(_Name, {"name": metadata["name"]}, ("metadata",))[1]
+    elif not metadata.get("generateName"):
+        yield Problem(("metadata", "name"), "must be given, or generateName")
+    namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
+    if namespace is not None:
+        yield from parse(_Name, {"name": namespace}, ("metadata",))[1]
+
+
+def _expressions(spec: BaseModel) -> Iterator[Problem]:
+    """The expressions of a check, each held to the names that it can see."""
+    if not isinstance(spec, RecoveryCheckSpec):
+        return
+    from bounceback.engine.cel import check_syntax  # only checks need it, and it takes its time to load
+
+    for path, expression, names in spec.expressions():
+        if wrong := check_syntax(expression, names):
+            yield Problem(("spec", *path, "expression"), f"must be CEL: {wrong}")
+
+
+def _twice(found: Linted) -> None:
+    seen: dict[tuple[str, str, str], Place] = {}
+    for each in found.objects:
+        if "name" not in each.document.data["metadata"]:
+            continue
+        key = (each.kind.kind, each.namespace, each.name)
+        place = each.document.place(("metadata", "name"))
+        if key in seen:
+            found.remarks.append(
+                Remark(place, Severity.ERROR, f"metadata.name: {each} is given twice; first in {seen[key]}")
+            )
+        seen.setdefault(key, place)
+
+
+def _references(found: Linted) -> None:
+    """What only several documents together can tell."""
+    checks = {(each.namespace, each.name): spec for each, spec in found.checks}
+    for each, spec in found.experiments:
+        known = {c.name: checks[each.namespace, c.name] for c in spec.checks if (each.namespace, c.name) in checks}
+        for severity, problem in _between(spec, known):
+            found.remarks.append(Remark(each.document.place(problem.path), severity, str(problem)))
+
+
+def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:
+    for index, reference in enumerate(spec.checks):
+        if reference.name not in checks:
+            path: Path = ("spec", "checks", index, "name")
+            text = f"RecoveryCheck {reference.name} is not in these files; the cluster must have it when the run starts"
+            yield Severity.WARNING, Problem(path, text)
+    for index, bound in enumerate(spec.abort_when):
+        if bound.probe is not None and bound.check in checks:
+            probes = [probe.name for probe in checks[bound.check].probes]
+            if bound.probe not in probes:
+                path = ("spec", "abortWhen", index, "probe")
+                text = f"must be one of the probes of {bound.check}: {', '.join(probes) or '(it has none)'}"
+                yield Severity.ERROR, Problem(path, text)
+    all_known = len(checks) == len(spec.checks)
+    if spec.expect is Expect.FAIL_SAFE and all_known and not any(check.error_state for check in checks.values()):
+        text = f"FailSafe needs a check that declares errorState; none of {', '.join(checks)} does"
+        yield Severity.ERROR, Problem(("spec", "expect"), text)

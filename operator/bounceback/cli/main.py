@@ -1,0 +1,61 @@
+"""bounceback: break things on purpose in Kubernetes, and prove that they come back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from bounceback.cli.exits import INTERRUPTED, CommandError
+
+COMMANDS: Final = {
+    "run": "run experiments from files, and wait for their verdicts",
+    "plan": "say what an experiment would touch, and how; touches nothing",
+    "lint": "check files without a cluster",
+    "status": "show experiments, or one of them in full",
+    "report": "write the report of a finished experiment: Markdown, JSON, JUnit or HTML",
+    "cancel": "end an experiment: cleared, checked, reported",
+    "freeze": "stop all experiments and let none begin, or let them again",
+    "access": "print the rights that the operator needs in a namespace",
+    "operator": "run the operator (as its container does)",
+    "drain": "before an uninstall: end what runs, and take finalizers away (as the chart's job does)",
+    "version": "print the version",
+}
+EPILOG: Final = """\
+exit codes: 0 Passed, 1 Failed, 2 bad input, 3 Inconclusive, 4 Aborted, 5 Error, 130 interrupted twice
+"""
+
+
+def parser_for(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser; only the chosen command's module is loaded, so that the others cost nothing."""
+    parser = argparse.ArgumentParser(
+        "bounceback", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name == chosen:
+            module = import_module(f"bounceback.cli.{name}")
+            module.arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser_for(next((word for word in words if word in COMMANDS), None)).parse_args(words)
+    try:
+        code: int = options.run(options)
+    except CommandError as error:
+        print(f"bounceback {options.command}: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

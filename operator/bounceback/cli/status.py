@@ -1,0 +1,127 @@
+"""bounceback status: experiments at a glance, or one of them in full."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from bounceback.cli.cluster import CONFIG_MAPS, EXPERIMENTS, Cluster, RefusedError, connect
+from bounceback.cli.cluster import arguments as cluster_arguments
+from bounceback.cli.exits import PASSED, CommandError
+from bounceback.cli.freeze import FREEZE, operator_namespace
+from bounceback.cli.progress import Output, output_argument
+from bounceback.report.subject import Subject
+from bounceback.report.words import MARKS, count, seconds, summary
+
+Json = dict[str, Any]
+COLUMNS: Final = ("NAME", "VERDICT", "PHASE", "DETECTED", "RECOVERED", "INJECTION", "AGE")
+INJECTIONS: Final = ("FAULT", "POD", "NODE", "VEHICLE", "RUNG", "STATE", "HITS", "CLEANUP")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one experiment; without it, all of the namespace")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="experiments of all namespaces")
+    output_argument(parser)
+    operator_namespace(parser)
+    cluster_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    cluster = connect(options)
+    namespace = options.namespace or cluster.namespace
+    if options.name:
+        body = experiment(cluster, namespace, options.name)
+        print(json.dumps(body, indent=2) if options.output is Output.JSON else "\n".join(in_full(body)))
+        return PASSED
+    bodies = cluster.list(EXPERIMENTS, None if options.all_namespaces else namespace)
+    if options.output is Output.JSON:
+        print(json.dumps(bodies, indent=2))
+        return PASSED
+    if (reason := _frozen(cluster, options.operator_namespace)) is not None:
+        print(f"all experiments are frozen: {reason or 'no reason given'}\n")
+    print("\n".join(table(_rows(bodies, options.all_namespaces))) if bodies else f"no experiments in {namespace}")
+    return PASSED
+
+
+def experiment(cluster: Cluster, namespace: str, name: str) -> Json:
+    """Raises CommandError when there is none of that name."""
+    body = cluster.get(EXPERIMENTS, namespace, name)
+    if body is None:
+        raise CommandError(f"there is no FaultExperiment {name} in {namespace}; bounceback status -A shows all")
+    return body
+
+
+def _frozen(cluster: Cluster, namespace: str) -> str | None:
+    """The reason, None when nothing is frozen, or when that is not for us to read."""
+    try:
+        freeze = cluster.get(CONFIG_MAPS, namespace, FREEZE)
+    except RefusedError as error:
+        if error.status == 403:
+            return None
+        raise
+    return None if freeze is None else str((freeze.get("data") or {}).get("reason", ""))
+
+
+def _rows(bodies: Iterable[Json], with_namespace: bool) -> Iterator[Sequence[str]]:
+    yield ("NAMESPACE", *COLUMNS) if with_namespace else COLUMNS
+    for body in bodies:
+        metadata, status = body["metadata"], body.get("status") or {}
+        row = (
+            metadata["name"],
+            status.get("verdict") or "",
+            status.get("phase") or "Pending",
+            status.get("detected") or "",
+            status.get("recovered") or "",
+            (status.get("axes") or {}).get("injection") or "",
+            _age(metadata["creationTimestamp"]),
+        )
+        yield (metadata["namespace"], *row) if with_namespace else row
+
+
+def table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Columns as wide as they must be."""
+    cells = list(rows)
+    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
+    return ["   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _age(created: str) -> str:
+    """As kubectl shows it."""
+    age = int((datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds())
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if age >= 2 * size:
+            return f"{age // size}{unit}"
+    return f"{max(age, 0)}s"
+
+
+def in_full(body: Json) -> list[str]:
+    """One experiment: what happened so far, the marks, the injections."""
+    try:
+        subject = Subject.of(body)
+    except ValueError as error:
+        raise CommandError(f"{body['metadata']['name']} {error}") from error
+    status = subject.status
+    lines = summary(subject) if subject.finished else [f"{subject.name}  {status.phase}: {status.message}".rstrip(": ")]
+    if status.marks:
+        lines += ["", *table([("MARK", "SINCE START", "SEEN BY"), *_marks(subject)])]
+    if status.injections:
+        lines += ["", *table([INJECTIONS, *_injections(subject)])]
+        if unlisted := status.injection_counts.total - len(status.injections):
+            lines.append(f"and {count(unlisted, 'injection')} more")
+    return lines
+
+
+def _marks(subject: Subject) -> Iterator[Sequence[str]]:
+    for mark in subject.status.marks:
+        known = subject.stretch(mark)
+        middle, error = (known.start + known.end) / 2, (known.end - known.start) / 2
+        yield MARKS[mark.mark], f"{seconds(middle)} ±{seconds(error)}", mark.source
+
+
+def _injections(subject: Subject) -> Iterator[Sequence[str]]:
+    for i in subject.status.injections:
+        state = f"{i.state} ({i.reason})" if i.reason else str(i.state)
+        yield i.fault, i.pod, i.node, str(i.vehicle), str(i.rung), state, f"{i.hits:,}", str(i.cleanup)

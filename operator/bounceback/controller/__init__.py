@@ -1,0 +1,1 @@
+"""The operator: watches resources, and takes runs through their steps."""

@@ -1,0 +1,80 @@
+"""Duties of one run, each in a task of its own while it is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import aiohttp
+
+from bounceback.engine.advance import Duty
+from bounceback.kube import KubeError
+from bounceback.vehicles.errors import Refused
+
+PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError, Refused)
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 10.0
+REPEAT_AFTER: Final = 1.0
+"""Seconds between the end of a duty and doing it once more because it is still wanted."""
+LASTING: Final = frozenset({Duty.LOOK, Duty.CARRY})
+"""Duties that go on while they are wanted; the others are done once and are over."""
+
+log = logging.getLogger(__name__)
+
+
+class Attending:
+    """Begins what is wanted and not under way, ends what is not wanted any more.
+
+    A duty that fails for a passing reason is tried again with growing pauses for as long as it is wanted. Anything else
+    that it raises is a defect of ours and comes out of `trouble`.
+    """
+
+    def __init__(
+        self, name: str, how: Mapping[Duty, Callable[[], Awaitable[None]]], changed: Callable[[], None]
+    ) -> None:
+        self._name = name
+        self._how = how
+        self._changed = changed
+        self._tasks: dict[Duty, asyncio.Task[None]] = {}
+        self._ended: dict[Duty, float] = {}
+
+    def want(self, duties: frozenset[Duty]) -> None:
+        for duty in set(self._tasks) - duties:
+            if duty in LASTING or self._tasks[duty].done():
+                self._tasks.pop(duty).cancel()
+        for duty in duties:
+            task = self._tasks.get(duty)
+            if task is None or (task.done() and duty not in LASTING):
+                self._tasks[duty] = asyncio.create_task(self._see_to(duty), name=f"{self._name} {duty}")
+
+    def trouble(self) -> BaseException | None:
+        """What a duty raised that it must not."""
+        done = (task for task in self._tasks.values() if task.done() and not task.cancelled())
+        return next((error for task in done if (error := task.exception()) is not None), None)
+
+    async def end(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+
+    async def _see_to(self, duty: Duty) -> None:
+        pause = FIRST_PAUSE
+        rest = self._ended.get(duty, float("-inf")) + REPEAT_AFTER - time.monotonic()
+        if rest > 0:
+            await asyncio.sleep(rest)
+        try:
+            while True:
+                try:
+                    await self._how[duty]()
+                    return
+                except* PASSING as group:
+                    log.warning("%s: %s: %s", self._name, duty, "; ".join(map(str, group.exceptions)))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            self._ended[duty] = time.monotonic()
+            self._changed()

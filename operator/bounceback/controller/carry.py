@@ -1,0 +1,236 @@
+"""Injections on their way: agents started, their evidence followed, requests made; and stopped early where asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import aiohttp
+
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
+from bounceback.api.status import InjectionStatus
+from bounceback.controller.office import Office
+from bounceback.engine.evidence import DONE, fold, fold_end, with_offset
+from bounceback.engine.model import AgentEnd, AgentFate
+from bounceback.engine.planning import Carried
+from bounceback.faults.base import NetworkFault
+from bounceback.kube import KubeError
+from bounceback.types.instants import Instant
+from bounceback.types.outcome import Cleanup, VehicleKind
+from bounceback.types.plan import Flow, Line, Told
+from bounceback.vehicles.errors import Refused
+from bounceback.vehicles.peers import follow
+
+AT_ONCE: Final = 20
+"""Agents that are started in parallel for one experiment."""
+PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
+AMEND_AGAIN: Final = 2.0  # seconds
+log = logging.getLogger(__name__)
+
+
+class Injections:
+    """All injections of one run, by name; the one place where they change between two steps."""
+
+    def __init__(self, injections: Sequence[InjectionStatus], changed: Callable[[], None]) -> None:
+        self._all = {injection.name: injection for injection in injections}
+        self._changed = changed
+        self._news = asyncio.Event()
+
+    def all(self) -> tuple[InjectionStatus, ...]:
+        return tuple(self._all.values())
+
+    def decided(self, injections: Sequence[InjectionStatus]) -> None:
+        """What a step made of them."""
+        self._all = {injection.name: injection for injection in injections}
+        self._news.set()
+
+    async def until(self, holds: Callable[[tuple[InjectionStatus, ...]], bool]) -> None:
+        while not holds(self.all()):
+            self._news.clear()
+            await self._news.wait()
+
+    def learn(self, names: Sequence[str], change: Callable[[InjectionStatus], InjectionStatus]) -> None:
+        before = {name: self._all[name] for name in names if name in self._all}
+        after = {name: change(injection) for name, injection in before.items()}
+        if after != before:
+            self._all |= after
+            self._news.set()
+            self._changed()
+
+
+class Carrying:
+    """The agents of one run. Each part may be begun again by another operator: starting twice is starting once."""
+
+    def __init__(
+        self,
+        office: Office,
+        namespace: str,
+        spec: FaultExperimentSpec,
+        injections: Injections,
+        carried: Sequence[Carried],
+    ) -> None:
+        self._office = office
+        self._namespace = namespace
+        self._spec = spec
+        self._injections = injections
+        self._carried = carried
+        self._acting = office.kube.acting_as(namespace, spec.service_account_name)
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._wanted: dict[str, tuple[Flow, ...]] = {}  # where each fault's peers are now
+        self._flows: dict[str, tuple[Flow, ...]] = {}  # what each injection was amended to last
+        self._moved = asyncio.Event()
+
+    async def carry(self) -> None:
+        """Start every agent and follow its evidence to the end; peers are followed beside it."""
+        async with asyncio.TaskGroup() as tasks:
+            for carried in self._carried:
+                tasks.create_task(self._one(carried))
+            followers = [
+                tasks.create_task(self._follow_peers(entry)) for entry in self._spec.faults if _has_peers(entry)
+            ]
+            followers.append(tasks.create_task(self._keep_up()))
+            await self._all_done()
+            for follower in followers:
+                follower.cancel()
+
+    async def stop(self) -> None:
+        """End what is in force or about to be, through the kubelets; raises what the last one could not do."""
+        waiting = [c for c in self._carried if any(i.state not in DONE for i in self._of(c))]
+        outcomes = await asyncio.gather(*(self._stop_one(c) for c in waiting), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def verify(self) -> None:
+        """Look for what was left wherever an agent could not say so itself."""
+        await asyncio.gather(*(self._verify_one(carried) for carried in self._carried))
+
+    async def remove(self) -> None:
+        for carried in self._carried:
+            await self._office.agents.remove(carried.ref)
+
+    async def _verify_one(self, carried: Carried) -> None:
+        if any(i.cleanup is Cleanup.UNVERIFIED and i.state in DONE for i in self._of(carried)):
+            async with self._slots:
+                lines = await self._office.agents.verify(carried.plan, carried.ref.node)
+            for line in lines:
+                if line.told is Told.VERIFIED:
+                    self._told(carried, line)
+
+    def _of(self, carried: Carried) -> list[InjectionStatus]:
+        names = {order.injection for order in carried.plan.orders}
+        return [i for i in self._injections.all() if i.name in names]
+
+    async def _one(self, carried: Carried) -> None:
+        if not await self._start(carried):
+            return
+        await self._follow(carried, guard=False)
+        if carried.ref.guarded and any(i.cleanup is Cleanup.UNVERIFIED for i in self._of(carried)):
+            await self._follow(carried, guard=True)
+
+    async def _start(self, carried: Carried) -> bool:
+        """True when the agent is there. What passes is tried again until nobody may begin any more."""
+        last = max(order.start_before for order in carried.plan.orders)
+        pause = 0.2
+        while Instant.now().utc < last:
+            self._office.leadership.check()
+            try:
+                async with self._slots:
+                    await self._office.agents.start(self._acting, carried.ref, carried.plan)
+                return True
+            except Refused as refused:
+                self._ended(carried, AgentEnd(AgentFate.NEVER_STARTED, refused.message))
+                return False
+            except PASSING as error:
+                log.info("%s: %s", carried.ref.pod, error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+        return True  # too late to start one, not too late to hear of one that an operator before us started
+
+    async def _follow(self, carried: Carried, *, guard: bool) -> None:
+        pinged = False
+        async for item in self._office.agents.evidence(self._acting, carried.ref, guard=guard):
+            if isinstance(item, AgentEnd):
+                if not guard:
+                    self._ended(carried, item)
+                return
+            self._told(carried, item)
+            if item.told is Told.IN_FORCE:
+                self._moved.set()  # peers may have moved since it was planned
+            if item.told is Told.IN_FORCE and not pinged and item.at.boot != Instant.now().boot:
+                pinged = True
+                await self._ping(carried)
+
+    def _told(self, carried: Carried, line: Line) -> None:
+        received = Instant.now()
+        names = [order.injection for order in carried.plan.orders]
+        self._injections.learn(names, lambda injection: fold(injection, line, received))
+
+    def _ended(self, carried: Carried, end: AgentEnd) -> None:
+        now = Instant.now()
+        names = [order.injection for order in carried.plan.orders]
+        self._injections.learn(names, lambda injection: fold_end(injection, end, now))
+
+    async def _ping(self, carried: Carried) -> None:
+        """Measure the clock of a node that is not ours; without it the bounds are only those of causality."""
+        try:
+            span = await self._office.agents.ping(self._acting, carried.ref)
+        except (*PASSING, Refused) as error:
+            log.info("clock of %s not measured: %s", carried.ref.node, error)
+            return
+        names = [order.injection for order in carried.plan.orders]
+        self._injections.learn(names, lambda injection: with_offset(injection, span.least, span.most))
+
+    async def _stop_one(self, carried: Carried) -> None:
+        if carried.ref.vehicle is VehicleKind.NODE_POD and not any(i.in_force_at for i in self._of(carried)):
+            await self._office.agents.remove(carried.ref)  # SIGTERM: it reverts, or never begins
+            return
+        await self._office.agents.stop(self._acting, carried.ref)
+
+    async def _follow_peers(self, entry: FaultTiming) -> None:
+        """Know where the peers are now, and have it put in force."""
+        fault = entry.fault
+        assert isinstance(fault, NetworkFault)
+        async for flows in follow(self._acting, self._namespace, fault.peers):
+            self._wanted[entry.name] = flows
+            self._moved.set()
+
+    async def _keep_up(self) -> None:
+        """Amend whatever is in force with other flows than those wanted; what fails is tried again a little later."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            outcomes = await asyncio.gather(*(self._amend(c) for c in self._carried))
+            if not all(outcomes):
+                await asyncio.sleep(AMEND_AGAIN)
+                self._moved.set()
+
+    async def _amend(self, carried: Carried) -> bool:
+        """False when something could not be amended."""
+        active = {i.name for i in self._of(carried) if i.in_force_at and i.state not in DONE}
+        moved = {
+            order.injection: wanted
+            for order in carried.plan.orders
+            if order.injection in active
+            and (wanted := self._wanted.get(order.fault, order.flows)) != self._flows.get(order.injection, order.flows)
+        }
+        if not moved:
+            return True
+        try:
+            await self._office.agents.amend(self._acting, carried.ref, moved)
+        except (*PASSING, Refused) as error:
+            log.warning("changed peers are not in force at %s yet: %s", carried.ref.pod, error)
+            return False
+        self._flows |= moved
+        return True
+
+    async def _all_done(self) -> None:
+        names = {order.injection for carried in self._carried for order in carried.plan.orders}
+        await self._injections.until(lambda each: all(i.state in DONE for i in each if i.name in names))
+
+
+def _has_peers(entry: FaultTiming) -> bool:
+    fault = entry.fault
+    return entry.follow and isinstance(fault, NetworkFault) and any(not peer.cidr for peer in fault.peers)

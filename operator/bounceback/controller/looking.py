@@ -1,0 +1,73 @@
+"""The probes of one run, and what they say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.status import CheckCopy, FaultExperimentStatus, InjectionStatus
+from bounceback.controller.office import Office
+from bounceback.engine.health import NOTHING_SEEN, Health
+from bounceback.engine.marks import first_cleared, in_force_since
+from bounceback.engine.reading import Seen, read
+from bounceback.kube.client import Json
+from bounceback.recovery.observing import ObservationError, observe
+from bounceback.recovery.watching import Watching
+from bounceback.types.instants import Instant
+from bounceback.types.outcome import Mark
+
+
+class Looking:
+    """Sampling lasts as long as `look` is not cancelled; what was seen stays."""
+
+    def __init__(self, office: Office, namespace: str, spec: FaultExperimentSpec, changed: Callable[[], None]) -> None:
+        self._namespace = namespace
+        self._acting = office.kube.acting_as(namespace, spec.service_account_name)
+        self._changed = changed
+        self._checks: Sequence[CheckCopy] = ()
+        self._watching: Watching | None = None
+        self._restored: Json | None = None
+
+    def resume(self, status: FaultExperimentStatus) -> None:
+        """Go on from the histories that an operator before us wrote down; the time between is a gap."""
+        self._restored = status.histories
+
+    async def look(self, checks: Sequence[CheckCopy]) -> None:
+        self._checks = checks
+        asked = [(check.name, check.spec) for check in checks]
+        async with Watching(self._acting, self._namespace, asked, self._restored, self._changed) as watching:
+            self._watching = watching
+            await asyncio.Event().wait()  # until cancelled
+
+    def snapshot(self) -> Json:
+        return self._watching.snapshot() if self._watching else self._restored or {}
+
+    def health(self, injections: Sequence[InjectionStatus], status: FaultExperimentStatus, now: Instant) -> Health:
+        watching = self._watching
+        if watching is None:
+            return NOTHING_SEEN
+        cleared = next((m.interval() for m in status.marks if m.mark is Mark.CLEARED), None)
+        seen = [
+            Seen(
+                check.name,
+                check.spec,
+                watching.histories(check.name),
+                watching.detections(check.name),
+                watching.error_states(check.name),
+            )
+            for check in self._checks
+        ]
+        since, waning = in_force_since(injections, now), first_cleared(injections, now)
+        return read(seen, watching.problems(), since, waning, cleared, now)
+
+    async def observe(self, checks: Sequence[CheckCopy]) -> dict[str, Any] | str:
+        """By check and name; or the first reason why that could not be read."""
+        found: dict[str, Any] = {}
+        for check in checks:
+            try:
+                found[check.name] = await observe(self._acting, self._namespace, check.spec)
+            except ObservationError as error:
+                return f"{check.name}: {error}"
+        return found

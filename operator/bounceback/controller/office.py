@@ -1,0 +1,28 @@
+"""What all runs of one operator share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bounceback.controller.events import Recorder
+from bounceback.controller.freeze import Freeze
+from bounceback.controller.leader import Leadership
+from bounceback.controller.locks import Locks
+from bounceback.controller.settings import Settings
+from bounceback.kube import Kube
+from bounceback.vehicles.agents import Agents
+from bounceback.vehicles.capabilities import Nodes
+from bounceback.vehicles.journal import Journal
+
+
+@dataclass(frozen=True)
+class Office:
+    settings: Settings
+    kube: Kube
+    leadership: Leadership
+    freeze: Freeze
+    recorder: Recorder
+    agents: Agents
+    nodes: Nodes
+    journal: Journal
+    locks: Locks = field(default_factory=Locks)

@@ -1,0 +1,208 @@
+"""Everything that can be found out before anything is touched: checks, rights, pods, nodes, vehicles, peers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, Target
+from bounceback.api.problems import dotted, parse
+from bounceback.api.status import CheckCopy
+from bounceback.controller.office import Office
+from bounceback.engine.advance import Refusal
+from bounceback.engine.cel import check_syntax
+from bounceback.engine.model import NodeCapability, PodInfo
+from bounceback.engine.planning import Chosen, Preparation, needs_guard
+from bounceback.engine.targets import PROTECTED, choose
+from bounceback.faults import PodDelete
+from bounceback.faults.base import NetworkFault, first_possible
+from bounceback.kube import KubeError
+from bounceback.kube.resources import CHECKS
+from bounceback.types.outcome import VehicleKind
+from bounceback.types.plan import Flow, Rung
+from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
+from bounceback.vehicles.choice import choose_vehicle
+from bounceback.vehicles.errors import Refused
+from bounceback.vehicles.peers import resolve
+from bounceback.vehicles.pods import list_pods
+
+
+class Preparing:
+    """One experiment's preparation. `run` gives what was found, or the first reason why it cannot begin."""
+
+    def __init__(
+        self,
+        office: Office,
+        namespace: str,
+        uid: str,
+        spec: FaultExperimentSpec,
+        known_checks: Sequence[CheckCopy] = (),
+    ) -> None:
+        self._office = office
+        self._namespace = namespace
+        self._uid = uid
+        self._spec = spec
+        self._checks = tuple(known_checks)  # copied once: what they say at the start is what counts
+        self._refusals: dict[tuple[str, bool], Refused | None] = {}  # dry runs, by pod and whether with a guard
+        self._acting = office.kube.acting_as(namespace, spec.service_account_name)
+
+    async def run(self) -> Preparation | Refusal:
+        """Raises KubeError, aiohttp.ClientError or TimeoutError when the API server cannot be asked."""
+        if self._namespace in (*PROTECTED, self._office.settings.namespace):
+            return Refusal(
+                "metadata.namespace",
+                "ProtectedNamespace",
+                f"experiments in {self._namespace} are refused; run it in the namespace of the system under test",
+                final=True,
+            )
+        try:
+            if not self._checks:
+                await self._check_access()
+                self._checks = await self._copy_checks()
+            chosen = await self._choose()
+        except Refused as refused:
+            return Refusal(refused.field, refused.reason, refused.message)
+        busy = self._office.locks.take(self._uid, (c.pod.uid for c in chosen))
+        if busy:
+            names = sorted({c.pod.name for c in chosen if c.pod.uid in busy})
+            other = ", ".join(sorted(set(busy.values())))
+            return Refusal(
+                "spec.targets",
+                "TargetBusy",
+                f"pods {', '.join(names[:5])} are held by another experiment ({other})",
+                final=True,
+            )
+        return Preparation(tuple(chosen), self._checks, await self._exempt(chosen), at=time.time())
+
+    async def _check_access(self) -> None:
+        account = self._spec.service_account_name
+        await check_access(self._acting, self._namespace, account, needs=_needs(self._spec))
+
+    async def _copy_checks(self) -> tuple[CheckCopy, ...]:
+        copies = []
+        for index, reference in enumerate(self._spec.checks):
+            field = f"spec.checks[{index}].name"
+            try:
+                body = await self._office.kube.get(CHECKS, self._namespace, reference.name)
+            except KubeError as error:
+                if error.gone:
+                    raise Refused(
+                        field, "CheckNotFound", f"there is no RecoveryCheck {reference.name} in {self._namespace}"
+                    ) from error
+                raise
+            spec, problems = parse(RecoveryCheckSpec, body.get("spec") or {})
+            if spec is None:
+                raise Refused(field, "CheckInvalid", f"RecoveryCheck {reference.name}: {problems[0]}")
+            _expressions_compile(field, reference.name, spec)
+            metadata = body["metadata"]
+            copies.append(
+                CheckCopy(name=reference.name, uid=metadata["uid"], generation=metadata["generation"], spec=spec)
+            )
+        return tuple(copies)
+
+    async def _choose(self) -> list[Chosen]:
+        pods = {target.name: await self._pods_of(index, target) for index, target in enumerate(self._spec.targets)}
+        nodes = {
+            pod.node
+            for fault in self._spec.faults
+            if isinstance(fault.fault, NetworkFault)
+            for pod in pods[fault.target]
+        }
+        capabilities = await self._office.nodes.capabilities(nodes) if nodes else {}
+        chosen: list[Chosen] = []
+        for index, fault in enumerate(self._spec.faults):
+            field = f"spec.faults[{index}]"
+            chosen += await self._carry(field, fault, pods[fault.target], capabilities)
+        return _one_vehicle_each(chosen)
+
+    async def _pods_of(self, index: int, target: Target) -> list[PodInfo]:
+        selector = target.pods.selector
+        found = await list_pods(self._acting, self._namespace, selector)
+        pods = choose(found, target.pods, self._spec.seed, target.name)
+        if not pods:
+            raise Refused(
+                f"spec.targets[{index}].pods.selector",
+                "NoTargets",
+                f"{selector} matches {len(found)} pods in {self._namespace}, none of them running",
+            )
+        return pods
+
+    async def _carry(
+        self, field: str, fault: FaultTiming, pods: Sequence[PodInfo], capabilities: dict[str, NodeCapability]
+    ) -> list[Chosen]:
+        kind = fault.fault
+        if isinstance(kind, PodDelete):
+            return [Chosen(fault, pod, VehicleKind.POD_DELETE, "a request to the API", Rung.API) for pod in pods]
+        assert isinstance(kind, NetworkFault)
+        flows = await resolve(self._acting, self._namespace, kind.peers, f"{field}.{kind.kind}.peers")
+        return [await self._place(field, fault, kind, pod, flows, capabilities[pod.node]) for pod in pods]
+
+    async def _place(
+        self,
+        field: str,
+        fault: FaultTiming,
+        kind: NetworkFault,
+        pod: PodInfo,
+        flows: tuple[Flow, ...],
+        capability: NodeCapability,
+    ) -> Chosen:
+        if capability.problem:
+            raise Refused(field, "NodeUnknown", f"node {pod.node} could not be probed: {capability.problem}")
+        allowed = (fault.mechanism,) if fault.mechanism else kind.rungs()
+        rung, lacking = first_possible(kind, capability.features, allowed)
+        if rung is None:
+            missing = "; ".join(f"{way} needs {', '.join(parts)}" for way, parts in lacking.items())
+            raise Refused(
+                f"{field}.{kind.kind}",
+                "KernelCannot",
+                f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; choose pods on a node "
+                "that can, or another fault",
+            )
+        guarded = needs_guard(kind.act(rung), capability.features)
+        if (pod.uid, guarded) not in self._refusals:
+            self._refusals[pod.uid, guarded] = await self._office.agents.sidecar_refused(self._acting, pod, guarded)
+        try:
+            vehicle, why = choose_vehicle(fault.vehicle, pod, self._refusals[pod.uid, guarded])
+        except Refused as refused:
+            raise refused.at(refused.field if refused.field.startswith("spec.") else f"{field}.vehicle") from refused
+        return Chosen(fault, pod, vehicle, why, rung, flows, guarded)
+
+    async def _exempt(self, chosen: Iterable[Chosen]) -> dict[str, tuple[str, ...]]:
+        """By node: its own addresses (kubelet probes come from there) and those of Bounceback's probes."""
+        nodes = {c.pod.node for c in chosen if c.rung is not Rung.API}
+        ours = self._office.settings.own_addresses
+        return {node: (*ours, *await self._office.nodes.addresses(node)) for node in sorted(nodes)}
+
+
+def _one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
+    """All faults on one pod travel together: where one needs a NodePod, the others take it too."""
+    on_node = {c.pod.uid for c in chosen if c.vehicle is VehicleKind.NODE_POD}
+    return [
+        replace(c, vehicle=VehicleKind.NODE_POD, vehicle_reason="another fault on this pod needs it")
+        if c.vehicle is VehicleKind.SIDECAR and c.pod.uid in on_node
+        else c
+        for c in chosen
+    ]
+
+
+def _needs(spec: FaultExperimentSpec) -> set[str]:
+    """Rights of the account that the experiment will use; whoever may not change a pod may not break it either."""
+    needs = set(PODS_NEEDS)
+    for entry in spec.faults:
+        if isinstance(entry.fault, PodDelete):
+            needs |= DELETE_NEEDS
+            continue
+        needs |= AGENT_NEEDS
+        assert isinstance(entry.fault, NetworkFault)
+        if any(peer.service or peer.pods for peer in entry.fault.peers):
+            needs |= PEER_NEEDS
+    return needs
+
+
+def _expressions_compile(field: str, check: str, spec: RecoveryCheckSpec) -> None:
+    for path, expression, variables in spec.expressions():
+        if problem := check_syntax(expression, variables):
+            where = dotted(("spec", *path, "expression"))
+            raise Refused(field, "ExpressionInvalid", f"RecoveryCheck {check}, {where}: {problem}")

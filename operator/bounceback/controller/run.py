@@ -1,0 +1,247 @@
+"""One experiment, taken through its steps: decide, write down, hand out duties, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.status import LISTED_INJECTIONS, FaultExperimentStatus
+from bounceback.controller import metrics, resources
+from bounceback.controller.attending import Attending
+from bounceback.controller.carry import Carrying, Injections
+from bounceback.controller.deleting import Deleting
+from bounceback.controller.looking import Looking
+from bounceback.controller.office import Office
+from bounceback.controller.prepare import Preparing
+from bounceback.controller.records import journal_record, restored
+from bounceback.controller.results import publish
+from bounceback.engine.advance import Decision, Duty, Seen, State, advance
+from bounceback.engine.conditions import conditions
+from bounceback.engine.evidence import counts
+from bounceback.engine.planning import Carried, agents
+from bounceback.faults import PodDelete
+from bounceback.kube.client import Json
+from bounceback.types.instants import Instant
+from bounceback.types.outcome import InjectionState, Phase
+
+QUIET_WRITES: Final = 5.0
+"""Seconds between two status writes that tell nothing but larger counts."""
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """From where its status says it is to its end. Cancelling `drive` leaves everything so that another can go on."""
+
+    def __init__(self, office: Office, body: Json, spec: FaultExperimentSpec, status: FaultExperimentStatus) -> None:
+        metadata = body["metadata"]
+        self._office = office
+        self._body = body
+        self._spec = spec
+        self._name, self._namespace, self._uid = metadata["name"], metadata["namespace"], metadata["uid"]
+        self._news = asyncio.Event()
+        self._state = State(status.model_copy(update={"run_uid": self._uid}))
+        self._seen = Seen(claimed=resources.is_claimed(body))
+        self._injections = Injections(status.injections, self.wake)
+        self._carrying: Carrying | None = None
+        self._deleting: list[Deleting] = []
+        self._looking = Looking(office, self._namespace, spec, self.wake)
+        self._preparing = Preparing(office, self._namespace, self._uid, spec, status.checks)
+        self._written = 0.0
+        self._attending = Attending(
+            f"{self._namespace}/{self._name}",
+            {
+                Duty.PREPARE: self._prepare,
+                Duty.CLAIM: self._claim,
+                Duty.LOOK: self._look,
+                Duty.OBSERVE_BEFORE: self._observe_before,
+                Duty.CARRY: self._carry,
+                Duty.STOP: self._stop,
+                Duty.VERIFY: self._verify,
+                Duty.OBSERVE_AFTER: self._observe_after,
+                Duty.RELEASE: self._release,
+            },
+            self.wake,
+        )
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def changed(self, body: Json) -> None:
+        """The object as the watch gave it: all that counts is whether it is to be ended."""
+        deleted = bool(body["metadata"].get("deletionTimestamp"))
+        cancel = bool(body.get("spec", {}).get("cancel"))
+        self._seen = replace(self._seen, deleted=self._seen.deleted or deleted, cancel=self._seen.cancel or cancel)
+        self.wake()
+
+    async def drive(self) -> None:
+        """To the end. Raises FencedError, GoneError or NotLeaderError where it must not go on."""
+        try:
+            await self._resume()
+            while True:
+                self._news.clear()
+                with metrics.STEP_SECONDS.time():
+                    decision = await self._step()
+                if decision.state.status.phase is Phase.FINISHED and self._seen.released:
+                    return
+                if trouble := self._attending.trouble():
+                    raise trouble
+                if decision.again > 0:
+                    await self._wait(decision.again)
+        finally:
+            await self._attending.end()
+            self._office.locks.release(self._uid)
+
+    async def _step(self) -> Decision:
+        """Decide, write down, and only then begin what was decided."""
+        before = self._state
+        now = Instant.now()
+        state = replace(before, injections=self._injections.all())
+        decision = advance(self._spec, state, self._now_seen(state, now), now)
+        if decision.plan is not None:
+            carried = agents(self._uid, decision.plan, decision.state.injections, self._office.settings.namespace)
+            await self._office.journal.write(
+                self._uid, self._namespace, self._name, journal_record(decision.state.injections, carried)
+            )
+            self._set_out(carried)
+        await self._write(before, decision.state, now)
+        if decision.again > 0:  # a phase that was just entered names its duties in the step that follows at once
+            self._attending.want(decision.duties)
+        return decision
+
+    def _now_seen(self, state: State, now: Instant) -> Seen:
+        health = self._looking.health(state.injections, state.status, now)
+        more = tuple(choice for deleting in self._deleting for choice in deleting.more)
+        return replace(self._seen, health=health, freeze=self._office.freeze.reason, more=more)
+
+    async def _write(self, before: State, after: State, now: Instant) -> None:
+        self._injections.decided(after.injections)
+        status = after.status.model_copy(
+            update={
+                "injections": list(after.injections[:LISTED_INJECTIONS]),
+                "injection_counts": counts(after.injections),
+                "observed_generation": self._body["metadata"].get("generation"),
+            }
+        )
+        listed = conditions(status, self._body["metadata"].get("generation", 0), now.rfc3339())
+        status = status.model_copy(update={"conditions": listed})
+        self._state = State(status, after.injections)
+        quiet = _loud(before.status) == _loud(status)
+        if status == before.status or (quiet and now.since(_epoch(now, self._written)) < QUIET_WRITES):
+            if quiet and status != before.status:
+                self._state = State(before.status, after.injections)
+            return
+        status = status.model_copy(update={"revision": status.revision + 1, "histories": self._looking.snapshot()})
+        self._office.leadership.check()
+        self._body = await resources.write_status(self._office.kube, self._body, status.to_json())
+        self._written = now.nanos / 1e9
+        self._state = State(status, after.injections)
+        self.changed(self._body)
+        await self._tell(before.status, status)
+
+    async def _tell(self, before: FaultExperimentStatus, after: FaultExperimentStatus) -> None:
+        """Events and metrics of what has just been written."""
+        for line in after.timeline[len(before.timeline) :]:
+            bad = line.event == Phase.FINISHED and after.verdict not in (None, "Passed")
+            await self._office.recorder.record(self._body, line.event, line.message or line.event, warning=bad)
+        for state in (InjectionState.ACTIVE, InjectionState.CLEARED, InjectionState.FAILED):
+            grown = getattr(after.injection_counts, state.lower()) - getattr(before.injection_counts, state.lower())
+            metrics.INJECTIONS.labels(state).inc(max(0, grown))
+        if after.phase is Phase.FINISHED and before.phase is not Phase.FINISHED:
+            metrics.RUNS.labels(after.verdict).inc()
+            if after.figures.recovery is not None:
+                metrics.RECOVERY_SECONDS.observe(after.figures.recovery.milliseconds / 1000)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    async def _resume(self) -> None:
+        """What an operator before us had planned is in the journal; how it went is in the agents' logs."""
+        status = self._state.status
+        if status.phase in (Phase.PENDING, Phase.STEADY):
+            if status.revision:
+                await self._office.journal.read(self._uid)  # of a plan that never became a status: to be written over
+            return
+        record = await self._office.journal.read(self._uid)
+        injections, carried = restored(record, status.injections)
+        self._state = State(status, injections)
+        self._injections.decided(injections)
+        if status.phase is not Phase.FINISHED:
+            self._looking.resume(status)
+            self._office.locks.take(self._uid, (i.pod_uid for i in injections))
+        self._set_out(carried)
+
+    def _set_out(self, carried: Sequence[Carried]) -> None:
+        self._carrying = Carrying(self._office, self._namespace, self._spec, self._injections, carried)
+        self._deleting = [
+            Deleting(self._office, self._namespace, self._spec, entry, self._injections)
+            for entry in self._spec.faults
+            if isinstance(entry.fault, PodDelete)
+        ]
+
+    async def _prepare(self) -> None:
+        self._seen = replace(self._seen, preparation=await self._preparing.run())
+
+    async def _claim(self) -> None:
+        self._office.leadership.check()
+        self._body = await resources.claim(self._office.kube, self._body)
+        self._seen = replace(self._seen, claimed=True)
+
+    async def _look(self) -> None:
+        await self._looking.look(self._state.status.checks)
+
+    async def _observe_before(self) -> None:
+        found = await self._looking.observe(self._state.status.checks)
+        self._seen = replace(self._seen, before=found, preparation=None)
+
+    async def _observe_after(self) -> None:
+        found: dict[str, Any] | str = await self._looking.observe(self._state.status.checks)
+        self._seen = replace(self._seen, after=found)
+
+    async def _carry(self) -> None:
+        assert self._carrying is not None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._carrying.carry())
+            for deleting in self._deleting:
+                tasks.create_task(deleting.carry())
+
+    async def _stop(self) -> None:
+        assert self._carrying is not None
+        await self._carrying.stop()
+
+    async def _verify(self) -> None:
+        assert self._carrying is not None
+        await self._carrying.verify()
+
+    async def _release(self) -> None:
+        if self._carrying is not None:
+            await self._carrying.remove()
+        await publish(self._office.kube, self._body, self._state.status)
+        await self._office.journal.remove(self._uid)
+        if resources.is_claimed(self._body):
+            await resources.let_go(self._office.kube, self._body)
+        self._seen = replace(self._seen, released=True)
+
+
+def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
+    """What must be written at once when it changes; all else may wait for the next write."""
+    states = tuple((i.name, i.state, i.cleanup) for i in status.injections)
+    return (
+        status.phase,
+        status.reason,
+        status.ending,
+        status.marks and len(status.marks),
+        states,
+        len(status.timeline),
+    )
+
+
+def _epoch(now: Instant, boot_seconds: float) -> Instant:
+    return Instant(now.boot, round(boot_seconds * 1e9), now.utc)

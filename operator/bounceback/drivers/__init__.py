@@ -1,0 +1,88 @@
+"""What the kernel is made to do: one driver a mechanism, each order that it carries out reversible and counted.
+
+A driver is a module with `apply`, `undo` and a result of `apply` that can count, change and end what it began.
+Standard library only: the agent imports this, and imports a driver only when its plan has an order for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from bounceback.drivers.netns import Netns
+from bounceback.types.plan import Act, Flow, Netem, Order, Plan
+
+PREFIX: Final = "bb-"  # of everything with a name that Bounceback makes in a kernel
+
+
+class Refused(Exception):  # noqa: N818 - a decision, not a fault
+    """The order cannot be carried out here, and nothing is changed. `reason` is one word for programs."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class KernelError(Exception):
+    """The kernel (or the tool that speaks to it) did not do what it was told; the message is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where an order is carried out, and what is spared there."""
+
+    netns: Netns
+    exempt: tuple[str, ...] = ()  # CIDRs
+    slot: int = 0  # which of the target's netem orders this is
+    guarded: bool = False  # a guard would undo what the kernel does not undo by itself
+
+
+class InForce(Protocol):
+    """An order that is in force in a kernel."""
+
+    detail: dict[str, str]
+
+    def hits(self) -> int:
+        """Packets touched so far. Raises KernelError when what counted is gone."""
+
+    def held(self) -> int:
+        """Packets that are held back at this moment and would be lost by `revert`."""
+
+    def amend(self, flows: tuple[Flow, ...]) -> None:
+        """Other flows, without a gap in between. Raises KernelError, and the old flows stay."""
+
+    def lift(self) -> None:
+        """New packets are not touched any more; held ones are let go in their time."""
+
+    def revert(self) -> None:
+        """All of it is gone afterwards. Raises KernelError, and may be called again then."""
+
+
+class Driver(Protocol):
+    def apply(self, order: Order, site: Site) -> InForce:
+        """All of it or nothing. Raises Refused or KernelError."""
+
+    def undo(self, order: Order, site: Site) -> None:
+        """What another process applied is gone afterwards, as is what it only began. Raises KernelError."""
+
+
+def driver(act: Act) -> Driver:
+    """Imported here because a plan seldom needs both, and the agent is billed to its target."""
+    return cast(Driver, importlib.import_module(f"bounceback.drivers.{act.driver}"))
+
+
+def slots(orders: Iterable[Order]) -> dict[str, int]:
+    """Injection to the place of its netem among those of the same pod: the same for all who read the same plan."""
+    taken: dict[str, int] = {}
+    result: dict[str, int] = {}
+    for order in orders:
+        if isinstance(order.act, Netem):
+            result[order.injection] = taken.get(order.pod_uid, 0)
+            taken[order.pod_uid] = result[order.injection] + 1
+    return result
+
+
+def site(plan: Plan, order: Order, netns: Netns) -> Site:
+    return Site(netns, plan.exempt, slots(plan.orders).get(order.injection, 0), plan.guarded)

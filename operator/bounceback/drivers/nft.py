@@ -1,0 +1,282 @@
+"""Packets lost or refused, by a table of nf_tables for each order.
+
+The table is owned by the socket that made it (`flags owner`, Linux 5.12): when the agent dies, however it dies, the
+kernel takes the table away. Established flows are hit like new ones: nothing here looks at connection state.
+
+Always spared: the loopback interface, neighbour and router discovery (an IPv6 peer must be findable again at once),
+the exempt addresses and the pod's default gateways, which is where the node speaks from. With `reject` also the
+resets and ICMP errors that tell a peer of the rejection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from bounceback.drivers import PREFIX, KernelError, Refused, Site
+from bounceback.drivers.libnft import Nft
+from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from bounceback.types.plan import Direction, Drop, Feature, Flow, Order
+
+COUNTER: Final = "hits"
+_LONGEST: Final = 200  # of a table's name; the kernel takes 255
+_DICE: Final = 1_000_000
+_SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_SIDES: Final = {
+    Direction.EGRESS: ("out",),
+    Direction.INGRESS: ("in",),
+    Direction.BOTH: ("out", "in"),
+}
+_HOOKS: Final = {"out": ("output", "oifname", "daddr", "dport"), "in": ("input", "iifname", "saddr", "sport")}
+_ADDRESSES: Final = {"ip": ("4", "ipv4_addr"), "ip6": ("6", "ipv6_addr")}
+
+
+def table(injection: str) -> str:
+    return PREFIX + "".join(letter if letter in _SAFE else "_" for letter in injection)[:_LONGEST]
+
+
+def needs_guard(features: frozenset[Feature]) -> bool:
+    """On kernels that do not know owned tables a partition needs a guard, as a qdisc does."""
+    return Feature.NFT_OWNER not in features
+
+
+def probes() -> dict[Feature, str]:
+    """What the kernel must accept for it to have the feature; each in a transaction that is then thrown away."""
+    chain = f"add table {{0}} {PREFIX}probe; add chain {{0}} {PREFIX}probe c; add rule {{0}} {PREFIX}probe c "
+    return {
+        Feature.NFT_INET: f"add table inet {PREFIX}probe",
+        Feature.NFT_IP: f"add table ip {PREFIX}probe; add table ip6 {PREFIX}probe",
+        Feature.NFT_OWNER: f"add table ip {PREFIX}probe {{ flags owner; }}",
+        Feature.NFT_REJECT: (chain + "reject with icmp type port-unreachable").format("ip"),
+        Feature.NFT_NUMGEN: (chain + f"numgen random mod {_DICE} >= 5 accept").format("ip"),
+    }
+
+
+def needs(act: Drop, guarded: bool) -> tuple[Feature, ...]:
+    """Which features the order cannot do without, the family apart."""
+    wanted = [(Feature.NFT_OWNER, not guarded), (Feature.NFT_REJECT, act.reject)]
+    wanted.append((Feature.NFT_NUMGEN, act.probability < 1))
+    return tuple(feature for feature, asked in wanted if asked)
+
+
+def apply(order: Order, site: Site) -> DropInForce:
+    nft = Nft(site.netns)
+    exempt = (*site.exempt, *sorted(_gateways(site)))
+    try:
+        _make_way(nft, order, site)
+        used = _create(nft, order, site, exempt)
+    except BaseException:
+        nft.close()
+        raise
+    return DropInForce(order, site, nft, used, exempt)
+
+
+def _create(nft: Nft, order: Order, site: Site, exempt: tuple[str, ...]) -> tuple[str, ...]:
+    """The families used. What most kernels can is tried first; only where that fails, each feature for itself."""
+    assert isinstance(order.act, Drop)
+    try:
+        nft.run(creation(order, exempt, ("inet",), owner=True))
+    except KernelError:
+        offered = {feature for feature, rules in probes().items() if nft.can(rules)}
+        missing = [feature for feature in needs(order.act, site.guarded) if feature not in offered]
+        if Feature.NFT_IP not in offered:
+            missing.append(Feature.NFT_IP)
+        if missing:
+            raise Refused("MissingFeature", f"this node's kernel has no {', '.join(missing)}") from None
+        nft.run(creation(order, exempt, ("ip", "ip6"), owner=Feature.NFT_OWNER in offered))
+        return ("ip", "ip6")
+    return ("inet",)
+
+
+def _make_way(nft: Nft, order: Order, site: Site) -> None:
+    """A table of this name without an owner is what an earlier try left: the order is carried out afresh."""
+    for family, name in _tables(site):
+        if name == table(order.injection):
+            nft.run(f"delete table {family} {name}")
+
+
+def undo(order: Order, site: Site) -> None:
+    nft = Nft(site.netns)
+    try:
+        _make_way(nft, order, site)
+    finally:
+        nft.close()
+
+
+def _tables(site: Site) -> set[tuple[str, str]]:
+    netlink = Netlink(site.netns, NETLINK_NETFILTER)
+    try:
+        return netlink.tables()
+    finally:
+        netlink.close()
+
+
+class DropInForce:
+    """A partition or random loss that is in force; see `drivers.InForce`."""
+
+    def __init__(self, order: Order, site: Site, nft: Nft, families: tuple[str, ...], exempt: tuple[str, ...]) -> None:
+        self.detail = {"with": f"nft {' and '.join(families)}", "table": table(order.injection)}
+        self._exempt = exempt
+        self._order = order
+        self._site = site
+        self._nft = nft
+        self._families = families
+        self._generation = 0
+        self._reader = Netlink(site.netns, NETLINK_NETFILTER)
+
+    def hits(self) -> int:
+        name = table(self._order.injection)
+        return sum(self._reader.counter(family, name, COUNTER) for family in self._families)
+
+    def held(self) -> int:
+        return 0
+
+    def amend(self, flows: tuple[Flow, ...]) -> None:
+        """Two transactions: the kernel takes up rules a moment before the elements of sets that came with them.
+
+        After the first one both the old and the new flows are hit; the second takes the old ones away.
+        """
+        before, after = self._order, replace(self._order, flows=flows)
+        former, following = self._generation, self._generation + 1
+        with_both, without_old = [], []
+        for family in self._families:
+            at = f"{family} {table(before.injection)}"
+            new = rules(after, family, following, self._exempt)
+            with_both += [*peer_sets(after, family, following), *new]
+            without_old += [f"flush chain {at} {side}" for side in _SIDES[before.direction]]
+            without_old += [*new, *(f"delete set {at} {each}" for each in set_names(before.flows, family, former))]
+        self._nft.run("\n".join(with_both))
+        self._order, self._generation = after, following
+        self._nft.run("\n".join(without_old))
+
+    def lift(self) -> None:
+        """Nothing is held back, so `revert` is all that there is to do."""
+
+    def revert(self) -> None:
+        name = table(self._order.injection)
+        for family in self._families:
+            if (family, name) in self._reader.tables():
+                self._nft.run(f"delete table {family} {name}")
+        self._nft.close()
+
+
+def _gateways(site: Site) -> set[str]:
+    netlink = Netlink(site.netns, NETLINK_ROUTE)
+    try:
+        return netlink.gateways()
+    finally:
+        netlink.close()
+
+
+# What the tables say: text from values, nothing else.
+
+
+def creation(order: Order, exempt: tuple[str, ...], families: tuple[str, ...], owner: bool) -> str:
+    """The whole order as one transaction."""
+    assert isinstance(order.act, Drop)
+    lines = []
+    for family in families:
+        at = f"{family} {table(order.injection)}"
+        lines += [f"add table {at} {{ flags owner; }}" if owner else f"add table {at}"]
+        lines += [f"add counter {at} {COUNTER}", f"add chain {at} lost"]
+        lines += [f"add rule {at} lost {statement}" for statement in _lost(order.act)]
+        for side in _SIDES[order.direction]:
+            lines.append(f"add chain {at} {side} {{ type filter hook {_HOOKS[side][0]} priority filter; }}")
+        lines += _sets(at, family, {"exempt": exempt})
+        lines += [*peer_sets(order, family, 0), *rules(order, family, 0, exempt)]
+    return "\n".join(lines)
+
+
+def _lost(act: Drop) -> list[str]:
+    """What becomes of a packet that was selected."""
+    statements = []
+    if act.probability < 1:
+        statements.append(f"numgen random mod {_DICE} >= {round(act.probability * _DICE)} accept")
+    if act.reject:
+        return [
+            *statements,
+            f"meta l4proto tcp counter name {COUNTER} reject with tcp reset",
+            f"counter name {COUNTER} reject",
+        ]
+    return [*statements, f"counter name {COUNTER} drop"]
+
+
+def peer_sets(order: Order, family: str, generation: int) -> list[str]:
+    """One set for all peers of the same protocol and ports; `generation` keeps those of an amended order apart."""
+    groups = enumerate(_groups(order.flows).values())
+    at = f"{family} {table(order.injection)}"
+    return _sets(at, family, {f"g{generation}n{n}_": tuple(cidrs) for n, cidrs in groups})
+
+
+def rules(order: Order, family: str, generation: int, exempt: tuple[str, ...]) -> list[str]:
+    """What is spared, and after it what is lost."""
+    assert isinstance(order.act, Drop)
+    lines = []
+    for side in _SIDES[order.direction]:
+        _, interface, address, port = _HOOKS[side]
+        each = [f'{interface} "lo" accept', *_discovery(family)]
+        each += _answers(family) if order.act.reject else []
+        each += [f"{kind} {address} @exempt{suffix} accept" for kind, suffix in _present(family, exempt)]
+        for n, ((protocol, ports), cidrs) in enumerate(_groups(order.flows).items()):
+            transport = _transport(protocol, ports, port)
+            for kind, suffix in _present(family, cidrs):
+                each.append(f"{kind} {address} @g{generation}n{n}_{suffix} {transport}goto lost")
+        if not order.flows:
+            each.append("goto lost")
+        lines += [f"add rule {family} {table(order.injection)} {side} {rule}" for rule in each]
+    return lines
+
+
+def set_names(flows: tuple[Flow, ...], family: str, generation: int) -> list[str]:
+    return [
+        f"g{generation}n{n}_{suffix}"
+        for n, cidrs in enumerate(_groups(flows).values())
+        for _, suffix in _present(family, cidrs)
+    ]
+
+
+def _groups(flows: tuple[Flow, ...]) -> dict[tuple[str, tuple[int, ...]], list[str]]:
+    """One set of addresses for all flows of the same protocol and ports."""
+    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for flow in flows:
+        groups.setdefault((flow.protocol, flow.ports), []).append(flow.cidr)
+    return groups
+
+
+def _sets(at: str, family: str, members: dict[str, tuple[str, ...]]) -> list[str]:
+    lines = []
+    for name, cidrs in members.items():
+        for kind, suffix in _present(family, cidrs):
+            elements = ", ".join(cidr for cidr in cidrs if (":" in cidr) == (kind == "ip6"))
+            flags = "flags interval; auto-merge;"
+            lines.append(
+                f"add set {at} {name}{suffix} {{ type {_ADDRESSES[kind][1]}; {flags} elements = {{ {elements} }}; }}"
+            )
+    return lines
+
+
+def _present(family: str, cidrs: tuple[str, ...] | list[str]) -> list[tuple[str, str]]:
+    """The address families that occur among `cidrs` and that a table of `family` sees."""
+    there = {"ip6" if ":" in cidr else "ip" for cidr in cidrs}
+    return [(kind, suffix) for kind, (suffix, _) in _ADDRESSES.items() if kind in there and family in (kind, "inet")]
+
+
+def _transport(protocol: str, ports: tuple[int, ...], side: str) -> str:
+    numbers = ", ".join(str(port) for port in ports)
+    if not ports:
+        return f"meta l4proto {protocol.lower()} " if protocol else ""
+    if not protocol:
+        return f"meta l4proto {{ tcp, udp }} th {side} {{ {numbers} }} "
+    return f"{protocol.lower()} {side} {{ {numbers} }} "
+
+
+def _discovery(family: str) -> list[str]:
+    kinds = "nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert"
+    return [] if family == "ip" else [f"icmpv6 type {{ {kinds} }} accept"]
+
+
+def _answers(family: str) -> list[str]:
+    rules = ["tcp flags & rst == rst accept"]
+    rules += [] if family == "ip6" else ["icmp type destination-unreachable accept"]
+    rules += [] if family == "ip" else ["icmpv6 type destination-unreachable accept"]
+    return rules

@@ -1,0 +1,131 @@
+"""A pod as its node sees it: processes found by the pod's UID in their cgroups, with no container runtime to ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bounceback.drivers import Refused
+from bounceback.drivers.netns import Netns
+
+_START_TIME = 19  # field 22 of /proc/PID/stat, counted from after the command's name
+
+
+@dataclass(slots=True)
+class Target:
+    """Where a pod's orders are carried out. Without a process it is the agent's own pod, which ends with the agent."""
+
+    netns: Netns
+    pod_uid: str = ""
+    process: int | None = None  # descriptor of /proc/PID of the process that stands for the pod
+    proc: str = "/proc"
+
+    def alive(self) -> bool:
+        """False once the pod's network namespace has no process of the pod any more."""
+        if self.process is None or _read(self.process, "stat"):
+            return True
+        for folder in _folders(self.proc, self.pod_uid):
+            if _netns_inode(folder) == self.netns.inode:
+                os.close(self.process)
+                self.process = folder
+                return True
+            os.close(folder)
+        return False
+
+    def close(self) -> None:
+        self.netns.close()
+        if self.process is not None:
+            os.close(self.process)
+            self.process = None
+
+
+def own() -> Target:
+    return Target(Netns())
+
+
+def find(pod_uid: str, proc: str = "/proc") -> Target:
+    """The pod's network namespace, kept. Refused: TargetGone, NotPermitted, or HostNetwork."""
+    for folder in _folders(proc, pod_uid):
+        try:
+            netns = Netns.at("ns/net", folder)
+            target = Target(netns, pod_uid, folder, proc)
+            nodes_own = os.stat(f"{proc}/1/ns/net").st_ino  # noqa: PTH116 - pathlib is not needed here
+        except (FileNotFoundError, ProcessLookupError):  # it ended just now: the next one
+            os.close(folder)
+            continue
+        except PermissionError as error:
+            os.close(folder)
+            raise Refused("NotPermitted", f"may not look at processes ({error}); that takes SYS_PTRACE") from error
+        if netns.inode == nodes_own:
+            target.close()
+            raise Refused("HostNetwork", "the pod has the node's own network: a fault there would hit the whole node")
+        return target
+    raise Refused("TargetGone", f"no process of pod {pod_uid} runs on this node")
+
+
+def in_pod(cgroups: str, pod_uid: str) -> bool:
+    """Does a /proc/PID/cgroup name this pod? Both drivers' spellings, both cgroup versions, nested or not.
+
+    cgroupfs: .../kubepods/burstable/pod<uid>/<container>; systemd: ...-pod<uid with _ for ->.slice/<container>.scope
+    """
+    folder = f"pod{pod_uid}"
+    unit = f"pod{pod_uid.replace('-', '_')}.slice"
+    for line in cgroups.splitlines():
+        for part in line.split(":", 2)[-1].split("/"):
+            if part in (folder, unit) or part.endswith(f"-{unit}"):
+                return True
+    return False
+
+
+def _folders(proc: str, pod_uid: str) -> Iterator[int]:
+    """Descriptors of the /proc folders of the pod's processes, the caller's to close; the sandbox's, the oldest, first.
+
+    Everything about a process is read through its descriptor: a process number that is used again is not mistaken.
+    """
+    found: list[tuple[int, int]] = []
+    for name in os.listdir(proc):  # noqa: PTH208 - pathlib is not needed here
+        if name.isdigit() and (folder := _folder(proc, int(name))) is not None:
+            if in_pod(_read(folder, "cgroup"), pod_uid) and (age := _started(folder)) is not None:
+                found.append((age, int(name)))
+            os.close(folder)
+    for _, number in sorted(found):
+        if (folder := _folder(proc, number)) is not None:
+            if in_pod(_read(folder, "cgroup"), pod_uid):
+                yield folder
+            else:
+                os.close(folder)
+
+
+def _folder(proc: str, number: int) -> int | None:
+    try:
+        return os.open(f"{proc}/{number}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _started(folder: int) -> int | None:
+    """In clock ticks since boot."""
+    stat = _read(folder, "stat")
+    return int(stat.rpartition(")")[2].split()[_START_TIME]) if stat else None
+
+
+def _netns_inode(folder: int) -> int | None:
+    try:
+        return os.stat("ns/net", dir_fd=folder).st_ino
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _read(folder: int, name: str) -> str:
+    """Empty where the process has ended."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    try:
+        return os.read(fd, 1 << 16).decode(errors="replace")
+    except ProcessLookupError:
+        return ""
+    finally:
+        os.close(fd)

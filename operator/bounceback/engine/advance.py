@@ -1,0 +1,408 @@
+"""The run, one step at a time: what the status should be, and what is to be done about it.
+
+    Pending -> Steady -> Injecting -> Active -> Clearing -> Recovering -> Verifying -> Finished
+
+A step is a function of (spec, state, seen, now). Duties are wanted, not commanded: the same ones are named again until
+what they bring is seen, and each is safe to repeat, so that any operator can go on from any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.status import (
+    TIMELINE_LIMIT,
+    FaultExperimentStatus,
+    Finding,
+    Happening,
+    InjectionStatus,
+    MarkStatus,
+    Moment,
+)
+from bounceback.engine.evidence import DONE, given_up, on_our_clock
+from bounceback.engine.health import NOTHING_SEEN, Health
+from bounceback.engine.judge import judge
+from bounceback.engine.marks import marks_of
+from bounceback.engine.planning import Chosen, Preparation, injections
+from bounceback.faults import PodDelete
+from bounceback.types.instants import Instant, Interval
+from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, Verdict
+from bounceback.types.plan import Rung
+
+FRESH: Final = 3.0
+"""Seconds that a preparation may be old when it is acted on."""
+REFERENCE_GRACE: Final = 10.0
+"""Seconds that a refused start is tried again before it is final: objects applied together arrive in any order."""
+UNSEEN_GRACE: Final = 5.0
+"""Seconds after its last deadline that an injection is waited for when nobody can look."""
+VERIFY_GRACE: Final = 20.0
+"""Seconds that a look for what was left may take."""
+OBSERVE_GRACE: Final = 30.0
+"""Seconds that reading the observations may take, tries included."""
+
+
+class Duty(StrEnum):
+    """Something that the operator is to see to, in this state, until its result is seen."""
+
+    PREPARE = "prepare"  # find targets, rights, vehicles, rungs, peers; touches nothing
+    CLAIM = "claim"  # mark the experiment as started, hold its deletion
+    LOOK = "look"  # sample the probes
+    OBSERVE_BEFORE = "observe before"
+    CARRY = "carry"  # start agents or make requests, follow the evidence
+    STOP = "stop"  # end what is in force
+    VERIFY = "verify"  # look for what was left where the agent could not
+    OBSERVE_AFTER = "observe after"
+    RELEASE = "release"  # remove what is ours, let the experiment go
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a run cannot begin: which field, and the way out."""
+
+    field: str
+    reason: str
+    message: str
+    verdict: Verdict = Verdict.ABORTED
+    final: bool = False  # trying again cannot help
+
+
+@dataclass(frozen=True)
+class State:
+    """The status, and all injections (the status lists the first hundred)."""
+
+    status: FaultExperimentStatus
+    injections: tuple[InjectionStatus, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known beside the state."""
+
+    cancel: bool = False
+    deleted: bool = False
+    freeze: str | None = None
+    preparation: Preparation | Refusal | None = None
+    claimed: bool = False
+    health: Health = NOTHING_SEEN
+    before: dict[str, Any] | str | None = None  # observations, or why they could not be made
+    after: dict[str, Any] | str | None = None
+    more: tuple[Chosen, ...] = ()  # for faults that repeat: who is next
+    released: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The next state, and what is wanted there. `again` is in how many seconds to look again at the latest."""
+
+    state: State
+    duties: frozenset[Duty] = frozenset()
+    again: float = 1.0
+    plan: Preparation | None = None  # set once, in the step that plans: to be journaled before the state is written
+
+
+def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    """One step. Calling it again with nothing new seen gives the same phase and the same duties."""
+    ended = _ended(spec, state, seen, now)
+    if ended is not None and state.status.ending is None:
+        state = _update(state, ending=ended)
+    return STEPS[state.status.phase](spec, state, seen, now)
+
+
+def _ended(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Finding | None:
+    """Why the run must end before its time, if it must."""
+    status = state.status
+    if status.phase in (Phase.VERIFYING, Phase.FINISHED):
+        return None
+    if seen.deleted:
+        return _aborted("Deleted", "the experiment was deleted while it ran")
+    if seen.cancel:
+        return _aborted("Cancelled", "spec.cancel was set")
+    if seen.freeze is not None:
+        return _aborted("Frozen", f"all experiments are frozen: {seen.freeze or 'no reason given'}")
+    if status.deadline_at is not None and now.utc >= status.deadline_at:
+        return _aborted(
+            "DeadlineExceeded", f"spec.deadlineSeconds ({spec.deadline_seconds}) were over in {status.phase}"
+        )
+    if status.phase in (Phase.INJECTING, Phase.ACTIVE):
+        return _abort_condition(spec, seen) or _broken_injection(state)
+    return None
+
+
+def _abort_condition(spec: FaultExperimentSpec, seen: Seen) -> Finding | None:
+    for bound in spec.abort_when:
+        for (check, probe), seconds in seen.health.failing_for.items():
+            if check == bound.check and bound.probe in (None, probe) and seconds >= bound.failing_seconds:
+                return _aborted(
+                    "AbortCondition",
+                    f"{check}/{probe} was unhealthy for {seconds:.1f} s; abortWhen allows {bound.failing_seconds} s",
+                )
+    return None
+
+
+def _broken_injection(state: State) -> Finding | None:
+    failed = next((i for i in state.injections if i.state is InjectionState.FAILED), None)
+    if failed is None:
+        return None
+    message = f"{failed.fault} on {failed.pod}: {failed.message or failed.reason}"
+    return Finding(verdict=Verdict.ERROR, reason="InjectionFailed", message=message[:1024])
+
+
+def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    if state.status.started_at is None:
+        state = _update(
+            state, started_at=Moment.of(now), phase_since=Moment.of(now), deadline_at=now.utc + spec.deadline_seconds
+        )
+    if state.status.ending is not None:
+        return _untouched(spec, state, seen, now)
+    match seen.preparation:
+        case None:
+            return Decision(state, frozenset({Duty.PREPARE}))
+        case Refusal() as refusal:
+            started = state.status.started_at
+            waited = now.since(started.instant()) if started else 0.0
+            state = _update(state, reason=refusal.reason, message=f"{refusal.field}: {refusal.message}"[:2048])
+            if refusal.final or waited >= REFERENCE_GRACE:
+                return _untouched(spec, state, seen, now, _refused(refusal))
+            return Decision(state, frozenset({Duty.PREPARE}))
+        case Preparation():
+            if not seen.claimed:
+                return Decision(state, frozenset({Duty.CLAIM}))
+            chosen = f"{sum(seen.preparation.per_target.values())} pods chosen"
+            found = _update(state, targets=seen.preparation.per_target, checks=list(seen.preparation.checks))
+            return _enter(Phase.STEADY, found, now, chosen)
+
+
+def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    duties = {Duty.LOOK}
+    if state.status.ending is not None:
+        return _untouched(spec, state, seen, now)
+    health, gate = seen.health, spec.steady_state
+    waited = _in_phase(state, now)
+    if health.problems:
+        return _untouched(spec, state, seen, now, _aborted("ProbeCannotWork", "; ".join(health.problems)))
+    if not health.watching or health.healthy_for < gate.hold_seconds:
+        if waited >= gate.timeout_seconds:
+            return _untouched(spec, state, seen, now, _not_steady(health, waited))
+        return Decision(state, frozenset(duties), again=max(0.05, gate.hold_seconds - health.healthy_for))
+    if isinstance(seen.before, str):
+        return _untouched(spec, state, seen, now, _aborted("NotObservable", seen.before))
+    if seen.before is None:
+        return Decision(state, frozenset(duties | {Duty.OBSERVE_BEFORE}))
+    match seen.preparation:
+        case Refusal() as refusal:
+            return _untouched(spec, state, seen, now, _refused(refusal))
+        case Preparation() as found if now.utc - found.at <= FRESH:
+            return _plan(spec, state, seen, found, now)
+        case _:
+            return Decision(state, frozenset(duties | {Duty.PREPARE}))
+
+
+def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparation, now: Instant) -> Decision:
+    run = state.status.run_uid or ""
+    planned = injections(run, found.chosen, now.utc)
+    observed = {**state.status.observed, "before": seen.before}
+    mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
+    state = replace(_update(state, observed=observed, targets=found.per_target, marks=[mark]), injections=planned)
+    on = ", ".join(f"{count} pods of {target}" for target, count in found.per_target.items())
+    decision = _enter(Phase.INJECTING, state, now, f"{len(planned)} injections planned on {on}")
+    return replace(decision, plan=found)
+
+
+def _injecting(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    state = _with_marks(state, seen, now)
+    if state.status.ending is not None:
+        return _enter(Phase.CLEARING, state, now, state.status.ending.message)
+    state = _give_up_unseen(spec, state, now)
+    due = [i for i in state.injections if i.start_at <= now.utc]
+    if due and all(i.state is not InjectionState.PLANNED for i in due):
+        return _enter(Phase.ACTIVE, state, now, f"{len(due)} injections in force")
+    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}))
+
+
+def _active(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    state = _with_marks(state, seen, now)
+    if state.status.ending is not None:
+        return _enter(Phase.CLEARING, state, now, state.status.ending.message)
+    state = _give_up_unseen(spec, _with_more(state, seen, now), now)
+    if all(i.state in DONE for i in state.injections) and now.utc >= repeats_until(spec, state.injections):
+        return _enter(Phase.CLEARING, state, now, "all faults are over")
+    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}))
+
+
+def _with_more(state: State, seen: Seen, now: Instant) -> State:
+    """Further injections of a fault that repeats, each planned once."""
+    known = {i.name for i in state.injections}
+    planned = injections(state.status.run_uid or "", seen.more, now.utc)
+    return replace(state, injections=(*state.injections, *(i for i in planned if i.name not in known)))
+
+
+def repeats_until(spec: FaultExperimentSpec, planned: Iterable[InjectionStatus]) -> float:
+    """UTC seconds: when the last of the faults that repeat is over; 0 where none does."""
+    first = {i.fault: i.start_at for i in reversed(list(planned))}
+    repeating = (f for f in spec.faults if isinstance(f.fault, PodDelete) and f.fault.every_seconds)
+    return max((first[f.name] + f.duration_seconds for f in repeating if f.name in first), default=0.0)
+
+
+def _clearing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    state = _give_up_unseen(spec, _with_marks(state, seen, now), now)
+    waited = _in_phase(state, now)
+    if not all(i.state in DONE for i in state.injections):
+        return Decision(state, frozenset({Duty.LOOK, Duty.CARRY, Duty.STOP}))
+    unverified = any(i.cleanup is Cleanup.UNVERIFIED for i in state.injections)
+    if unverified and waited < VERIFY_GRACE:
+        return Decision(state, frozenset({Duty.LOOK, Duty.CARRY, Duty.VERIFY}))
+    if seen.deleted:
+        return _enter(Phase.VERIFYING, state, now, "cleared; the experiment is being deleted")
+    return _enter(Phase.RECOVERING, state, now, "all injections are cleared")
+
+
+def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    state = _with_marks(state, seen, now)
+    cleared = _mark(state, Mark.CLEARED)
+    since = now.since(cleared.latest) if cleared else _in_phase(state, now)
+    stable = seen.health.healthy_for >= seen.health.stable_seconds <= since
+    if stable and seen.health.watching and seen.health.recovered is not None:
+        state = _add_mark(state, Mark.RECOVERED, seen.health.recovered, "probes", now)
+        state = _add_mark(state, Mark.STABLE, Interval.at(now), "probes", now)
+        return _enter(Phase.VERIFYING, state, now, f"stable for {seen.health.healthy_for:.1f} s")
+    if since >= spec.recovery_timeout_seconds:
+        why = "; ".join(seen.health.unhealthy)[:400] or "no stable window"
+        return _enter(Phase.VERIFYING, state, now, f"not recovered after {since:.0f} s: {why}")
+    if seen.deleted or (state.status.ending is not None and state.status.ending.reason == "DeadlineExceeded"):
+        return _enter(Phase.VERIFYING, state, now, "not waited for")
+    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), again=0.25)
+
+
+def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    probed = any(check.spec.probes for check in state.status.checks)
+    if probed and not seen.health.watching and _in_phase(state, now) < OBSERVE_GRACE:
+        return Decision(state, frozenset({Duty.LOOK}))  # resumed: what was seen before comes with the first look
+    needs = any(check.spec.observations for check in state.status.checks) and not seen.deleted
+    after = seen.after if needs else {}
+    if after is None and _in_phase(state, now) < OBSERVE_GRACE:
+        return Decision(state, frozenset({Duty.LOOK, Duty.OBSERVE_AFTER}))
+    observed = {**state.status.observed, "after": after if isinstance(after, dict) else None}
+    if isinstance(after, str):
+        observed["afterProblem"] = after[:1024]
+    return _conclude(spec, _update(state, observed=observed), seen, now)
+
+
+def _finished(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    return Decision(state, frozenset() if seen.released else frozenset({Duty.RELEASE}), again=5.0)
+
+
+STEPS: Final[dict[Phase, Callable[[FaultExperimentSpec, State, Seen, Instant], Decision]]] = {
+    Phase.PENDING: _pending,
+    Phase.STEADY: _steady,
+    Phase.INJECTING: _injecting,
+    Phase.ACTIVE: _active,
+    Phase.CLEARING: _clearing,
+    Phase.RECOVERING: _recovering,
+    Phase.VERIFYING: _verifying,
+    Phase.FINISHED: _finished,
+}
+
+
+def _enter(phase: Phase, state: State, now: Instant, message: str) -> Decision:
+    """The decision that enters a phase; its duties are named by the next step, which comes at once."""
+    state = _note(state, str(phase), message, now)
+    entered = _update(state, phase=phase, phase_since=Moment.of(now), reason=str(phase), message=message[:2048])
+    return Decision(entered, again=0.0)
+
+
+def _untouched(
+    spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant, ending: Finding | None = None
+) -> Decision:
+    """Nothing was injected: there is nothing to clear or to recover from."""
+    if ending is not None:
+        state = _update(state, ending=ending)
+    return _conclude(spec, state, seen, now)
+
+
+def _conclude(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    """Judge what was seen, and finish."""
+    status = state.status.model_copy(update={"views": list(seen.health.views)})
+    judged = judge(spec, status, state.injections, seen.health)
+    told = judged.findings[0].message if judged.findings else "recovered, consistent, nothing left behind"
+    state = _update(replace(state, status=judged), finished_at=now.rfc3339())
+    return _enter(Phase.FINISHED, state, now, f"{judged.verdict}: {told}")
+
+
+def _note(state: State, event: str, message: str, now: Instant) -> State:
+    """One more line of the timeline; a full one only counts what it left out."""
+    status = state.status
+    if len(status.timeline) >= TIMELINE_LIMIT:
+        return _update(state, timeline_dropped=status.timeline_dropped + 1)
+    elapsed = now.since(status.started_at.instant()) if status.started_at else 0.0
+    line = Happening(
+        time=now.rfc3339(), elapsed_milliseconds=round(elapsed * 1000), event=event[:64], message=message[:512]
+    )
+    return _update(state, timeline=[*status.timeline, line])
+
+
+def _give_up_unseen(spec: FaultExperimentSpec, state: State, now: Instant) -> State:
+    """Injections that are well over by their agents' own promise, and that nobody could look at."""
+    durations = {fault.name: fault.duration_seconds for fault in spec.faults}
+
+    def over(injection: InjectionStatus) -> bool:
+        begun = on_our_clock(injection, injection.in_force_at, now)
+        ends = injection.not_after if begun is None else begun.latest.utc + durations[injection.fault]
+        return now.utc > min(ends, injection.not_after) + UNSEEN_GRACE
+
+    given = tuple(
+        given_up(i, now) if i.state not in DONE and i.rung is not Rung.API and over(i) else i for i in state.injections
+    )
+    return replace(state, injections=given)
+
+
+def _with_marks(state: State, seen: Seen, now: Instant) -> State:
+    for mark, interval, source in marks_of(state.injections, seen.health, now):
+        state = _add_mark(state, mark, interval, source, now)
+    return state
+
+
+def _add_mark(state: State, mark: Mark, interval: Interval, source: str, now: Instant) -> State:
+    """A mark that is there stays, but for Cleared, which is the last target's, and Active, the first one's."""
+    known = {m.mark: m for m in state.status.marks}
+    if mark in known and mark not in (Mark.CLEARED, Mark.ACTIVE):
+        return state
+    known[mark] = MarkStatus.of(mark, interval, source)
+    order = list(Mark)
+    if mark not in {m.mark for m in state.status.marks}:
+        event = "FirstHit" if mark is Mark.ACTIVE else str(mark)  # Active is the name of a phase already
+        state = _note(state, event, f"{source}, known to {interval.width:.2f} s", now)
+    return _update(state, marks=sorted(known.values(), key=lambda m: order.index(m.mark)))
+
+
+def _mark(state: State, mark: Mark) -> Interval | None:
+    return next((m.interval() for m in state.status.marks if m.mark is mark), None)
+
+
+def _in_phase(state: State, now: Instant) -> float:
+    """Seconds since the phase began."""
+    return now.since(state.status.phase_since.instant()) if state.status.phase_since else 0.0
+
+
+def _update(state: State, **fields: object) -> State:
+    return replace(state, status=state.status.model_copy(update=fields))
+
+
+def _aborted(reason: str, message: str) -> Finding:
+    return Finding(verdict=Verdict.ABORTED, reason=reason, message=message[:1024])
+
+
+def _refused(refusal: Refusal) -> Finding:
+    return Finding(
+        verdict=refusal.verdict, reason=refusal.reason[:64], message=f"{refusal.field}: {refusal.message}"[:1024]
+    )
+
+
+def _not_steady(health: Health, waited: float) -> Finding:
+    if not health.watching:
+        return _aborted("NotSteady", f"no probe answered within {waited:.0f} s")
+    seen = "; ".join(health.never_healthy or health.unhealthy) or "it never held without a failure for holdSeconds"
+    return _aborted("NotSteady", f"not steady within {waited:.0f} s, so nothing was injected: {seen}")

@@ -1,0 +1,153 @@
+"""What agents tell, folded into the injections that it is about. Reading a log twice changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from bounceback.api.status import InjectionCounts, InjectionStatus, Moment
+from bounceback.engine.model import AgentEnd, AgentFate
+from bounceback.types.instants import Instant, Interval
+from bounceback.types.outcome import Cleanup, InjectionState
+from bounceback.types.plan import Line, Told
+
+DONE: Final = (InjectionState.CLEARED, InjectionState.FAILED)
+
+
+def fold(injection: InjectionStatus, line: Line, received: Instant) -> InjectionStatus:
+    """The injection after that line; lines of other injections teach only about the clock they share."""
+    injection = _with_clock(injection, line.at, received)
+    if line.injection != injection.name:
+        return injection
+    moment = Moment.of(line.at)
+    match line.told:
+        case Told.REFUSED | Told.FAILED:
+            reason = str(line.detail.get("reason") or line.told.capitalize())
+            clean = Cleanup.CLEAN if line.told is Told.REFUSED else injection.cleanup
+            return _to(injection, InjectionState.FAILED, reason, str(line.detail.get("message", "")), cleanup=clean)
+        case Told.IN_FORCE:
+            active = injection.state if injection.state in DONE else InjectionState.ACTIVE
+            return _to(injection, active, injection.reason, in_force_at=injection.in_force_at or moment)
+        case Told.HITS:
+            first = injection.first_hit_at or (moment if line.hits else None)
+            return injection.model_copy(update={"hits": max(injection.hits, line.hits), "first_hit_at": first})
+        case Told.CLEARED:
+            if injection.state is InjectionState.FAILED:
+                return injection.model_copy(update={"cleared_at": moment})
+            return _to(injection, InjectionState.CLEARED, str(line.detail.get("why", "")), cleared_at=moment)
+        case Told.VERIFIED:
+            left = [str(item)[:200] for item in line.detail.get("leftovers", ())][:10]
+            found = Cleanup.LEFTOVER if left else Cleanup.CLEAN
+            return injection.model_copy(update={"cleanup": found, "leftovers": left})
+        case _:
+            return injection
+
+
+def fold_end(injection: InjectionStatus, end: AgentEnd, now: Instant) -> InjectionStatus:
+    """The injection after its agent ended, if it had not been done already."""
+    if injection.state in DONE:
+        if end.fate is not AgentFate.GONE:
+            return injection
+        clean = Cleanup.CLEAN if injection.cleanup is Cleanup.UNVERIFIED else injection.cleanup
+        reason = (
+            "TargetGone" if injection.reason == "Terminated" else injection.reason
+        )  # that is why it was told to end
+        return injection.model_copy(update={"cleanup": clean, "reason": reason})
+    match end.fate:
+        case AgentFate.GONE:  # the pod's network went with it: nothing can be left there
+            at = Moment.of(now)
+            gone = _to(injection, InjectionState.CLEARED, "TargetGone", end.message, cleared_at=at)
+            return gone.model_copy(update={"cleanup": Cleanup.CLEAN, "clock_offset_milliseconds": 0})
+        case AgentFate.NEVER_STARTED:
+            return _to(injection, InjectionState.FAILED, "AgentNeverStarted", end.message, cleanup=Cleanup.CLEAN)
+        case AgentFate.KILLED | AgentFate.FINISHED:
+            if injection.state is InjectionState.PLANNED:
+                return _to(injection, InjectionState.FAILED, "AgentLost", end.message)
+            at = Moment.of(now)
+            lost = _to(injection, InjectionState.CLEARED, "AgentLost", end.message, cleared_at=at)
+            return lost.model_copy(update={"clock_offset_milliseconds": 0})
+        case AgentFate.UNREACHABLE:
+            return injection
+
+
+def given_up(injection: InjectionStatus, now: Instant) -> InjectionStatus:
+    """Its time is over and nobody can look: the agent's own deadline has ended it, but nobody saw that."""
+    if injection.state is InjectionState.PLANNED:
+        return _to(injection, InjectionState.FAILED, "NeverHeardOf", "its agent told nothing before its time was over")
+    return _to(
+        injection,
+        InjectionState.CLEARED,
+        "Unobserved",
+        "its own deadline has passed, but the kubelet could not be asked",
+        cleared_at=Moment.of(Instant(now.boot, now.nanos, now.utc)),
+        clock_offset_milliseconds=0,
+    )
+
+
+def on_our_clock(injection: InjectionStatus, moment: Moment | None, ours: Instant) -> Interval | None:
+    """The interval on this operator's clock that a moment of the target's node lies in.
+
+    `ours` is any reading of our clock: it ties the node's UTC to our boot-time clock.
+    """
+    if moment is None or injection.clock_offset_milliseconds is None:
+        return None
+    there = moment.instant()
+    if there.boot == ours.boot:
+        return Interval.at(there)
+    utc = there.utc - injection.clock_offset_milliseconds / 1000
+    middle = ours.plus(utc - ours.utc)
+    error = injection.clock_error_milliseconds / 1000
+    return Interval(middle.plus(-error), middle.plus(error))
+
+
+def _with_clock(injection: InjectionStatus, there: Instant, received: Instant) -> InjectionStatus:
+    """Narrow the offset of the node's clock by causality.
+
+    A line was written before it was received, and after the operator planned it. So, with all in UTC,
+    there - received <= offset <= there - planned, for each line.
+    """
+    if there.boot == received.boot:
+        return injection.model_copy(update={"clock_offset_milliseconds": 0, "clock_error_milliseconds": 0})
+    least = there.utc - received.utc
+    most = there.utc - injection.planned_utc if injection.planned_utc else least + 1.0
+    return with_offset(injection, least, most)
+
+
+def with_offset(injection: InjectionStatus, least: float, most: float) -> InjectionStatus:
+    """Intersect what is known of the clock's offset with least..most (seconds)."""
+    if injection.clock_offset_milliseconds is not None:
+        middle, error = injection.clock_offset_milliseconds / 1000, injection.clock_error_milliseconds / 1000
+        least, most = max(least, middle - error), min(most, middle + error)
+    if most < least:  # a clock was stepped in between: neither bound can be trusted more than the other
+        least, most = most, least
+    offset = round((least + most) * 500)
+    error_ms = -(-(most - least) * 500 // 1) + 1
+    return injection.model_copy(update={"clock_offset_milliseconds": offset, "clock_error_milliseconds": int(error_ms)})
+
+
+def counts(injections: Iterable[InjectionStatus]) -> InjectionCounts:
+    """How many are in each state."""
+    listed = list(injections)
+    by_state = {state: sum(i.state is state for i in listed) for state in InjectionState}
+    return InjectionCounts(
+        total=len(listed),
+        planned=by_state[InjectionState.PLANNED],
+        active=by_state[InjectionState.ACTIVE],
+        cleared=by_state[InjectionState.CLEARED],
+        failed=by_state[InjectionState.FAILED],
+        hits=sum(i.hits for i in listed),
+    )
+
+
+def seconds_in_force(injection: InjectionStatus) -> float:
+    """By the clock of its own node."""
+    if injection.in_force_at is None or injection.cleared_at is None:
+        return 0.0
+    return injection.cleared_at.instant().since(injection.in_force_at.instant())
+
+
+def _to(
+    injection: InjectionStatus, state: InjectionState, reason: str, message: str = "", **more: object
+) -> InjectionStatus:
+    update = {"state": state, "reason": reason[:64], "message": message[:512], **more}
+    return injection.model_copy(update=update)

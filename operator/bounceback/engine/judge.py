@@ -1,0 +1,344 @@
+"""The verdict: small questions in a fixed order; the first with an answer decides, all answers are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Figures, Finding, InjectionStatus
+from bounceback.api.status import InvariantResult as Invariant
+from bounceback.engine.cel import CelError, evaluate
+from bounceback.engine.evidence import seconds_in_force
+from bounceback.engine.health import Health
+from bounceback.engine.timeline import figures, judge_budget
+from bounceback.types.instants import Interval, Span
+from bounceback.types.outcome import (
+    Aspect,
+    Cleanup,
+    Expect,
+    Impact,
+    InjectionAxis,
+    InjectionState,
+    Judgement,
+    Mark,
+    Verdict,
+)
+from bounceback.types.plan import Rung
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that is known of a run when it is over."""
+
+    spec: FaultExperimentSpec
+    status: FaultExperimentStatus
+    injections: tuple[InjectionStatus, ...]
+    health: Health
+    invariants: tuple[Invariant, ...] = ()
+    figures: Figures = field(default_factory=Figures)
+
+    def mark(self, mark: Mark) -> Interval | None:
+        return next((m.interval() for m in self.status.marks if m.mark is mark), None)
+
+    def span(self, start: Mark, end: Mark) -> Span | None:
+        first, last = self.mark(start), self.mark(end)
+        return Span.between(first, last) if first and last else None
+
+
+def judge(
+    spec: FaultExperimentSpec, status: FaultExperimentStatus, injections: Iterable[InjectionStatus], health: Health
+) -> FaultExperimentStatus:
+    """The status with figures, axes, aspects, findings and the verdict."""
+    marks = {m.mark: m.interval() for m in status.marks}
+    run = Run(spec, status, tuple(injections), health, invariant_results(status), figures(marks))
+    findings = [finding for ask in QUESTIONS for finding in ask(run)]
+    verdict = findings[0].verdict if findings else Verdict.PASSED
+    measured = run.figures
+    return status.model_copy(
+        update={
+            "figures": measured,
+            "invariants": list(run.invariants),
+            "findings": findings[:50],
+            "verdict": verdict,
+            "axes": axes(run),
+            "aspects": aspects(run),
+            "detected": _words(measured.detection.milliseconds) if measured.detection else None,
+            "recovered": _words(measured.recovery.milliseconds) if measured.recovery else None,
+        }
+    )
+
+
+def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
+    """Each invariant of each check over what was observed before and after."""
+    before, after = status.observed.get("before"), status.observed.get("after")
+    results = []
+    for check in status.checks:
+        for invariant in check.spec.invariants:
+            outcome, message = Judgement.INCONCLUSIVE, str(status.observed.get("afterProblem") or "not observed")
+            if isinstance(before, dict) and isinstance(after, dict):
+                seen = {"before": before.get(check.name, {}), "after": after.get(check.name, {})}
+                outcome, message = _hold(invariant.expression, seen, invariant.message)
+            results.append(Invariant(check=check.name, name=invariant.name, result=outcome, message=message[:1024]))
+    return tuple(results)
+
+
+def _hold(expression: str, seen: dict[str, Any], message: str | None) -> tuple[Judgement, str]:
+    try:
+        if evaluate(expression, seen):
+            return Judgement.PASSED, ""
+    except CelError as error:
+        return Judgement.INCONCLUSIVE, str(error)
+    return Judgement.FAILED, message or f"{expression} is false"
+
+
+def inconsistent(run: Run) -> Iterable[Finding]:
+    """Lost or wrong data outweighs everything, also after an abort."""
+    for result in run.invariants:
+        if result.result is Judgement.FAILED:
+            yield _finding(Verdict.FAILED, "InvariantBroken", f"{result.check}/{result.name}: {result.message}")
+
+
+def left_behind(run: Run) -> Iterable[Finding]:
+    for injection in run.injections:
+        if injection.cleanup is Cleanup.LEFTOVER:
+            left = ", ".join(injection.leftovers)
+            yield _finding(Verdict.ERROR, "Leftover", f"{injection.name} left on {injection.pod}: {left}")
+
+
+def injection_failed(run: Run) -> Iterable[Finding]:
+    for injection in run.injections:
+        if injection.state is InjectionState.FAILED:
+            told = injection.message or injection.reason
+            yield _finding(Verdict.ERROR, "InjectionFailed", f"{injection.fault} on {injection.pod}: {told}")
+
+
+def ended_early(run: Run) -> Iterable[Finding]:
+    """Not steady, cancelled, frozen, an abort condition, refused."""
+    if run.status.ending is not None and run.status.ending.verdict is not Verdict.ERROR:
+        yield run.status.ending
+
+
+def unproven(run: Run) -> Iterable[Finding]:
+    """A fault that hit nothing says nothing about the system."""
+    if not run.injections:
+        return
+    proof = run.spec.proof
+    hit = [i for i in run.injections if i.hits >= proof.min_hits]
+    if len(hit) * 100 < proof.targets_percent * len(run.injections):
+        idle = ", ".join(i.name for i in run.injections if i.hits < proof.min_hits)[:400]
+        yield _finding(
+            Verdict.INCONCLUSIVE,
+            "FaultHitTooLittle" if hit else "FaultHitNothing",
+            f"{len(hit)} of {len(run.injections)} injections had {proof.min_hits} hits or more, "
+            f"{proof.targets_percent} % are asked for; idle: {idle}; is anyone talking to these peers?",
+        )
+    short = [i for i in run.injections if not _lasted(run, i)]
+    if (len(run.injections) - len(short)) * 100 < proof.targets_percent * len(run.injections):
+        names = ", ".join(f"{i.name} {seconds_in_force(i):.1f} s" for i in short)[:400]
+        yield _finding(
+            Verdict.INCONCLUSIVE,
+            "FaultTooShort",
+            f"in force for less than {proof.duration_percent} % of the asked time: {names}",
+        )
+
+
+def _lasted(run: Run, injection: InjectionStatus) -> bool:
+    if injection.rung is Rung.API:  # a request has no length
+        return True
+    asked = next(f.duration_seconds for f in run.spec.faults if f.name == injection.fault)
+    return seconds_in_force(injection) * 100 >= asked * run.spec.proof.duration_percent
+
+
+def unverified(run: Run) -> Iterable[Finding]:
+    if names := [i.name for i in run.injections if i.cleanup is Cleanup.UNVERIFIED]:
+        yield _finding(
+            Verdict.INCONCLUSIVE, "CleanupUnverified", f"nobody could look for what was left: {', '.join(names)[:600]}"
+        )
+
+
+def unobserved(run: Run) -> Iterable[Finding]:
+    """A gap over a deciding moment, or probes that never succeeded."""
+    for problem in run.health.problems:
+        yield _finding(Verdict.INCONCLUSIVE, "ProbeCannotWork", problem)
+    for problem in run.health.never_healthy:
+        yield _finding(Verdict.INCONCLUSIVE, "NeverHealthy", problem)
+    probed = any(check.spec.probes for check in run.status.checks)
+    if run.injections and probed and not any(view.samples for view in run.health.views):
+        yield _finding(Verdict.INCONCLUSIVE, "NothingObserved", "no probe took a sample while the run lasted")
+    yield from _gaps(run)
+
+
+def _gaps(run: Run) -> Iterable[Finding]:
+    """A gap decides where a moment was widened by it, or where it could hide the symptom that must not be."""
+    for gap in run.health.gaps:
+        for name in (Mark.FIRST_SYMPTOM, Mark.RECOVERED):
+            mark = run.mark(name)
+            if mark and gap.earliest.since(mark.earliest) >= 0 >= gap.latest.since(mark.latest):
+                yield _gap(gap, f"around {name}")
+        if run.spec.impact is Impact.FORBIDDEN and run.mark(Mark.FIRST_SYMPTOM) is None:
+            yield _gap(gap, "in which a symptom could have passed unseen; impact is Forbidden")
+
+
+def _gap(gap: Interval, where: str) -> Finding:
+    return _finding(Verdict.INCONCLUSIVE, "ObservationGap", f"nobody was looking for {gap.width:.1f} s {where}")
+
+
+def not_recovered(run: Run) -> Iterable[Finding]:
+    if run.injections and _probed(run) and run.mark(Mark.RECOVERED) is None and not run.health.problems:
+        why = "; ".join(run.health.unhealthy) or run.status.message
+        yield _finding(Verdict.FAILED, "NotRecovered", f"not healthy again after the fault was cleared: {why}")
+
+
+def felt_though_forbidden(run: Run) -> Iterable[Finding]:
+    if run.spec.impact is Impact.FORBIDDEN and run.mark(Mark.FIRST_SYMPTOM) is not None:
+        yield _finding(
+            Verdict.FAILED, "Felt", f"impact is Forbidden, but {_source(run, Mark.FIRST_SYMPTOM)} saw a symptom"
+        )
+
+
+def budget_exceeded(run: Run) -> Iterable[Finding]:
+    """Every budget of every check; one that the interval straddles decides nothing."""
+    for check in run.status.checks:
+        bounds = check.spec.budgets
+        for field_, bound, span in (
+            ("detectSeconds", bounds.detect_seconds, _detection(run)),
+            ("recoverSeconds", bounds.recover_seconds, run.span(Mark.CLEARED, Mark.RECOVERED)),
+            ("outageSeconds", bounds.outage_seconds, run.span(Mark.FIRST_SYMPTOM, Mark.RECOVERED)),
+        ):
+            if bound is None or span is None:
+                continue
+            told = f"{check.name} budgets.{field_} {bound} s; measured {span.middle:.2f} s ± {span.error:.2f}"
+            match judge_budget(span, bound):
+                case Judgement.FAILED:
+                    yield _finding(Verdict.FAILED, "BudgetExceeded", told)
+                case Judgement.INCONCLUSIVE:
+                    yield _finding(Verdict.INCONCLUSIVE, "BudgetUndecided", told)
+
+
+def not_safe(run: Run) -> Iterable[Finding]:
+    """FailSafe: the declared error state must be reached and held."""
+    if run.spec.expect is not Expect.FAIL_SAFE or not run.injections:
+        return
+    if run.health.error_state is None:
+        yield _finding(
+            Verdict.INCONCLUSIVE, "ErrorStateUnknown", "expect is FailSafe, but no check declares errorState probes"
+        )
+    elif not run.health.error_state:
+        yield _finding(Verdict.FAILED, "ErrorStateNotHeld", "the declared error state was not reached and held")
+
+
+def not_felt(run: Run) -> Iterable[Finding]:
+    if run.spec.impact is Impact.REQUIRED and run.injections and run.mark(Mark.FIRST_SYMPTOM) is None:
+        yield _finding(Verdict.INCONCLUSIVE, "NotFelt", "impact is Required, but no probe saw a symptom")
+
+
+def not_detected(run: Run) -> Iterable[Finding]:
+    """A system that was asked to notice within a time, and declared by what, but never did."""
+    for check in run.status.checks:
+        wanted = check.spec.budgets.detect_seconds is not None and check.spec.detection
+        if wanted and run.injections and run.mark(Mark.DETECTED) is None and run.mark(Mark.FIRST_SYMPTOM) is not None:
+            yield _finding(Verdict.FAILED, "NotDetected", f"{check.name}: none of its detection signals ever held")
+
+
+def undecided(run: Run) -> Iterable[Finding]:
+    for result in run.invariants:
+        if result.result is Judgement.INCONCLUSIVE and run.injections:
+            yield _finding(
+                Verdict.INCONCLUSIVE, "InvariantUndecided", f"{result.check}/{result.name}: {result.message}"
+            )
+
+
+RECOVERY_FAILED: Final = (not_recovered, felt_though_forbidden, not_safe, not_detected)
+QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
+    inconsistent,
+    left_behind,
+    injection_failed,
+    ended_early,
+    unproven,
+    unverified,
+    unobserved,
+    lambda run: _only(Verdict.FAILED, _recovery_findings(run)),
+    lambda run: _only(Verdict.INCONCLUSIVE, _recovery_findings(run)),
+    undecided,
+)
+
+
+def _recovery_findings(run: Run) -> list[Finding]:
+    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, not_felt) for f in ask(run)]
+
+
+def _only(verdict: Verdict, findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.verdict is verdict]
+
+
+def axes(run: Run) -> Axes:
+    """Each axis by its own questions alone."""
+    return Axes(
+        injection=_injection_axis(run),
+        recovery=_recovery_axis(run),
+        consistency=_worst(result.result for result in run.invariants),
+        cleanup=_cleanup_axis(run),
+    )
+
+
+def _injection_axis(run: Run) -> InjectionAxis:
+    if any(injection_failed(run)):
+        return InjectionAxis.FAILED
+    if not run.injections or any(unproven(run)):
+        return InjectionAxis.UNPROVEN
+    return InjectionAxis.PROVEN
+
+
+def _recovery_axis(run: Run) -> Judgement:
+    found = {f.verdict for f in _recovery_findings(run)}
+    if Verdict.FAILED in found:
+        return Judgement.FAILED
+    nothing_to_see = not run.injections or not _probed(run) or any(unobserved(run))
+    return Judgement.INCONCLUSIVE if found or nothing_to_see else Judgement.PASSED
+
+
+def _cleanup_axis(run: Run) -> Cleanup:
+    found = {i.cleanup for i in run.injections}
+    return next((c for c in (Cleanup.LEFTOVER, Cleanup.UNVERIFIED) if c in found), Cleanup.CLEAN)
+
+
+def _worst(results: Iterable[Judgement]) -> Judgement:
+    found = set(results)
+    return next((j for j in (Judgement.FAILED, Judgement.INCONCLUSIVE) if j in found), Judgement.PASSED)
+
+
+def aspects(run: Run) -> Aspects:
+    """NotChecked where nothing was declared that could tell."""
+    declared = any(check.spec.detection for check in run.status.checks)
+    detection = Aspect.NOT_CHECKED
+    if declared and run.injections:
+        detection = Aspect.PASSED if run.mark(Mark.DETECTED) else Aspect.FAILED
+    success = Aspect.NOT_CHECKED
+    if _probed(run) and run.injections:
+        success = Aspect(_recovery_axis(run))
+    consistency = Aspect.NOT_CHECKED
+    if run.invariants and run.injections:
+        consistency = Aspect(_worst(result.result for result in run.invariants))
+    return Aspects(detection=detection, success=success, consistency=consistency)
+
+
+def _detection(run: Run) -> Span | None:
+    return run.span(Mark.ACTIVE, Mark.DETECTED) or run.span(Mark.ACTIVE, Mark.FIRST_SYMPTOM)
+
+
+def _probed(run: Run) -> bool:
+    return any(check.spec.probes for check in run.status.checks)
+
+
+def _source(run: Run, mark: Mark) -> str:
+    return next((m.source for m in run.status.marks if m.mark is mark), "")
+
+
+def _finding(verdict: Verdict, reason: str, message: str) -> Finding:
+    return Finding(verdict=verdict, reason=reason, message=message[:1024])
+
+
+def _words(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.1f}s"

@@ -1,0 +1,19 @@
+"""Names that follow from what they name: whoever makes them again gets the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def digest(*parts: str) -> str:
+    """Ten hexadecimal digits that stand for these parts."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
+
+
+def injection_name(run: str, fault: str, pod_uid: str) -> str:
+    return f"{fault}-{digest(run, fault, pod_uid)}"
+
+
+def agent_name(run: str, place: str) -> str:
+    """`place` is the pod's UID for a sidecar, the node's name for a NodePod."""
+    return f"bb-{digest(run, place)}"

@@ -1,0 +1,137 @@
+"""From what was found in the cluster to what is written ahead: injections, and the plan of each agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Final
+
+from bounceback.api.experiment import FaultTiming
+from bounceback.api.status import CheckCopy, InjectionStatus
+from bounceback.engine.model import AgentRef, PodInfo
+from bounceback.engine.naming import agent_name, injection_name
+from bounceback.faults.base import NetworkFault
+from bounceback.types.outcome import VehicleKind
+from bounceback.types.plan import Act, Feature, Flow, Netem, Order, Plan, Rung
+
+START_GRACE: Final = 60.0
+"""Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One pod that one fault will hit, and how."""
+
+    fault: FaultTiming
+    pod: PodInfo
+    vehicle: VehicleKind
+    vehicle_reason: str
+    rung: Rung
+    flows: tuple[Flow, ...] = ()
+    guarded: bool = False  # what it leaves in the kernel is not bound to the agent's life
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that was found out before anything is touched; valid for a moment only."""
+
+    chosen: tuple[Chosen, ...]
+    checks: tuple[CheckCopy, ...] = ()
+    exempt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by node
+    at: float = 0.0  # UTC seconds
+
+    @property
+    def per_target(self) -> dict[str, int]:
+        pods: dict[str, set[str]] = {}
+        for choice in self.chosen:
+            pods.setdefault(choice.fault.target, set()).add(choice.pod.uid)
+        return {target: len(uids) for target, uids in pods.items()}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """An agent, and what it is told."""
+
+    ref: AgentRef
+    plan: Plan
+
+
+def needs_guard(act: Act, has: Set[Feature]) -> bool:
+    """Qdiscs outlive the process that made them, and so do nft tables where the kernel knows no owner of a table."""
+    return isinstance(act, Netem) or Feature.NFT_OWNER not in has
+
+
+def injections(run: str, chosen: Iterable[Chosen], now: float) -> tuple[InjectionStatus, ...]:
+    """Planned under names that do not change when planned again."""
+    return tuple(_injection(run, choice, now) for choice in chosen)
+
+
+def _injection(run: str, choice: Chosen, now: float) -> InjectionStatus:
+    start_at = now + choice.fault.start_after_seconds
+    place = choice.pod.node if choice.vehicle is VehicleKind.NODE_POD else choice.pod.uid
+    return InjectionStatus(
+        name=injection_name(run, choice.fault.name, choice.pod.uid),
+        fault=choice.fault.name,
+        pod=choice.pod.name,
+        pod_uid=choice.pod.uid,
+        node=choice.pod.node,
+        vehicle=choice.vehicle,
+        vehicle_reason=choice.vehicle_reason,
+        agent="" if choice.rung is Rung.API else agent_name(run, place),
+        rung=choice.rung,
+        planned_utc=now,
+        start_at=start_at,
+        start_before=start_at + START_GRACE,
+        not_after=start_at + START_GRACE + choice.fault.duration_seconds,
+    )
+
+
+def agents(
+    run: str, preparation: Preparation, planned: Sequence[InjectionStatus], operator_namespace: str
+) -> tuple[Carried, ...]:
+    """One agent for each pod (Sidecar) or node (NodePod), with all its orders; none for faults by API alone."""
+    by_name = {injection.name: injection for injection in planned}
+    grouped: dict[str, list[tuple[Chosen, InjectionStatus]]] = {}
+    for choice in preparation.chosen:
+        injection = by_name[injection_name(run, choice.fault.name, choice.pod.uid)]
+        if injection.agent:
+            grouped.setdefault(injection.agent, []).append((choice, injection))
+    return tuple(_carried(run, name, group, preparation, operator_namespace) for name, group in grouped.items())
+
+
+def _carried(
+    run: str, name: str, group: list[tuple[Chosen, InjectionStatus]], preparation: Preparation, operator_namespace: str
+) -> Carried:
+    first = group[0][0]
+    on_node = first.vehicle is VehicleKind.NODE_POD
+    orders = tuple(_order(choice, injection) for choice, injection in group)
+    guarded = any(choice.guarded for choice, _ in group)
+    ref = AgentRef(
+        vehicle=first.vehicle,
+        namespace=operator_namespace if on_node else first.pod.namespace,
+        pod=name if on_node else first.pod.name,
+        container="agent" if on_node else name,
+        node=first.pod.node,
+        guarded=guarded,
+    )
+    exempt = preparation.exempt.get(first.pod.node, ())
+    return Carried(ref, Plan(run=run, agent=name, on_node=on_node, orders=orders, exempt=exempt, guarded=guarded))
+
+
+def _order(choice: Chosen, injection: InjectionStatus) -> Order:
+    fault = choice.fault.fault
+    assert isinstance(fault, NetworkFault)
+    return Order(
+        injection=injection.name,
+        fault=injection.fault,
+        pod_namespace=choice.pod.namespace,
+        pod_name=injection.pod,
+        pod_uid=injection.pod_uid,
+        act=fault.act(choice.rung),
+        direction=fault.ways(),
+        flows=choice.flows,
+        start_at=injection.start_at,
+        start_before=injection.start_before,
+        not_after=injection.not_after,
+        duration=float(choice.fault.duration_seconds),
+    )

@@ -1,0 +1,146 @@
+"""From the probes' histories to what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.status import CheckView
+from bounceback.engine.health import Health
+from bounceback.engine.samples import History
+from bounceback.engine.timeline import (
+    failing_for,
+    first_symptom,
+    gaps_within,
+    healthy_for,
+    merged_recovery,
+    merged_symptom,
+    recovered,
+)
+from bounceback.types.instants import Instant, Interval
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The histories of one check's probes, by name."""
+
+    check: str
+    spec: RecoveryCheckSpec
+    probes: Mapping[str, History]
+    detection: Mapping[str, History]
+    error_state: Mapping[str, History]
+
+
+def read(
+    seen: Sequence[Seen],
+    problems: Sequence[str],
+    since: Instant | None,
+    waning: Interval | None,
+    cleared: Interval | None,
+    now: Instant,
+) -> Health:
+    """What is known at `now`.
+
+    Symptoms count from `since`, when the first fault was in force; at `waning` the first one was reverted, at `cleared`
+    the last (None: not yet).
+    """
+    every = [(s.check, name, history) for s in seen for name, history in s.probes.items()]
+    begun = bool(every) and all(history.samples for _, _, history in every)
+    symptom, symptom_source = _first(_symptoms(seen, since))
+    detected, detected_source = _first(_detections(seen, since))
+    return Health(
+        watching=begun or not every,
+        healthy_for=min((healthy_for(h, now) for _, _, h in every), default=float("inf")),
+        unhealthy=tuple(_told(c, n, h) for c, n, h in every if failing_for(h, now) > 0),
+        never_healthy=tuple(_told(c, n, h) for c, n, h in every if h.samples and not h.healthy_samples),
+        problems=tuple(problems),
+        failing_for={(c, n): failing_for(h, now) for c, n, h in every},
+        symptom=symptom,
+        symptom_source=symptom_source,
+        detected=detected,
+        detected_source=detected_source,
+        recovered=_recovered(seen, since, cleared, now),
+        stable_seconds=max((float(s.spec.recovered.stable_seconds) for s in seen if s.probes), default=0.0),
+        error_state=_error_state(seen, since, waning),
+        gaps=tuple(gap for _, _, h in every for gap in gaps_within(h, Interval(since, now))) if since else (),
+        views=tuple(_view(s) for s in seen),
+    )
+
+
+def _symptoms(seen: Sequence[Seen], since: Instant | None) -> Iterator[tuple[Interval, str]]:
+    for s in seen if since is not None else ():
+        thresholds = {probe.name: probe.failure_threshold for probe in s.spec.probes}
+        for name, history in s.probes.items():
+            if since is not None and (interval := first_symptom(history, since, thresholds[name])):
+                yield interval, f"{s.check}/{name}"
+
+
+def _detections(seen: Sequence[Seen], since: Instant | None) -> Iterator[tuple[Interval, str]]:
+    """The first moment that a signal of the system's own held."""
+    for s in seen if since is not None else ():
+        for name, history in s.detection.items():
+            if since is not None and (interval := first_holding(history, since)):
+                yield interval, f"{s.check}/{name}"
+
+
+def _first(found: Iterator[tuple[Interval, str]]) -> tuple[Interval | None, str]:
+    listed = list(found)
+    if not listed:
+        return None, ""
+    interval = merged_symptom(interval for interval, _ in listed)
+    source = next(name for each, name in listed if interval is None or each.latest == interval.latest)
+    return interval, source
+
+
+def _recovered(seen: Sequence[Seen], since: Instant | None, cleared: Interval | None, now: Instant) -> Interval | None:
+    """The last of all probes; without probes there is nothing to recover, so it is when the fault was cleared."""
+    if since is None:
+        return None
+    found = [
+        recovered(history, since, float(s.spec.recovered.stable_seconds), now)
+        for s in seen
+        for history in s.probes.values()
+    ]
+    return merged_recovery(found) if found else cleared
+
+
+def _error_state(seen: Sequence[Seen], since: Instant | None, waning: Interval | None) -> bool | None:
+    """Reached after the fault was in force, and then held while it was there whole, by every declared probe."""
+    histories = [history for s in seen for history in s.error_state.values()]
+    if not histories or since is None:
+        return None
+    end = waning.earliest if waning else None
+    return all(held_once_reached(history, since, end) for history in histories)
+
+
+def first_holding(history: History, since: Instant) -> Interval | None:
+    """When a signal that did not hold began to, after `since`; one that held before says nothing about the fault."""
+    before: Instant | None = None
+    for run in history.runs:
+        if run.healthy and run.soonest.since(since) >= 0 and (before is not None or run.first.start.since(since) >= 0):
+            return Interval(before or run.first.start, run.soonest)
+        before = None if run.healthy else run.last.start
+    return None
+
+
+def held_once_reached(history: History, since: Instant, end: Instant | None) -> bool:
+    """Whether it began to hold after `since`, and no failure came between that and `end`."""
+    reached = first_holding(history, since)
+    if reached is None:
+        return False
+    later = (run for run in history.runs if not run.healthy and run.first.start.since(reached.latest) >= 0)
+    return all(end is not None and run.first.end.since(end) >= 0 for run in later)
+
+
+def _told(check: str, name: str, history: History) -> str:
+    return f"{check}/{name}: {history.latest_failure or 'no answer'}"
+
+
+def _view(s: Seen) -> CheckView:
+    return CheckView(
+        name=s.check,
+        samples=sum(h.samples for h in s.probes.values()),
+        healthy_samples=sum(h.healthy_samples for h in s.probes.values()),
+        symptoms=[f"{name}: {message}"[:256] for name, h in s.probes.items() for message in h.messages][:10],
+    )

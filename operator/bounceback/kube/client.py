@@ -1,0 +1,327 @@
+"""Requests to the API server, as ourselves or in another account's name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from bounceback.kube.errors import KubeError, WatchGoneError
+from bounceback.kube.resources import Resource
+
+Json = dict[str, Any]
+Traces = list[aiohttp.TraceConfig]
+MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+FIELD_MANAGER: Final = "bounceback"
+LONGEST_LINE: Final = 8 * 1024 * 1024
+LONGEST_SILENCE: Final = 75
+"""Seconds that a watch may be silent: the server sends a bookmark each minute, so one that does not is cut off."""
+STDIN, STDOUT, STDERR, ERROR, CLOSE = 0, 1, 2, 3, 255  # channels of v5.channel.k8s.io
+
+
+class Kube:
+    """One connection pool to one API server.
+
+    Every method raises KubeError for an answer of 400 or above, aiohttp.ClientError or TimeoutError when there is none.
+    `on_request` is told each request's verb, plural and status, for metrics.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, str] | None = None,
+        on_request: Callable[[str, str, int], None] | None = None,
+    ) -> None:
+        self._configuration = configuration
+        self._session = session
+        self._headers = dict(headers or {})
+        self._on_request = on_request
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(
+        cls, kubeconfig: str | None = None, on_request: Callable[[str, str, int], None] | None = None
+    ) -> AsyncIterator[Kube]:
+        """From the pod's service account where there is one and no kubeconfig is named, else from the kubeconfig."""
+        configuration = Configuration()
+        try:
+            if kubeconfig is not None:
+                await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+            else:
+                config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=configuration)
+        api = ApiClient(configuration)  # builds the TLS context from files, data or the cluster's bundle
+        connector = aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context)
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=2**21) as session:
+            yield cls(configuration, session, on_request=on_request)
+        await api.close()
+
+    def acting_as(self, namespace: str, account: str) -> Kube:
+        """The same connection in a service account's name; its rights are then the limit."""
+        user = f"system:serviceaccount:{namespace}:{account}"
+        return Kube(self._configuration, self._session, {"Impersonate-User": user}, self._on_request)
+
+    async def get(self, resource: Resource, namespace: str | None, name: str, subresource: str | None = None) -> Json:
+        return await self.request("GET", resource, namespace, name, subresource)
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = 500
+    ) -> tuple[list[Json], str]:
+        """All objects and the resourceVersion to watch from; read page by page."""
+        items: list[Json] = []
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(limit)}
+        while True:
+            page = await self.request("GET", resource, namespace, query=query)
+            items += page.get("items") or []
+            metadata = page["metadata"]
+            if not metadata.get("continue"):
+                return items, metadata.get("resourceVersion", "")  # some aggregated APIs have none
+            query["continue"] = metadata["continue"]
+
+    async def create(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        body: Json,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> Json:
+        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else ""}
+        return await self.request("POST", resource, namespace, name, subresource, body=body, query=query)
+
+    async def replace(
+        self, resource: Resource, namespace: str | None, name: str, body: Json, subresource: str | None = None
+    ) -> Json:
+        """Fails with a conflict where body.metadata.resourceVersion is no longer the newest."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self.request("PUT", resource, namespace, name, subresource, body=body, query=query)
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        body: Any,
+        *,
+        subresource: str | None = None,
+        content_type: str = MERGE_PATCH,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> Json:
+        query = {
+            "fieldManager": FIELD_MANAGER,
+            "dryRun": "All" if dry_run else "",
+            "force": "true" if force else "",
+        }
+        return await self.request(
+            "PATCH", resource, namespace, name, subresource, body=body, query=query, content_type=content_type
+        )
+
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None, grace: int | None = None
+    ) -> Json:
+        """With `uid` only that very object, never one of the same name that came after it (409 then)."""
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        return await self.request("DELETE", resource, namespace, name, body=body)
+
+    async def request(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None = None,
+        name: str | None = None,
+        subresource: str | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        seconds: float = 30,
+    ) -> Json:
+        path = resource.path(namespace, name, subresource)
+        text = await self.raw(method, path, query=query, body=body, content_type=content_type, seconds=seconds)
+        try:
+            return cast(Json, json.loads(text))
+        except ValueError as error:
+            raise aiohttp.ClientPayloadError(f"{method} {path}: the answer is cut or no JSON") from error
+
+    async def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        seconds: float = 30,
+    ) -> bytes:
+        """The body of one answer."""
+        async with self._send(method, path, query, body, content_type, aiohttp.ClientTimeout(seconds)) as response:
+            return await response.read()
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        resource_version: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        seconds: int = 300,
+    ) -> AsyncGenerator[tuple[str, Json], None]:
+        """(type, object) pairs until the server ends the watch. Raises WatchGoneError when a new list is needed."""
+        query = {
+            "watch": "1",
+            "resourceVersion": resource_version,
+            "labelSelector": labels,
+            "fieldSelector": fields,
+            "timeoutSeconds": str(seconds),
+            "allowWatchBookmarks": "true",
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=LONGEST_SILENCE)
+        try:
+            async with self._send("GET", resource.path(namespace), query, None, "application/json", timeout) as answer:
+                async for line in lines(answer):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise KubeError.from_body(
+                            event["object"].get("code", 500), json.dumps(event["object"]).encode()
+                        )
+                    yield event["type"], event["object"]
+        except KubeError as error:
+            if error.status == 410:
+                raise WatchGoneError(error.message) from error
+            raise
+
+    async def log_lines(
+        self, pods: Resource, namespace: str, pod: str, container: str, *, follow: bool
+    ) -> AsyncGenerator[str, None]:
+        """The container's log from its start; with `follow` until the container ends."""
+        query = {"container": container, "follow": "true" if follow else ""}
+        timeout = aiohttp.ClientTimeout(total=None if follow else 30, sock_connect=10)
+        async with self._send("GET", pods.path(namespace, pod, "log"), query, None, "text/plain", timeout) as answer:
+            async for line in lines(answer):
+                yield line.decode(errors="replace")
+
+    async def exec(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: Sequence[str],
+        *,
+        stdin: str | None = None,
+        seconds: float = 30,
+    ) -> tuple[int, str, str]:
+        """Run a command by pods/exec: its exit code, output and errors. Raises KubeError where exec is refused."""
+        query = [("container", container), ("stdout", "1"), ("stderr", "1"), *(("command", c) for c in command)]
+        if stdin is not None:
+            query.append(("stdin", "1"))
+        url = f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/exec"
+        headers = {**await self._all_headers(), "Accept": "*/*"}  # JSON is not what this answers
+        output: dict[int, bytes] = {STDOUT: b"", STDERR: b"", ERROR: b""}
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._session.ws_connect(
+                    url, params=query, headers=headers, protocols=["v5.channel.k8s.io"], max_msg_size=LONGEST_LINE
+                ) as socket,
+            ):
+                if stdin is not None:
+                    await socket.send_bytes(bytes([STDIN]) + stdin.encode())
+                    await socket.send_bytes(bytes([CLOSE, STDIN]))
+                async for message in socket:
+                    if isinstance(message.data, bytes) and message.data:
+                        output[message.data[0]] = output.get(message.data[0], b"") + message.data[1:]
+        except aiohttp.WSServerHandshakeError as error:
+            self._count("CONNECT", "/pods/exec", error.status)
+            raise KubeError(error.status, "ExecRefused", error.message) from error
+        self._count("CONNECT", "/pods/exec", 101)
+        return _exit_code(output[ERROR]), output[STDOUT].decode(), output[STDERR].decode()
+
+    @property
+    def host(self) -> str:
+        """The server's address, https://..."""
+        return str(self._configuration.host)
+
+    def new_session(self, trace_configs: Traces) -> aiohttp.ClientSession:
+        """Another session to the same server, for a library that brings its own requests; the caller closes it."""
+        connector = aiohttp.TCPConnector(limit=0, ssl=ApiClient(self._configuration).rest_client.ssl_context)
+        return aiohttp.ClientSession(connector=connector, trace_configs=trace_configs, read_bufsize=2**21)
+
+    async def credentials(self) -> dict[str, str]:
+        """Headers that say who asks; tokens rotate, so they are to be asked for each request."""
+        return await self._all_headers()
+
+    async def _all_headers(self) -> dict[str, str]:
+        settings = cast(dict[str, dict[str, str]], await self._configuration.auth_settings())
+        auth = {s["key"]: s["value"] for s in settings.values() if s.get("in") == "header" and s.get("value")}
+        return {"Accept": "application/json", **auth, **self._headers}
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Any,
+        content_type: str,
+        limits: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {**await self._all_headers(), "Content-Type": content_type}
+        params = {k: v for k, v in (query or {}).items() if v}
+        data = None if body is None else json.dumps(body)
+        url = self._configuration.host + path
+        async with self._session.request(
+            method, url, params=params, data=data, headers=headers, timeout=limits
+        ) as response:
+            self._count("WATCH" if params.get("watch") else method, path, response.status)
+            if response.status >= 400:
+                raise KubeError.from_body(response.status, await response.read())
+            yield response
+
+    def _count(self, method: str, path: str, status: int) -> None:
+        if self._on_request is not None:
+            self._on_request(method, path, status)
+
+
+async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body line by line; a last line without an end is given too, unless the connection broke in its middle."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
+        if len(rest) > LONGEST_LINE:
+            raise ValueError(f"a line of more than {LONGEST_LINE} bytes")
+    if rest:
+        yield rest
+
+
+def _exit_code(status: bytes) -> int:
+    """From the Status object that ends an exec session: Success, or NonZeroExitCode with an ExitCode cause."""
+    if not status:
+        return -1  # cut before its end
+    data = json.loads(status)
+    if data.get("status") == "Success":
+        return 0
+    causes = (data.get("details") or {}).get("causes") or []
+    code = next((c["message"] for c in causes if c.get("reason") == "ExitCode"), None)
+    return int(code) if code is not None else -1

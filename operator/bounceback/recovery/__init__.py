@@ -1,0 +1,1 @@
+"""Looking at the system: probes, observations, watched objects."""

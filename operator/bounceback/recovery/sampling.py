@@ -1,0 +1,107 @@
+"""Samples on a fixed grid: one due every period, whatever the answers of those before it take."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bounceback.engine.samples import History, Sample
+from bounceback.types.instants import Instant
+
+Look = Callable[[], Awaitable[str | None]]
+"""One look: None when the system is healthy, else what happened."""
+
+MOST_HELD_UP: Final = 0.25
+"""Share of its timeout that a look may be held up by ourselves, for its silence to count against the system."""
+
+
+class Pulse:
+    """How long this event loop was held up, by its own work or by others on the machine.
+
+    A loop that is starved finds answers late, and would take its own slowness for the system's.
+    """
+
+    BEAT: Final = 0.05
+
+    def __init__(self) -> None:
+        self._held_up = 0.0
+        self._due: float | None = None
+
+    def held_up(self) -> float:
+        """Seconds so far, as long as `run` is not cancelled."""
+        return self._held_up + (max(0.0, asyncio.get_running_loop().time() - self._due) if self._due else 0.0)
+
+    async def run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._due = clock() + self.BEAT
+            await asyncio.sleep(self.BEAT)
+            self._held_up = self.held_up()
+
+
+class Sampler:
+    """Takes samples of one probe for as long as `run` is not cancelled.
+
+    Points of the grid that were missed, because the loop stalled, are not made up for. `late` is told by how
+    many seconds each sample began after it was due.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        look: Look,
+        changed: Callable[[], None],
+        group: asyncio.TaskGroup,
+        pulse: Pulse,
+        late: Callable[[float], None] | None = None,
+    ) -> None:
+        self._history = history
+        self._look = look
+        self._changed = changed
+        self._group = group
+        self._pulse = pulse
+        self._late = late
+        self._under_way = 0
+        self._most_under_way = math.ceil(history.timeout / history.period) + 2
+
+    async def run(self, phase: float) -> None:
+        """The grid begins `phase` seconds from now, so that many probes are not all due at once."""
+        clock = asyncio.get_running_loop().time
+        first = clock() + phase
+        point = 0
+        while True:
+            due = first + point * self._history.period
+            await asyncio.sleep(due - clock())
+            late = clock() - due
+            if self._under_way < self._most_under_way:
+                self._group.create_task(self._sample())
+                if self._late is not None:
+                    self._late(late)
+            point += max(1, int(late / self._history.period))
+
+    async def _sample(self) -> None:
+        history, timeout = self._history, self._history.timeout
+        start = Instant.now()
+        held_up = self._pulse.held_up()
+        history.begin(start)
+        self._under_way += 1
+        told = False
+        try:
+            try:
+                async with asyncio.timeout(timeout):
+                    message = await self._look()
+            except TimeoutError:
+                message = f"timed out after {timeout * 1000:.0f} ms"
+                if self._pulse.held_up() - held_up > timeout * MOST_HELD_UP:
+                    history.lose(start, Instant.now())
+                    told = True
+                    return
+            told = True
+        finally:
+            self._under_way -= 1
+            if not told:
+                history.abandon(start)
+        if history.add(Sample(start, Instant.now(), message is None, message or "")):
+            self._changed()

@@ -1,0 +1,1 @@
+"""Reports of experiments: pure functions from the object to text."""

@@ -1,0 +1,124 @@
+"""The report as Markdown, for a pull request or a ticket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from bounceback.report.redact import shown
+from bounceback.report.subject import Subject
+from bounceback.report.words import BAD, GOOD, MARKS, TONES, count, figure, seconds
+
+SIGNS = {GOOD: "✅", BAD: "❌"}
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def as_markdown(subject: Subject) -> str:
+    return "\n".join(_lines(subject)) + "\n"
+
+
+def _lines(subject: Subject) -> Iterator[str]:
+    status = subject.status
+    verdict = str(status.verdict or status.phase)
+    yield f"# {_sign(verdict)} {_text(subject.namespace)}/{_text(subject.name)}: {verdict}"
+    yield ""
+    yield _text(status.message)
+    yield ""
+    if status.started_at:
+        yield f"Started {status.started_at.time}, ran for {seconds(subject.length)}."
+        yield ""
+    if status.axes is not None:
+        found = status.axes
+        rows = [
+            ("injection", found.injection),
+            ("recovery", found.recovery),
+            ("consistency", found.consistency),
+            ("cleanup", found.cleanup),
+        ]
+        yield from _table(("axis", "outcome"), [(name, f"{_sign(word)} {word}") for name, word in rows])
+    yield from _figures(subject)
+    if status.findings:
+        yield "## Findings"
+        yield ""
+        for finding in status.findings:
+            yield f"- {_sign(finding.verdict)} **{finding.reason}** ({finding.verdict}): {_text(finding.message)}"
+        yield ""
+    yield from _evidence(subject)
+
+
+def _figures(subject: Subject) -> Iterator[str]:
+    figures = subject.status.figures
+    known = (
+        ("activation (planned to active)", figures.activation),
+        (f"detection by {(figures.detected_by or 'nobody').lower()} (active to detected)", figures.detection),
+        ("outage (first symptom to recovered)", figures.outage),
+        ("recovery (cleared to recovered)", figures.recovery),
+    )
+    rows = [(name, figure(value)) for name, value in known if value is not None]
+    if figures.recovered_under_fault:
+        rows.append(("recovered", "before the fault was cleared"))
+    if rows:
+        yield from _table(("figure", "measured"), rows)
+
+
+def _evidence(subject: Subject) -> Iterator[str]:
+    status = subject.status
+    if status.marks:
+        yield "## Timeline"
+        yield ""
+        stretches = [(mark, subject.stretch(mark)) for mark in status.marks]
+        yield from _table(
+            ("mark", "since start", "uncertainty", "seen by"),
+            [
+                (MARKS[m.mark], f"{(s.start + s.end) / 2:.3f} s", f"±{(s.end - s.start) / 2:.3f} s", m.source)
+                for m, s in stretches
+            ],
+        )
+    if status.gaps:
+        spans = ", ".join(f"{subject.seconds(g[0]):.1f} s to {subject.seconds(g[-1]):.1f} s" for g in status.gaps)
+        yield f"Nobody was looking from {spans}."
+        yield ""
+    if status.injections:
+        yield "## Injections"
+        yield ""
+        yield from _table(
+            ("fault", "pod", "node", "vehicle", "rung", "state", "hits", "cleanup"),
+            [
+                (i.fault, i.pod, i.node, i.vehicle, i.rung, f"{i.state} ({i.reason})", f"{i.hits:,}", i.cleanup)
+                for i in status.injections
+            ],
+        )
+        if more := status.injection_counts.total - len(status.injections):
+            yield f"And {count(more, 'injection')} more."
+            yield ""
+    if status.invariants:
+        yield "## Invariants"
+        yield ""
+        yield from _table(
+            ("check", "invariant", "result", "found"),
+            [(i.check, i.name, f"{_sign(i.result)} {i.result}", i.message) for i in status.invariants],
+        )
+    if status.views:
+        yield "## What the checks saw"
+        yield ""
+        for view in status.views:
+            yield f"- **{_text(view.name)}**: {view.healthy_samples:,} of {count(view.samples, 'sample')} healthy"
+            yield from (f"  - {_text(symptom)}" for symptom in view.symptoms)
+        yield ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(_text(cell) for cell in row)} |"
+    yield ""
+
+
+def _sign(word: str) -> str:
+    return SIGNS.get(TONES.get(word, ""), "❔")
+
+
+def _text(text: str) -> str:
+    """Nothing in it is markup, and it stays on its line."""
+    return SPECIAL.sub(r"\\\1", " ".join(shown(text).split()))

@@ -1,0 +1,126 @@
+"""How figures and outcomes are put into words, the same in every report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from bounceback.api.status import Axes, Figure
+from bounceback.faults import KINDS
+from bounceback.report.subject import Subject
+from bounceback.types.outcome import Cleanup, InjectionAxis, Judgement, Mark, Verdict
+
+GOOD, BAD, UNCLEAR = "good", "bad", "unclear"
+
+TONES: Final[dict[str, str]] = {
+    Verdict.PASSED: GOOD,
+    Verdict.FAILED: BAD,
+    Verdict.INCONCLUSIVE: UNCLEAR,
+    Verdict.ABORTED: UNCLEAR,
+    Verdict.ERROR: BAD,
+    InjectionAxis.PROVEN: GOOD,
+    InjectionAxis.UNPROVEN: UNCLEAR,
+    Cleanup.CLEAN: GOOD,
+    Cleanup.LEFTOVER: BAD,
+    Cleanup.UNVERIFIED: UNCLEAR,
+}
+"""Whether an outcome is good news; all axes and verdicts are there."""
+
+MARKS: Final[dict[Mark, str]] = {
+    Mark.PLANNED: "planned",
+    Mark.ACTIVE: "active",
+    Mark.FIRST_SYMPTOM: "first symptom",
+    Mark.DETECTED: "detected",
+    Mark.CLEARED: "cleared",
+    Mark.RECOVERED: "recovered",
+    Mark.STABLE: "stable",
+    Mark.CONSISTENT: "consistent",
+}
+
+
+def seconds(value: float) -> str:
+    """5.0 s; below 0.1 s in milliseconds, above two minutes in minutes and seconds."""
+    if value == 0:
+        return "0 s"
+    if abs(value) < 0.0995:
+        return f"{round(value * 1000)} ms"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def figure(value: Figure) -> str:
+    """1.4 s ±0.2, with as many decimals as the uncertainty bears."""
+    middle, error = value.milliseconds / 1000, value.plus_minus_milliseconds / 1000
+    decimals = 1 if error >= 0.05 else 2 if error >= 0.005 else 3
+    return f"{middle:.{decimals}f} s ±{error:.{decimals}f}"
+
+
+def axes(found: Axes) -> str:
+    return (
+        f"injection {found.injection} · recovery {found.recovery} · "
+        f"consistency {found.consistency} · cleanup {found.cleanup}"
+    )
+
+
+def count(number: int, what: str) -> str:
+    """1 pod, 2 pods."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def hits(subject: Subject) -> str:
+    """1,284 packets delayed, 2 pods deleted; "" where nothing was hit."""
+    words = {kind.kind: kind.hit_words for kind in KINDS}
+    total: Counter[str] = Counter()
+    for injection in subject.status.injections:
+        total[words.get(subject.kind_of(injection.fault), "hits")] += injection.hits
+    if len(total) == 1 and subject.status.injection_counts.hits:
+        return f"{subject.status.injection_counts.hits:,} {next(iter(total))}"
+    return ", ".join(f"{number:,} {what}" for what, number in total.items() if number)
+
+
+def summary(subject: Subject) -> list[str]:
+    """What a terminal shows of a finished experiment: what happened, the verdict with its axes, what was found."""
+    status = subject.status
+    column = max(len(subject.name), len(status.verdict or "")) + 2
+    lines = [f"{subject.name:<{column}}{' ▸ '.join(_story(subject))}"]
+    if status.verdict is not None:
+        told = axes(status.axes) if status.axes else ""
+        lines.append(f"{status.verdict:<{column}}{told}".rstrip())
+    lines += [f"{'':<{column}}{finding.reason}: {finding.message}" for finding in status.findings]
+    return lines
+
+
+def _story(subject: Subject) -> list[str]:
+    status, figures = subject.status, subject.status.figures
+    if subject.never_injected:
+        return ["nothing was injected"]
+    story = [f"steady {seconds(subject.spec.steady_state.hold_seconds)}", _who(subject)]
+    touched = hits(subject)
+    if figures.activation is not None:
+        after = f"active after {seconds(figures.activation.milliseconds / 1000)}"
+        story.append(f"{after} ({touched})" if touched else after)
+    else:
+        story.append("nothing was hit")
+    counts = status.injection_counts
+    gone = counts.cleared + counts.failed
+    story.append("cleared" if gone == counts.total else f"cleared on {gone} of {counts.total}")
+    story.append(_return(subject))
+    return story
+
+
+def _who(subject: Subject) -> str:
+    targets = subject.status.targets
+    return ", ".join(f"{fault.name} on {count(targets.get(fault.target, 0), 'pod')}" for fault in subject.spec.faults)
+
+
+def _return(subject: Subject) -> str:
+    status = subject.status
+    if status.figures.recovered_under_fault:
+        return "recovered before it was cleared"
+    if subject.mark(Mark.FIRST_SYMPTOM) is None:
+        passed = status.axes is not None and status.axes.recovery is Judgement.PASSED
+        return "nobody noticed" if passed else "no symptom was seen"
+    if status.figures.recovery is not None:
+        return f"recovered in {figure(status.figures.recovery)}"
+    return "not recovered"

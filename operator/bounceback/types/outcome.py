@@ -1,0 +1,89 @@
+"""The words of a verdict. Standard library only."""
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    PASSED = "Passed"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+    ABORTED = "Aborted"
+    ERROR = "Error"
+
+
+class InjectionAxis(StrEnum):
+    PROVEN = "Proven"
+    UNPROVEN = "Unproven"
+    FAILED = "Failed"
+
+
+class Judgement(StrEnum):
+    """The recovery and the consistency axis."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class Cleanup(StrEnum):
+    CLEAN = "Clean"
+    LEFTOVER = "Leftover"
+    UNVERIFIED = "Unverified"
+
+
+class Aspect(StrEnum):
+    PASSED = "Passed"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+    NOT_CHECKED = "NotChecked"
+
+
+class Phase(StrEnum):
+    """Where a run is; the order is that of the run."""
+
+    PENDING = "Pending"
+    STEADY = "Steady"
+    INJECTING = "Injecting"
+    ACTIVE = "Active"
+    CLEARING = "Clearing"
+    RECOVERING = "Recovering"
+    VERIFYING = "Verifying"
+    FINISHED = "Finished"
+
+
+class InjectionState(StrEnum):
+    PLANNED = "Planned"
+    ACTIVE = "Active"
+    CLEARED = "Cleared"
+    FAILED = "Failed"
+
+
+class Mark(StrEnum):
+    """A moment of the timeline."""
+
+    PLANNED = "Planned"
+    ACTIVE = "Active"
+    FIRST_SYMPTOM = "FirstSymptom"
+    DETECTED = "Detected"
+    CLEARED = "Cleared"
+    RECOVERED = "Recovered"
+    STABLE = "Stable"
+    CONSISTENT = "Consistent"
+
+
+class Expect(StrEnum):
+    RECOVER = "Recover"
+    FAIL_SAFE = "FailSafe"
+
+
+class Impact(StrEnum):
+    REQUIRED = "Required"
+    ALLOWED = "Allowed"
+    FORBIDDEN = "Forbidden"
+
+
+class VehicleKind(StrEnum):
+    AUTO = "Auto"
+    SIDECAR = "Sidecar"
+    NODE_POD = "NodePod"
+    POD_DELETE = "PodDelete"

@@ -1,0 +1,218 @@
+"""What an agent is told to do, and what it tells in return.
+
+A plan goes to the agent as JSON in the environment variable BOUNCEBACK_PLAN; the agent answers with one JSON object a
+line on its standard output, which reaches the operator through the kubelet (pods/log). Nothing else passes between
+them but `control` requests, which go through pods/exec. Standard library only: the agent imports this.
+
+Both are idempotent: the log can be read again from its start by an operator that knows nothing else.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from bounceback.types.instants import Instant
+
+PLAN_VERSION: Final = 1
+PLAN_VARIABLE: Final = "BOUNCEBACK_PLAN"
+LONGEST_PLAIN: Final = 16 * 1024  # bytes of JSON that are handed over as they are, so that a reader can see them
+
+
+class Feature(StrEnum):
+    """Something that a node's kernel may or may not be able to do; probed by `agent probe`, never assumed."""
+
+    NFT_INET = "nft-inet"  # nf_tables family inet
+    NFT_IP = "nft-ip"  # nf_tables family ip (and ip6)
+    NFT_OWNER = "nft-owner"  # tables that the kernel removes when their owner's socket closes
+    NFT_REJECT = "nft-reject"
+    NFT_NUMGEN = "nft-numgen"
+    NETEM = "sch_netem"
+    PRIO = "sch_prio"
+    U32 = "cls_u32"
+    INGRESS = "sch_ingress"
+    MIRRED = "act_mirred"
+    IFB = "ifb"
+
+
+class Rung(StrEnum):
+    """How a fault is carried out on a node; a fault names the rungs that it can use, best first."""
+
+    NETEM = "Netem"
+    NFT = "Nft"
+    API = "Api"  # no kernel needed: the fault is a request to the Kubernetes API
+
+
+class Direction(StrEnum):
+    EGRESS = "Egress"
+    INGRESS = "Ingress"
+    BOTH = "Both"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Traffic with one peer. `protocol` is "" (any), "TCP" or "UDP"; no ports means all of them.
+
+    The port is the peer's: the destination of what the target sends, the source of what it gets.
+    """
+
+    cidr: str
+    protocol: str = ""
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Packets are lost: all of them (a partition) or a random share. `reject`: answered by RST or ICMP, not silence."""
+
+    reject: bool = False
+    probability: float = 1.0
+    driver: str = field(default="nft", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Netem:
+    """Arguments of tc-netem(8): times in microseconds, shares in percent."""
+
+    delay_us: int = 0
+    jitter_us: int = 0
+    delay_correlation: float = 0.0
+    distribution: str = ""
+    loss_percent: float = 0.0
+    loss_correlation: float = 0.0
+    limit: int = 100_000
+    driver: str = field(default="netem", init=False)
+
+
+Act = Drop | Netem
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One injection: one fault on one target. Times are UTC seconds since the epoch, made by the operator.
+
+    The agent applies it at `start_at`, refuses when it is already later than `start_before`, and reverts at the first
+    of: `duration` seconds after it was in force, `not_after`, a stop, SIGTERM.
+    """
+
+    injection: str
+    fault: str
+    pod_namespace: str
+    pod_name: str
+    pod_uid: str
+    act: Act
+    direction: Direction
+    flows: tuple[Flow, ...]  # empty: every peer
+    start_at: float
+    start_before: float
+    not_after: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All orders of one agent: those on one pod (sidecar: `on_node` False) or on one node (NodePod: True)."""
+
+    run: str  # the experiment's UID
+    agent: str  # the deterministic name of the container or pod
+    on_node: bool
+    orders: tuple[Order, ...]
+    exempt: tuple[str, ...] = ()  # CIDRs never touched: the node, Bounceback's own probes
+    guarded: bool = False  # a guard runs beside: do not apply before it is there
+    version: int = PLAN_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    def packed(self) -> str:
+        """For the environment variable: JSON, compressed where it is long (many targets with the same many peers)."""
+        plain = self.to_json()
+        if len(plain) <= LONGEST_PLAIN:
+            return plain
+        return binascii.b2a_base64(zlib.compress(plain.encode(), 9), newline=False).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """From either form. Raises ValueError for a plan of another version or shape."""
+        if not text.startswith("{"):
+            try:
+                text = zlib.decompress(binascii.a2b_base64(text)).decode()
+            except zlib.error as error:
+                raise ValueError(f"not a plan: {error}") from error
+        data = json.loads(text)
+        if data.get("version") != PLAN_VERSION:
+            raise ValueError(f"plan version {data.get('version')!r}; this agent understands {PLAN_VERSION}")
+        try:
+            orders = tuple(_order(entry) for entry in data.pop("orders"))
+            return cls(orders=orders, exempt=tuple(data.pop("exempt")), **data)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a plan: {error}") from error
+
+
+def flow_from(data: Mapping[str, Any]) -> Flow:
+    return Flow(data["cidr"], data["protocol"], tuple(data["ports"]))
+
+
+def _order(data: dict[str, Any]) -> Order:
+    act = dict(data.pop("act"))
+    kind = {"nft": Drop, "netem": Netem}[act.pop("driver")]
+    flows = tuple(flow_from(f) for f in data.pop("flows"))
+    return Order(act=kind(**act), direction=Direction(data.pop("direction")), flows=flows, **data)
+
+
+class Told(StrEnum):
+    """The kinds of lines that an agent writes."""
+
+    STARTED = "started"  # the agent runs; `detail.pid`
+    REFUSED = "refused"  # nothing was touched: `detail.reason`, `detail.message`
+    IN_FORCE = "inForce"  # applied; `detail` says with what
+    HITS = "hits"  # `hits` so far (whole numbers only grow); the first one is told within 50 ms
+    FAILED = "failed"  # could not be applied, and what was begun is undone: `detail.message`
+    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost or TargetGone
+    CLEARED = "cleared"
+    VERIFIED = "verified"  # looked for what could be left: `detail.leftovers` (empty: clean)
+    CAPABLE = "capable"  # answer of `probe`: `detail.features`, `detail.kernel`
+    AMENDED = "amended"  # new flows are in force
+    HEARTBEAT = "heartbeat"  # every second while an order is in force
+    FINISHED = "finished"  # the last line
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of evidence."""
+
+    told: Told
+    at: Instant
+    injection: str = ""
+    hits: int = 0
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        record: dict[str, Any] = {"told": self.told, "at": self.at.to_json()}
+        if self.injection:
+            record["injection"] = self.injection
+        if self.told is Told.HITS:
+            record["hits"] = self.hits
+        if self.detail:
+            record["detail"] = self.detail
+        return json.dumps(record, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Line | None:
+        """None for a line that is not evidence (a library's warning on standard error, a cut line)."""
+        try:
+            data = json.loads(text)
+            return cls(
+                Told(data["told"]),
+                Instant.from_json(data["at"]),
+                data.get("injection", ""),
+                int(data.get("hits", 0)),
+                data.get("detail", {}),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None

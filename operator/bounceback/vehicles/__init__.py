@@ -1,0 +1,1 @@
+"""How an injection gets to where it bites: requests to the Kubernetes API, nothing else."""

@@ -1,0 +1,106 @@
+"""Our own pods on a node: the agent beside its targets, the probe of the kernel, the look for what was left. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from typing import Final
+
+from bounceback.kube.client import Json
+from bounceback.types.plan import Plan
+from bounceback.vehicles.containers import (
+    AGENT_ACCOUNT,
+    GUARD,
+    PROBE,
+    ROLE_LABEL,
+    RUN,
+    RUN_LABEL,
+    VERIFY,
+    command,
+    plan_variable,
+    rights,
+)
+
+AGENT: Final = "agent"
+"""The container's name; its guard is `agent-guard`."""
+SLACK: Final = 30
+"""Seconds after the last notAfter until the kubelet ends the pod: it stands behind the agent's own deadline."""
+PROBE_SECONDS: Final = 60
+VERIFY_SECONDS: Final = 60
+RESOURCES: Final[Json] = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}}
+
+
+def agent_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str, now: float) -> Json:
+    """The NodePod of that plan; `now` is UTC seconds."""
+    seconds = max(1, math.ceil(max(order.not_after for order in plan.orders) - now)) + SLACK
+    environment = plan_variable(plan)
+    containers = [_beside(AGENT, RUN, image, pull_policy, environment)]
+    if plan.guarded:
+        containers.append(_beside(f"{AGENT}-guard", GUARD, image, pull_policy, environment))
+    labels = {ROLE_LABEL: "agent", RUN_LABEL: plan.run}
+    return _pod(plan.agent, namespace, node, labels, containers, seconds, host_pid=True)
+
+
+def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str) -> Json:
+    """Looks for what an agent that vanished, a sidecar too, may have left."""
+    containers = [_beside(AGENT, VERIFY, image, pull_policy, plan_variable(replace(plan, on_node=True)))]
+    labels = {ROLE_LABEL: "verify", RUN_LABEL: plan.run}
+    return _pod(f"{plan.agent}-verify", namespace, node, labels, containers, VERIFY_SECONDS, host_pid=True)
+
+
+def probe_pod(node: str, boot: str, namespace: str, image: str, pull_policy: str) -> Json:
+    """Asks the node's kernel, in a network namespace of its own; one name for one boot and one image."""
+    name = f"bb-probe-{hashlib.sha256(f'{node} {boot} {image}'.encode()).hexdigest()[:10]}"
+    container = {
+        "name": AGENT,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": command(PROBE),
+        "resources": RESOURCES,
+        "securityContext": {**rights("NET_ADMIN"), "allowPrivilegeEscalation": False},
+    }
+    return _pod(name, namespace, node, {ROLE_LABEL: "probe"}, [container], PROBE_SECONDS, host_pid=False)
+
+
+def _beside(name: str, mode: str, image: str, pull_policy: str, environment: list[Json]) -> Json:
+    """A container that finds the targets' processes in /proc and enters their network namespaces."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": command(mode),
+        "env": environment,
+        "resources": RESOURCES,
+        # AppArmor's default profile forbids ptrace across profiles, and with it /proc/PID/ns of the targets.
+        "securityContext": {
+            **rights("NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"),
+            "appArmorProfile": {"type": "Unconfined"},
+        },
+    }
+
+
+def _pod(
+    name: str, namespace: str, node: str, labels: Json, containers: list[Json], seconds: int, *, host_pid: bool
+) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "bounceback", **labels},
+        },
+        "spec": {
+            "nodeName": node,
+            "hostPID": host_pid,
+            "restartPolicy": "Never",
+            "serviceAccountName": AGENT_ACCOUNT,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 10,
+            "activeDeadlineSeconds": seconds,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": containers,
+        },
+    }

@@ -1,0 +1,110 @@
+"""Pods as the engine knows them, read once or watched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from decimal import Decimal
+from typing import Final
+
+from bounceback.engine.model import PodInfo
+from bounceback.kube.client import Json, Kube
+from bounceback.kube.resources import PODS
+from bounceback.kube.watching import DELETED, LISTED, changes
+from bounceback.types.selectors import LabelSelector
+
+AGENT_CONTAINER: Final = re.compile(r"bb-[0-9a-f]{10}")
+SUFFIXES: Final = {
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "P": 10**15,
+    "E": 10**18,
+    "m": Decimal("0.001"),
+    **{f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", 1)},
+}
+QUANTITY: Final = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)")
+
+
+def pod_info(pod: Json) -> PodInfo:
+    """What the engine wants to know of a Pod object."""
+    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    given = [entry["ip"] for entry in status.get("podIPs") or []]
+    ips = given or [status["podIP"]] if given or status.get("podIP") else []
+    return PodInfo(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=spec.get("nodeName") or "",
+        labels=metadata.get("labels") or {},
+        ips=tuple(ips),
+        host_network=bool(spec.get("hostNetwork")),
+        running=status.get("phase") == "Running" and "deletionTimestamp" not in metadata,
+        finished_agents=sum(_is_finished_agent(entry) for entry in status.get("ephemeralContainerStatuses") or []),
+        memory_limit=memory_limit(spec),
+    )
+
+
+def memory_limit(spec: Json) -> int | None:
+    """Bytes that the pod as a whole may use, or None without a bound: some container has none, nor has the pod.
+
+    As the kubelet reckons it: what runs side by side adds up, an ordinary init container runs alone.
+    """
+    if whole := _memory(spec):
+        return whole
+    containers = [_memory(each) for each in spec.get("containers") or []]
+    init = spec.get("initContainers") or []
+    beside = [_memory(each) for each in init if each.get("restartPolicy") == "Always"]
+    before = [_memory(each) for each in init if each.get("restartPolicy") != "Always"]
+    if not all((*containers, *beside, *before)):
+        return None
+    together = sum(limit or 0 for limit in (*containers, *beside))
+    return max([together, *(limit or 0 for limit in before)])
+
+
+def in_bytes(quantity: str | int | float) -> int:
+    """A Kubernetes quantity: 64Mi, 1.5G, 128000, 1e9. Raises ValueError for anything else."""
+    found = QUANTITY.fullmatch(str(quantity))
+    if found is None or found[2] not in SUFFIXES:
+        raise ValueError(f"{quantity!r} is not a quantity")
+    return int(Decimal(found[1]) * SUFFIXES[found[2]])
+
+
+async def list_pods(acting: Kube, namespace: str, selector: LabelSelector) -> list[PodInfo]:
+    """All that match, ordered by name. Raises KubeError."""
+    pods, _ = await acting.list(PODS, namespace, labels=str(selector))
+    return sorted(map(pod_info, pods), key=lambda pod: pod.name)
+
+
+async def watch_pods(
+    acting: Kube, namespace: str, selector: LabelSelector
+) -> AsyncGenerator[tuple[str, PodInfo], None]:
+    """Those that match, as ADDED first, then each change that shows in PodInfo; never ends by itself.
+
+    Raises KubeError only where the first list is refused.
+    """
+    known: dict[str, PodInfo] = {}
+    async with aclosing(changes(acting, PODS, namespace, labels=str(selector))) as told:
+        async for kind, pod in told:
+            if kind == LISTED:
+                continue
+            info = pod_info(pod)
+            if kind == DELETED:
+                known.pop(info.uid, None)
+            elif known.get(info.uid) == info:
+                continue
+            else:
+                known[info.uid] = info
+            yield kind, info
+
+
+def _memory(holder: Json) -> int | None:
+    limit = ((holder.get("resources") or {}).get("limits") or {}).get("memory")
+    return in_bytes(limit) if limit is not None else None
+
+
+def _is_finished_agent(status: Json) -> bool:
+    return bool(AGENT_CONTAINER.fullmatch(status["name"])) and "terminated" in (status.get("state") or {})

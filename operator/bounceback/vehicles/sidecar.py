@@ -1,0 +1,39 @@
+"""The agent as an ephemeral container of the target pod: what is asked of the API server. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bounceback.kube.client import Json
+from bounceback.types.plan import Plan
+from bounceback.vehicles.containers import GUARD, RUN, command, plan_variable, rights
+
+TRIAL: Final = "bb-0000000000"  # the name in a dry run
+
+
+def patch_for(plan: Plan, image: str, pull_policy: str) -> Json:
+    """A strategic merge patch of pods/ephemeralcontainers, for the very pod that the plan speaks of."""
+    environment = plan_variable(plan)
+    containers = [_container(plan.agent, RUN, image, pull_policy, environment)]
+    if plan.guarded:
+        containers.append(_container(f"{plan.agent}-guard", GUARD, image, pull_policy, environment))
+    return {"metadata": {"uid": plan.orders[0].pod_uid}, "spec": {"ephemeralContainers": containers}}
+
+
+def trial_patch(uid: str, guarded: bool, image: str, pull_policy: str) -> Json:
+    """The same for a dry run."""
+    containers = [_container(TRIAL, RUN, image, pull_policy, [])]
+    if guarded:
+        containers.append(_container(f"{TRIAL}-guard", GUARD, image, pull_policy, []))
+    return {"metadata": {"uid": uid}, "spec": {"ephemeralContainers": containers}}
+
+
+def _container(name: str, mode: str, image: str, pull_policy: str, environment: list[Json]) -> Json:
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": command(mode),
+        "env": environment,
+        "securityContext": {**rights("NET_ADMIN"), "privileged": False, "allowPrivilegeEscalation": False},
+    }

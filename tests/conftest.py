@@ -1,0 +1,143 @@
+"""What tests on a real cluster share: the cluster, with this tree's image in it, and namespaces that go away."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bounceback.kube import Kube, KubeError, Resource
+from bounceback.kube.client import APPLY_PATCH, Json
+from bounceback.kube.resources import NAMESPACES, SERVICE_ACCOUNTS
+from bounceback.vehicles.access import access_manifest
+from bounceback.vehicles.containers import AGENT_ACCOUNT
+from tests.commands import CHART, SYSTEM, Commands
+
+ROOT = Path(__file__).parent.parent
+IMAGE = "bounceback:dev"
+ACCOUNT = "bounceback"
+OPERATOR = "operator"
+RBAC = "rbac.authorization.k8s.io/v1"
+KINDS = {
+    "ServiceAccount": SERVICE_ACCOUNTS,
+    "Role": Resource(RBAC, "roles"),
+    "RoleBinding": Resource(RBAC, "rolebindings"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "kubeconfig" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> str:
+    """The cluster of BOUNCEBACK_TEST_KUBECONFIG, which has the image already, or else the development cluster."""
+    if named := os.environ.get("BOUNCEBACK_TEST_KUBECONFIG"):
+        return named
+    path = run_dev("dev", "up", "--wait-dns")
+    run_dev("dev", "load-image", run_dev("dev.image", "build"))
+    return path
+
+
+@pytest.fixture
+async def kube(kubeconfig: str) -> AsyncIterator[Kube]:
+    """A connection with all rights."""
+    async with Kube.connected(kubeconfig) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def home(kube: Kube) -> AsyncIterator[str]:
+    """A namespace as the operator's own: privileged pods may run there."""
+    name = f"bb-home-{secrets.token_hex(4)}"
+    await make_namespace(kube, name, {"pod-security.kubernetes.io/enforce": "privileged"})
+    await kube.create(SERVICE_ACCOUNTS, name, {"metadata": {"name": AGENT_ACCOUNT}})
+    yield name
+    await kube.delete(NAMESPACES, None, name)
+
+
+@pytest.fixture
+async def namespace(kube: Kube, home: str) -> AsyncIterator[str]:
+    """A namespace for experiments, whose account has the rights that `bounceback access` grants."""
+    name = f"bb-test-{secrets.token_hex(4)}"
+    await make_namespace(kube, name)
+    await apply(kube, access_manifest(name, ACCOUNT, home, OPERATOR))
+    yield name
+    await drop_namespace(kube, name)
+
+
+@pytest.fixture
+def acting(kube: Kube, namespace: str) -> Kube:
+    """The same cluster in the name of the namespace's account."""
+    return kube.acting_as(namespace, ACCOUNT)
+
+
+@pytest.fixture(scope="session")
+def commands(kubeconfig: str) -> Commands:
+    """What people type at the cluster."""
+    return Commands.of(kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def policy(commands: Commands) -> Iterator[None]:
+    """Our resources and the admission policy, by the chart, without an operator."""
+    with installed(commands, "replicas=0,drain.enabled=false"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def release(commands: Commands) -> Iterator[str]:
+    """The operator, by the chart, leading; its namespace. No other operator may run meanwhile."""
+    with installed(commands, f"image.tag={IMAGE.partition(':')[2]}"):
+        yield SYSTEM
+
+
+@contextmanager
+def installed(commands: Commands, values: str) -> Iterator[None]:
+    """The resources' definitions stay: other tests' experiments are among them."""
+    place = ["bounceback", "--namespace", SYSTEM, "--timeout=180s"]
+    # Tests may have made the definitions without Helm, and must not be in its way.
+    options = ["--create-namespace", "--take-ownership", "--force-conflicts", "--wait", "--set", values]
+    commands.helm("upgrade", "--install", *place, str(CHART), *options)
+    try:
+        commands.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
+        yield
+    finally:
+        commands.helm("uninstall", *place, "--wait")
+
+
+async def make_namespace(kube: Kube, name: str, labels: dict[str, str] | None = None) -> None:
+    await kube.create(NAMESPACES, None, {"metadata": {"name": name, "labels": labels or {}}})
+
+
+async def drop_namespace(kube: Kube, name: str) -> None:
+    try:
+        await kube.delete(NAMESPACES, None, name)
+    except KubeError as error:
+        if not error.gone and not error.conflict:  # the test may have done it
+            raise
+
+
+async def apply(kube: Kube, manifest: list[Json]) -> None:
+    """As kubectl apply --server-side does."""
+    for item in manifest:
+        metadata = item["metadata"]
+        await kube.patch(
+            KINDS[item["kind"]], metadata["namespace"], metadata["name"], item, content_type=APPLY_PATCH, force=True
+        )
+
+
+def run_dev(module: str, *arguments: str) -> str:
+    """The last line that the tool prints; its progress goes to the terminal."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""

@@ -1,0 +1,124 @@
+"""Every example against every variant of its sample system, with the operator as the chart installs it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+import dev.cli
+from dev.state import clusters_folder
+from tests.commands import PROJECT, Commands, Json, until
+from tests.conftest import run_dev
+from tests.e2e.shops import shop
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("release")]
+
+EXPECTED = "bounceback.dev/expected-verdict."
+EXIT_CODES = {"Passed": 0, "Failed": 1}
+NETEM_NODE = "node-uml"
+UNSUPPORTED = 3  # what `dev up` says where this machine has no second kernel
+AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Scenario:
+    example: str
+    system: str
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"{self.example}-{self.system}"
+
+    @property
+    def needs_netem(self) -> bool:
+        return "networkDelay" in (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+
+
+def scenarios() -> Iterator[Scenario]:
+    """As the examples' annotations say."""
+    for path in sorted((PROJECT / "examples").glob("*/experiment.yaml")):
+        annotations = yaml.safe_load(path.read_text())["metadata"]["annotations"]
+        for key, verdict in annotations.items():
+            if key.startswith(EXPECTED):
+                yield Scenario(path.parent.name, key.removeprefix(EXPECTED), verdict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int  # of `bounceback run --wait`
+    told: str  # by it
+    experiment: Json
+
+
+def run(commands: Commands, name: str, namespace: str) -> Outcome:
+    files = map(str, sorted((PROJECT / "examples" / name).glob("*.yaml")))
+    result = commands.bounceback("run", "--namespace", namespace, "--wait", *files)
+
+    def let_go() -> Json | None:
+        (experiment,) = commands.get("faultexperiments", "-n", namespace)["items"]
+        return None if experiment["metadata"].get("finalizers") else experiment
+
+    return Outcome(result.code, result.out + result.err, until(let_go, "the finished experiment is held no more"))
+
+
+@pytest.fixture(scope="module")
+def wanted(request: pytest.FixtureRequest) -> list[Scenario]:
+    """The scenarios that this session was asked for."""
+    items = [item for item in request.session.items if item.path == request.path]
+    found = [item.callspec.params["scenario"] for item in items if isinstance(item, pytest.Function)]
+    return [scenario for scenario in found if isinstance(scenario, Scenario)]
+
+
+@pytest.fixture(scope="module")
+def netem_node(wanted: list[Scenario], commands: Commands, kubeconfig: str) -> str:
+    """A node whose kernel has netem, where one is needed; "" where there is none."""
+    if not any(scenario.needs_netem for scenario in wanted) or clusters_folder() not in Path(kubeconfig).parents:
+        return ""
+    name = Path(kubeconfig).parent.name
+    with contextlib.redirect_stdout(sys.stderr):
+        code = dev.cli.main(["up", "--name", name, "--nodes", "2"])
+    if code == UNSUPPORTED:
+        return ""
+    assert code == 0
+    commands.kubectl("cordon", NETEM_NODE)  # nothing else is to be scheduled there
+    run_dev("dev", "load-image", "--name", name, run_dev("dev.image", "build"))
+    return NETEM_NODE
+
+
+@pytest.fixture(scope="module")
+def outcomes(wanted: list[Scenario], commands: Commands, netem_node: str) -> Iterator[dict[Scenario, Future[Outcome]]]:
+    """What becomes of each of them: some run at a time, because most of a run is waiting."""
+
+    def play(scenario: Scenario) -> Outcome:
+        with shop(commands, scenario.system) as namespace:
+            return run(commands, scenario.example, namespace)
+
+    def play_there(scenario: Scenario) -> Outcome:
+        with shop(commands, scenario.system, replicas=2, node=netem_node) as namespace:
+            return run(commands, scenario.example, namespace)
+
+    # A second kernel is slow: one at a time.
+    with ThreadPoolExecutor(AT_ONCE) as here, ThreadPoolExecutor(1) as there:
+        yield {
+            scenario: there.submit(play_there, scenario) if scenario.needs_netem else here.submit(play, scenario)
+            for scenario in wanted
+            if netem_node or not scenario.needs_netem
+        }
+
+
+@pytest.mark.parametrize("scenario", list(scenarios()), ids=str)
+def test_an_example_finds_out_what_it_says(outcomes: dict[Scenario, Future[Outcome]], scenario: Scenario) -> None:
+    if scenario not in outcomes:
+        pytest.skip("no node has netem, and this machine cannot have a second kernel")
+    outcome = outcomes[scenario].result()
+    status = outcome.experiment["status"]
+    assert (status["verdict"], outcome.code) == (scenario.verdict, EXIT_CODES[scenario.verdict]), outcome.told
+    assert status["axes"]["injection"] == "Proven"
+    assert status["axes"]["cleanup"] == "Clean"

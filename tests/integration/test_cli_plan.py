@@ -1,0 +1,208 @@
+"""`bounceback plan`: what would be touched, found out on a real cluster, with nothing touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bounceback.cli.cluster import EXPERIMENTS, Cluster
+from tests.commands import Commands
+from tests.finished_runs import Json, injection
+from tests.spec_cases import CHECK
+
+PODS = 4
+PARTITION: Json = {"networkPartition": {}}
+DELAY: Json = {"networkDelay": {"delayMilliseconds": 200}}
+DELETE: Json = {"podDelete": {}}
+WEB: Json = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web"},
+    "spec": {
+        "replicas": PODS,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "containers": [
+                    {
+                        "name": "web",
+                        "image": "bounceback:dev",
+                        "imagePullPolicy": "IfNotPresent",
+                        "command": ["python3", "-c", "import signal; signal.pause()"],
+                    }
+                ],
+            },
+        },
+    },
+}
+
+Plan = Callable[..., Json]
+
+
+@pytest.fixture(scope="module")
+def shop(commands: Commands, api: Cluster) -> Iterator[str]:
+    """A namespace that is open to experiments, with four pods in it."""
+    with commands.namespace("bb-plan") as name:
+        commands.kubectl("apply", "-f", "-", stdin=commands.bounceback("access", name).out)
+        commands.apply(name, WEB)
+        commands.kubectl("rollout", "status", "deployment/web", "--namespace", name, "--timeout=120s")
+        yield name
+
+
+@pytest.fixture(scope="module")
+def home(commands: Commands) -> Iterator[str]:
+    """A namespace in the place of the operator's."""
+    with commands.namespace("bb-plan-home") as name:
+        yield name
+
+
+@pytest.fixture
+def knows(commands: Commands, shop: str, home: str) -> Iterator[Callable[..., None]]:
+    """Writes down what the node's kernel can do, as an operator would have."""
+
+    def know(*features: str) -> None:
+        pods = commands.get("pods", "--namespace", shop)["items"]
+        entry = {"boot": "b", "kernel": "6.1", "image": "i", "features": list(features), "at": 1}
+        nodes = {pod["spec"]["nodeName"]: json.dumps(entry) for pod in pods}
+        metadata = {"name": "bounceback-nodes"}
+        commands.apply(home, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": nodes})
+
+    yield know
+    commands.kubectl("delete", "configmap", "bounceback-nodes", "--namespace", home, "--ignore-not-found")
+
+
+@pytest.fixture
+def plan(commands: Commands, shop: str, home: str, tmp_path: Path) -> Plan:
+    def run(*faults: Json, code: int = 0, namespace: str = "", **fields: object) -> Json:
+        selector = {"selector": {"matchLabels": {"app": "web"}}, "mode": "Percent", "value": 50}
+        spec = {
+            "targets": [{"name": "web", "pods": selector}],
+            "faults": [{"name": f"fault-{n}", "target": "web", **fault} for n, fault in enumerate(faults)],
+            "checks": [{"name": "web-healthy"}],
+            **fields,
+        }
+        common = {"apiVersion": "bounceback.dev/v1alpha1"}
+        objects = [
+            {**common, "kind": "RecoveryCheck", "metadata": {"name": "web-healthy"}, "spec": CHECK},
+            {**common, "kind": "FaultExperiment", "metadata": {"name": "planned"}, "spec": spec},
+        ]
+        file = tmp_path / "planned.yaml"
+        file.write_text(yaml.safe_dump_all(objects))
+        words = ["plan", "-n", namespace or shop, "--operator-namespace", home, "-o", "json", str(file)]
+        result = commands.bounceback(*words)
+        assert result.code == code, result.err + result.out
+        told: Json = json.loads(result.out)
+        return told
+
+    return run
+
+
+def test_pods_vehicle_and_rung_are_foreseen_and_nothing_is_touched(
+    commands: Commands, shop: str, plan: Plan, knows: Callable[..., None]
+) -> None:
+    knows("nft-inet", "nft-owner")
+    versions = [p["metadata"]["resourceVersion"] for p in commands.get("pods", "--namespace", shop)["items"]]
+    told = plan(PARTITION, {**DELETE, "startAfterSeconds": 5})
+    assert told["matching"] == {"web": PODS}
+    assert [(each["vehicle"], each["rung"]) for each in told["faults"]["fault-0"]] == [("Sidecar", "Nft")] * 2
+    assert [(each["vehicle"], each["rung"]) for each in told["faults"]["fault-1"]] == [("PodDelete", "Api")] * 2
+    assert {each["pod"] for each in told["faults"]["fault-0"]} == {each["pod"] for each in told["faults"]["fault-1"]}
+    after = commands.get("pods", "--namespace", shop)["items"]
+    assert [pod["metadata"]["resourceVersion"] for pod in after] == versions
+    assert commands.get("fe,rck", "--namespace", shop)["items"] == []
+
+
+def test_the_seed_decides_and_the_same_seed_decides_alike(plan: Plan) -> None:
+    chosen = [
+        tuple(each["pod"] for each in plan(DELETE, seed=seed)["faults"]["fault-0"]) for seed in (1, 1, 2, 3, 4, 5)
+    ]
+    assert chosen[0] == chosen[1]
+    assert len(set(chosen)) > 1
+
+
+def test_a_kernel_that_nobody_has_probed_is_unknown(plan: Plan) -> None:
+    assert {each["rung"] for each in plan(DELAY)["faults"]["fault-0"]} == {"unknown: probed at the start"}
+
+
+def test_a_kernel_that_cannot_is_named_with_what_it_lacks(plan: Plan, knows: Callable[..., None]) -> None:
+    knows("nft-inet", "sch_prio")
+    told = plan(DELAY, code=2)
+    [refusal] = told["refusals"]
+    assert refusal.startswith("spec.faults[0].networkDelay: node ")
+    assert "Netem needs cls_u32, sch_netem" in refusal
+
+
+def test_pod_security_leads_to_a_node_pod_for_all_faults_of_the_pod(
+    commands: Commands, shop: str, plan: Plan, knows: Callable[..., None]
+) -> None:
+    knows("nft-inet")
+    label = "pod-security.kubernetes.io/enforce"
+    commands.kubectl("label", "namespace", shop, f"{label}=baseline")
+    try:
+        told = plan(PARTITION)
+        assert {each["vehicle"] for each in told["faults"]["fault-0"]} == {"NodePod"}
+        refused = plan({**PARTITION, "vehicle": "Sidecar"}, code=2)
+        assert "spec.faults[0].vehicle" in refused["refusals"][0]
+    finally:
+        commands.kubectl("label", "namespace", shop, f"{label}-")
+
+
+def test_no_pod_no_check_no_account_and_a_freeze_all_stand_against_it(
+    commands: Commands, shop: str, home: str, plan: Plan, tmp_path: Path
+) -> None:
+    nobody = [{"name": "web", "pods": {"selector": {"matchLabels": {"app": "nobody"}}}}]
+    assert "app=nobody matches 0 pods" in plan(DELETE, code=2, targets=nobody)["refusals"][0]
+    missing = plan(DELETE, code=2, checks=[{"name": "absent"}])["refusals"]
+    assert missing == [f"spec.checks[0].name: there is no RecoveryCheck absent in {shop}"]
+    [account] = plan(DELETE, code=2, serviceAccountName="poor")["refusals"]
+    assert account.startswith("spec.serviceAccountName: ")
+    assert "poor" in account
+    commands.bounceback("freeze", "--operator-namespace", home, "--reason", "quarter end")
+    assert plan(DELETE, code=2)["refusals"] == ["the operator: all experiments are frozen: quarter end"]
+    commands.bounceback("freeze", "--operator-namespace", home, "--off")
+
+
+def test_a_protected_namespace_is_refused(plan: Plan) -> None:
+    told = plan(DELETE, code=2, namespace="kube-system")
+    assert told["refusals"] == ["metadata.namespace: experiments in kube-system are refused"]
+
+
+def test_pods_that_another_experiment_holds_are_named(commands: Commands, shop: str, api: Cluster, plan: Plan) -> None:
+    pods = commands.get("pods", "--namespace", shop)["items"]
+    spec = {
+        "targets": [{"name": "web", "pods": {"selector": {"matchLabels": {"app": "web"}}}}],
+        "faults": [{"name": "kill", "target": "web", **DELETE}],
+        "checks": [{"name": "web-healthy"}],
+    }
+    body = {
+        "apiVersion": "bounceback.dev/v1alpha1",
+        "kind": "FaultExperiment",
+        "metadata": {"name": "holder", "namespace": shop},
+        "spec": spec,
+    }
+    made = api.create(EXPERIMENTS, body)
+    held = [
+        injection(n, "kill", pod["metadata"]["name"], podUid=pod["metadata"]["uid"], state="Active")
+        for n, pod in enumerate(pods)
+    ]
+    api.patch(EXPERIMENTS, shop, "holder", {"status": {"phase": "Active", "injections": held}}, subresource="status")
+    try:
+        assert "are held by holder, which still runs" in plan(DELETE, code=2)["refusals"][0]
+        named = commands.bounceback("plan", "-n", shop, "holder")
+        assert "there is no RecoveryCheck web-healthy" in named.out
+        assert f"kill on {PODS} pods" in named.out
+        assert f"web: {PODS} running pods to choose from" in named.out
+    finally:
+        api.delete(EXPERIMENTS, shop, "holder", made["metadata"]["uid"])
+
+
+def test_what_is_neither_a_file_nor_an_experiment_is_told(commands: Commands, shop: str, api: Cluster) -> None:
+    result = commands.bounceback("plan", "-n", shop, "nothing")
+    assert result.code == 2
+    assert f"there is no FaultExperiment nothing in {shop}" in result.err

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from bounceback.types.plan import Feature
+from tests.kernel.lab import Lab, network
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.kernel)
+
+
+@pytest.fixture
+def allowed() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("changes network namespaces: needs root")
+    if not shutil.which("ip"):
+        pytest.skip("needs iproute2's ip")
+
+
+@pytest.fixture
+def lab(allowed: None) -> Iterator[Lab]:
+    with network() as made:
+        yield made
+
+
+@cache
+def _features() -> frozenset[Feature]:
+    """Of this machine's kernel, tried in a namespace of their own."""
+    from bounceback.drivers.capabilities import features
+
+    with network() as made:
+        return frozenset(features(made.two))
+
+
+@pytest.fixture
+def needs(allowed: None) -> Callable[..., None]:
+    """`needs(Feature.X, ...)` skips, with the reason, where this kernel has not got them."""
+
+    def check(*wanted: Feature) -> None:
+        if missing := [feature for feature in wanted if feature not in _features()]:
+            pytest.skip(f"this kernel has no {', '.join(missing)}")
+
+    return check

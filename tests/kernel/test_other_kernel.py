@@ -1,0 +1,50 @@
+"""The tests of this folder, on a node whose kernel has what this machine's may lack (netem), and lacks other things."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+NODE = "node-uml"
+CLUSTER = f"bbt-kernel-{os.getpid()}"
+
+
+def dev(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dev", *words], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def node() -> Iterator[str]:
+    """The name of a cluster that has such a node; BOUNCEBACK_TEST_OTHER_KERNEL names one that is there already."""
+    if there := os.environ.get("BOUNCEBACK_TEST_OTHER_KERNEL"):
+        yield there
+        return
+    made = dev("up", "--name", CLUSTER, "--nodes", "2")
+    try:
+        if made.returncode == 3:
+            pytest.skip(made.stderr.strip().splitlines()[-1])
+        assert made.returncode == 0, made.stderr
+        yield CLUSTER
+    finally:
+        dev("down", "--name", CLUSTER)
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_netem_does_what_it_promises(node: str) -> None:
+    tests = f"tests/kernel -q -p no:cacheprovider --ignore {__file__}"
+    there = f"cd {PROJECT} && {sys.executable} -m pytest {tests}"
+    done = dev("exec", "--name", node, "--node", NODE, "--", "sh", "-c", there)
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed, done.stdout
+    assert int(passed[1]) >= 17, f"most tests were skipped there: {done.stdout}"

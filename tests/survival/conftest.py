@@ -1,0 +1,105 @@
+"""One cluster with our resources in it, and operators that tests may do anything to."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bounceback.engine.model import PodInfo
+from bounceback.kube import Kube, KubeError, Resource
+from bounceback.kube.client import APPLY_PATCH
+from bounceback.kube.resources import CHECKS, EXPERIMENTS
+from dev.state import Cluster
+from tests.conftest import ROOT, run_dev
+from tests.survival.operators import OperatorProcess
+from tests.survival.runs import make_check
+from tests.workload import CALL, SERVE, pod, running
+
+DEFINITIONS = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
+NAME = os.environ.get("BOUNCEBACK_SURVIVAL_CLUSTER", "survival")
+ports = itertools.count(19000)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Iterator[str]:
+    """A cluster for these tests alone: no other operator is there, and its kubelet may be stopped."""
+    was_up = Cluster(NAME).record() is not None  # a developer's: it stays
+    path = run_dev("dev", "up", "--name", NAME)
+    run_dev("dev", "load-image", "--name", NAME, run_dev("dev.image", "build"))
+    yield path
+    if not was_up:
+        run_dev("dev", "down", "--name", NAME)
+
+
+@pytest.fixture
+def cluster(kubeconfig: str) -> Cluster:
+    return Cluster(NAME)
+
+
+@pytest.fixture
+async def resources(kube: Kube) -> None:
+    """The CRDs of this tree are in force."""
+    await apply_definitions(kube)
+
+
+async def apply_definitions(kube: Kube) -> None:
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        body = yaml.safe_load(path.read_text())
+        await kube.patch(DEFINITIONS, None, body["metadata"]["name"], body, content_type=APPLY_PATCH, force=True)
+    async with asyncio.timeout(30):
+        for resource in (EXPERIMENTS, CHECKS):
+            while not await _is_served(kube, resource):
+                await asyncio.sleep(0.1)
+
+
+async def _is_served(kube: Kube, resource: Resource) -> bool:
+    try:
+        await kube.list(resource, "default")
+    except KubeError as error:
+        if error.unserved:
+            return False
+        raise
+    return True
+
+
+@pytest.fixture
+def make_operator(
+    cluster: Cluster, home: str, resources: None, tmp_path: Path
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Replicas of one operator, each a process; none outlives its test."""
+    made: list[OperatorProcess] = []
+
+    def make(name: str = "", more: Mapping[str, str] | None = None) -> OperatorProcess:
+        log = tmp_path / f"operator-{len(made) + 1}.log"
+        made.append(OperatorProcess(cluster, home, name or f"replica-{len(made) + 1}", next(ports), log, more))
+        return made[-1]
+
+    yield make
+    for operator in made:
+        operator.kill()
+
+
+@pytest.fixture
+def operator(make_operator: Callable[[], OperatorProcess]) -> OperatorProcess:
+    """One that runs."""
+    process = make_operator()
+    process.start()
+    return process
+
+
+@pytest.fixture
+async def shop(kube: Kube, namespace: str, resources: None) -> AsyncIterator[tuple[list[PodInfo], PodInfo]]:
+    """Two pods that call a server all the time, that server, and a check that it answers."""
+    (server,) = await running(kube, namespace, [pod("server", "python3", "-c", SERVE)])
+    calling = [
+        pod(n, "python3", "-c", CALL, server.ips[0], labels={"role": "caller"}) for n in ("caller-1", "caller-2")
+    ]
+    callers = await running(kube, namespace, calling)
+    await make_check(kube, namespace, server.ips[0])
+    yield callers, server

@@ -1,0 +1,122 @@
+"""Experiments of the tests: made, watched, and what they left behind looked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from bounceback.drivers.netns import Netns
+from bounceback.drivers.targets import in_pod
+from bounceback.engine.model import PodInfo
+from bounceback.kube import Kube
+from bounceback.kube.client import Json
+from bounceback.kube.resources import CHECKS, EXPERIMENTS, PODS
+from bounceback.kube.watching import mirror
+from bounceback.types.outcome import Phase
+
+CALLERS = {"matchLabels": {"role": "caller"}}
+
+
+async def make_check(kube: Kube, namespace: str, host: str, name: str = "reachable", **spec: Any) -> None:
+    """The server answers on its port, as the operator sees it."""
+    probe = {"name": "server", "tcp": {"host": host, "port": 8080}, "periodMilliseconds": 100}
+    body = {
+        "apiVersion": "bounceback.dev/v1alpha1",
+        "kind": "RecoveryCheck",
+        "metadata": {"name": name},
+        "spec": {"probes": [probe], "recovered": {"stableSeconds": 1}, **spec},
+    }
+    await kube.create(CHECKS, namespace, body)
+
+
+def partition(server: PodInfo, seconds: int = 5, **more: Any) -> Json:
+    return {
+        "name": "cut",
+        "target": "callers",
+        "durationSeconds": seconds,
+        "networkPartition": {"peers": [{"cidr": f"{server.ips[0]}/32"}]},
+        **more,
+    }
+
+
+async def make_experiment(kube: Kube, namespace: str, name: str, fault: Json, **spec: Any) -> Json:
+    body = {
+        "apiVersion": "bounceback.dev/v1alpha1",
+        "kind": "FaultExperiment",
+        "metadata": {"name": name},
+        "spec": {
+            "targets": [{"name": "callers", "pods": {"selector": CALLERS}}],
+            "faults": [fault],
+            "checks": [{"name": "reachable"}],
+            "steadyState": {"holdSeconds": 1, "timeoutSeconds": 30},
+            **spec,
+        },
+    }
+    return await kube.create(EXPERIMENTS, namespace, body)
+
+
+async def until(kube: Kube, namespace: str, name: str, holds: Callable[[Json], bool], seconds: float = 60) -> Json:
+    """The experiment as soon as its status is so, seen by a watch."""
+    last: Json = {}
+    try:
+        async with asyncio.timeout(seconds), aclosing(mirror(kube, EXPERIMENTS, namespace)) as told:
+            async for found in told:
+                for each in found:
+                    if each["metadata"]["name"] == name:
+                        last = each
+                        if holds(each.get("status") or {}):
+                            return each
+    except TimeoutError:
+        pass
+    raise AssertionError(f"not within {seconds:g} s; last seen: {json.dumps(last.get('status'), indent=1)[:4000]}")
+
+
+async def finished(kube: Kube, namespace: str, name: str, seconds: float = 90) -> Json:
+    """Its status once it is finished and let go of."""
+    body = await until(kube, namespace, name, lambda status: status.get("phase") == Phase.FINISHED, seconds)
+    return dict(body["status"])
+
+
+def reached(phase: Phase) -> Callable[[Json], bool]:
+    """That phase or a later one."""
+    order = list(Phase)
+    return lambda status: order.index(Phase(status.get("phase", Phase.PENDING))) >= order.index(phase)
+
+
+def network_state(pods: Iterable[PodInfo]) -> dict[str, list[str]]:
+    """nft tables, qdiscs and links in each pod's network, as the kernel tells them; the pods run on this machine."""
+    return {pod.name: _look(pod) for pod in pods}
+
+
+def _look(pod: PodInfo) -> list[str]:
+    netns = Netns.at(f"/proc/{_process_of(pod)}/ns/net")
+    try:
+        tables, routes = Netlink(netns, NETLINK_NETFILTER), Netlink(netns, NETLINK_ROUTE)
+        try:
+            found: list[object] = [*tables.tables(), *routes.qdiscs(), *routes.links()]
+        finally:
+            tables.close()
+            routes.close()
+    finally:
+        netns.close()
+    return sorted(map(str, found))
+
+
+def _process_of(pod: PodInfo) -> str:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if in_pod((folder / "cgroup").read_text(), pod.uid):
+                return folder.name
+    raise AssertionError(f"no process of {pod.name} was found")
+
+
+async def agents_of(kube: Kube, namespace: str, pod: str) -> list[str]:
+    """The ephemeral containers that the pod got."""
+    body = await kube.get(PODS, namespace, pod)
+    return [container["name"] for container in body["spec"].get("ephemeralContainers") or []]

@@ -1,0 +1,164 @@
+"""What cannot be done is said before anything is touched: the field, the reason and the way out, and exit code 2."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bounceback.controller.resources import let_go
+from bounceback.engine.model import PodInfo
+from bounceback.kube import Kube
+from bounceback.kube.client import Json
+from bounceback.kube.resources import CHECKS, EXPERIMENTS, NAMESPACES
+from tests.conftest import ROOT, make_namespace
+from tests.survival.conftest import DEFINITIONS, apply_definitions
+from tests.survival.operators import OperatorProcess
+from tests.survival.runs import agents_of, make_check, partition
+
+Shop = tuple[list[PodInfo], PodInfo]
+
+
+def run(kubeconfig: str, namespace: str, folder: Path, **spec: Any) -> tuple[int, str]:
+    """`bounceback run --wait` on an experiment with these changes: its exit code, and all that it said."""
+    body = {
+        "apiVersion": EXPERIMENTS.api_version,
+        "kind": "FaultExperiment",
+        "metadata": {"name": "asked"},
+        "spec": {
+            "targets": [{"name": "callers", "pods": {"selector": {"matchLabels": {"role": "caller"}}}}],
+            "checks": [{"name": "reachable"}],
+            "steadyState": {"holdSeconds": 1, "timeoutSeconds": 4},
+            **spec,
+        },
+    }
+    file = folder / "experiment.json"
+    file.write_text(json.dumps(body))
+    line = [sys.executable, "-m", "bounceback", "run", "--kubeconfig", kubeconfig, "-n", namespace, str(file), "--wait"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+def other(role: str) -> Json:
+    return {"targets": [{"name": "callers", "pods": {"selector": {"matchLabels": {"role": role}}}}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "told"),
+    [
+        (other("nobody"), 2, ["spec.targets[0].pods.selector", "role=nobody", "matches 0 pods"]),
+        ({"serviceAccountName": "stranger"}, 2, ["spec.serviceAccountName", "stranger", "bounceback access"]),
+        ({"checks": [{"name": "missing"}]}, 2, ["spec.checks[0].name", "missing"]),
+        ({"checks": [{"name": "unreachable"}]}, 4, ["unreachable/server", "not steady"]),
+    ],
+    ids=["no targets", "no rights", "no check", "an unreachable probe"],
+)
+async def test_a_run_that_cannot_begin_says_why(
+    kube: Kube,
+    kubeconfig: str,
+    namespace: str,
+    shop: Shop,
+    operator: OperatorProcess,
+    tmp_path: Path,
+    changes: Json,
+    code: int,
+    told: list[str],
+) -> None:
+    callers, server = shop
+    await make_check(kube, namespace, "192.0.2.1", "unreachable")
+    exit_code, said = run(kubeconfig, namespace, tmp_path, faults=[partition(server)], **changes)
+    assert exit_code == code, said
+    for part in told:
+        assert part in said
+    for caller in callers:
+        assert not await agents_of(kube, namespace, caller.name)
+
+
+async def test_a_delay_where_the_kernel_has_no_netem_names_the_node_and_what_it_lacks(
+    kube: Kube, kubeconfig: str, namespace: str, shop: Shop, operator: OperatorProcess, tmp_path: Path
+) -> None:
+    delay = {"name": "slow", "target": "callers", "durationSeconds": 2, "networkDelay": {"delayMilliseconds": 50}}
+    code, said = run(kubeconfig, namespace, tmp_path, faults=[delay])
+    if code == 0:
+        pytest.skip("this machine's kernel has netem")
+    assert code == 2, said
+    for part in ("spec.faults[0].networkDelay", "node-1", "sch_netem"):
+        assert part in said
+
+
+async def test_an_image_that_cannot_be_pulled_is_told_before_anything_is_touched(
+    kube: Kube,
+    kubeconfig: str,
+    namespace: str,
+    shop: Shop,
+    make_operator: Callable[..., OperatorProcess],
+    tmp_path: Path,
+) -> None:
+    callers, server = shop
+    operator = make_operator(more={"BOUNCEBACK_IMAGE": "bounceback:never-built"})
+    operator.start()
+    code, said = run(kubeconfig, namespace, tmp_path, faults=[partition(server)])
+    assert code == 2, said
+    assert "bounceback:never-built" in said
+    for caller in callers:
+        assert not await agents_of(kube, namespace, caller.name)
+
+
+async def test_a_namespace_that_was_not_opened_names_the_command_that_opens_it(
+    kube: Kube, kubeconfig: str, namespace: str, shop: Shop, operator: OperatorProcess, tmp_path: Path
+) -> None:
+    _, server = shop
+    closed = f"{namespace}-closed"
+    await make_namespace(kube, closed)
+    try:
+        await make_check(kube, closed, server.ips[0])
+        code, said = run(kubeconfig, closed, tmp_path, faults=[partition(server)])
+        assert code == 2, said
+        assert f"bounceback access {closed}" in said
+    finally:
+        await kube.delete(NAMESPACES, None, closed)
+
+
+async def test_definitions_that_are_not_installed_are_named(
+    kube: Kube, kubeconfig: str, namespace: str, shop: Shop, tmp_path: Path
+) -> None:
+    _, server = shop
+    for left in (await kube.list(EXPERIMENTS))[0]:  # of operators that other tests killed
+        await let_go(kube, left)
+    for each in await ours(kube):
+        await kube.delete(DEFINITIONS, None, each["metadata"]["name"])
+    async with asyncio.timeout(60):
+        while await ours(kube):
+            await asyncio.sleep(0.2)
+    try:
+        code, said = run(kubeconfig, namespace, tmp_path, faults=[partition(server)])
+    finally:
+        await apply_definitions(kube)
+    assert code == 2, said
+    assert "not installed" in said
+    assert "helm" in said
+
+
+async def ours(kube: Kube) -> list[Json]:
+    found, _ = await kube.list(DEFINITIONS)
+    return [each for each in found if each["spec"]["group"] == "bounceback.dev"]
+
+
+async def test_a_check_with_a_wrong_expression_says_so_at_once(
+    kube: Kube, namespace: str, resources: None, operator: OperatorProcess
+) -> None:
+    look = {"apiVersion": "v1", "kind": "Pod", "name": "server", "expression": "objet.status.phase == 'Running'"}
+    await make_check(kube, namespace, "192.0.2.1", "misspelt", probes=[{"name": "runs", "kubernetes": look}])
+    async with asyncio.timeout(20):
+        while not (body := await kube.get(CHECKS, namespace, "misspelt")).get("status"):
+            await asyncio.sleep(0.1)
+    stalled = next(c for c in body["status"]["conditions"] if c["type"] == "Stalled")
+    assert stalled["status"] == "True"
+    assert "spec.probes[0].kubernetes.expression" in stalled["message"]
+    assert "objet" in stalled["message"]

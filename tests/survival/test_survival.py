@@ -1,0 +1,133 @@
+"""The operator may die, sleep or be doubled at any time: runs end truly, and nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bounceback.engine.model import PodInfo
+from bounceback.kube import Kube
+from bounceback.kube.resources import EXPERIMENTS, SECRETS
+from bounceback.types.outcome import Phase
+from bounceback.types.plan import Line, Told
+from dev.state import Cluster
+from tests.survival.operators import OperatorProcess
+from tests.survival.runs import agents_of, finished, make_experiment, network_state, partition, reached, until
+
+Shop = tuple[list[PodInfo], PodInfo]
+TRUE_ENDS = ("Passed", "Inconclusive")  # Inconclusive only for a gap in our own observation, and it must say so
+
+
+async def times_in_force(kube: Kube, namespace: str, callers: list[PodInfo]) -> list[int]:
+    """How often each caller's agents applied something, by their own logs."""
+    from bounceback.kube.resources import PODS
+
+    counts = []
+    for caller in callers:
+        count = 0
+        for container in await agents_of(kube, namespace, caller.name):
+            async for text in kube.log_lines(PODS, namespace, caller.name, container, follow=False):
+                line = Line.from_json(text)
+                count += line is not None and line.told is Told.IN_FORCE
+        counts.append(count)
+    return counts
+
+
+async def test_a_run_passes_and_leaves_nothing(
+    kube: Kube, cluster: Cluster, home: str, namespace: str, shop: Shop, operator: OperatorProcess
+) -> None:
+    callers, server = shop
+    before = network_state(callers)
+    await make_experiment(kube, namespace, "plain", partition(server))
+    status = await finished(kube, namespace, "plain")
+    assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
+    assert all(i["hits"] > 0 for i in status["injections"])
+    assert network_state(callers) == before
+    body = await kube.get(EXPERIMENTS, namespace, "plain")
+    await until(kube, namespace, "plain", lambda _: True)
+    async with asyncio.timeout(10):
+        while body["metadata"].get("finalizers"):
+            await asyncio.sleep(0.1)
+            body = await kube.get(EXPERIMENTS, namespace, "plain")
+    secrets, _ = await kube.list(SECRETS, home, labels="bounceback.dev/experiment-uid")
+    assert not secrets
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.FINISHED])
+async def test_a_killed_operator_finishes_the_run_with_a_true_verdict(
+    kube: Kube,
+    cluster: Cluster,
+    namespace: str,
+    shop: Shop,
+    make_operator: Callable[..., OperatorProcess],
+    phase: Phase,
+) -> None:
+    callers, server = shop
+    before = network_state(callers)
+    first = make_operator("operator-0")
+    first.start()
+    await make_experiment(kube, namespace, "killed", partition(server))
+    await until(kube, namespace, "killed", reached(phase))
+    first.kill()
+    second = make_operator("operator-0")  # as the kubelet starts a container again: the lease is its own still
+    second.start()
+    status = await finished(kube, namespace, "killed", 120)
+    assert status["verdict"] in TRUE_ENDS, status
+    reasons = {finding["reason"] for finding in status["findings"]}
+    assert reasons <= {"ObservationGap"}, status["findings"]
+    assert status["axes"]["injection"] == "Proven"
+    assert status["axes"]["cleanup"] == "Clean"
+    assert await times_in_force(kube, namespace, callers) == [1, 1]
+    assert network_state(callers) == before
+
+
+async def test_faults_end_by_their_deadline_without_any_operator(
+    kube: Kube, cluster: Cluster, namespace: str, shop: Shop, make_operator: Callable[[], OperatorProcess]
+) -> None:
+    callers, server = shop
+    before = network_state(callers)
+    process = make_operator()
+    process.start()
+    await make_experiment(kube, namespace, "orphaned", partition(server, seconds=8))
+    await until(kube, namespace, "orphaned", reached(Phase.ACTIVE))
+    process.kill()
+    began = time.monotonic()
+    assert network_state(callers) != before, "it was not there in the first place"
+    while network_state(callers) != before:
+        assert time.monotonic() - began < 12, "the fault outlived its deadline"
+        await asyncio.sleep(0.2)
+
+
+async def test_two_replicas_run_each_experiment_once(
+    kube: Kube, namespace: str, shop: Shop, make_operator: Callable[[], OperatorProcess]
+) -> None:
+    callers, server = shop
+    for process in (make_operator(), make_operator()):
+        process.start()
+    await make_experiment(kube, namespace, "doubled", partition(server, seconds=3))
+    status = await finished(kube, namespace, "doubled")
+    assert status["verdict"] == "Passed", status
+    assert await times_in_force(kube, namespace, callers) == [1, 1]
+
+
+async def test_a_leader_that_slept_through_its_lease_injects_nothing_more(
+    kube: Kube, namespace: str, shop: Shop, make_operator: Callable[[], OperatorProcess]
+) -> None:
+    callers, server = shop
+    sleeper, other = make_operator(), make_operator()
+    sleeper.start()
+    await make_experiment(kube, namespace, "slept", partition(server, seconds=3), steadyState={"holdSeconds": 4})
+    await until(kube, namespace, "slept", reached(Phase.STEADY))
+    sleeper.suspend()
+    other.start()
+    status = await finished(kube, namespace, "slept", 120)
+    sleeper.go_on()
+    await asyncio.sleep(5)
+    assert status["verdict"] in TRUE_ENDS, status
+    assert await times_in_force(kube, namespace, callers) == [1, 1]
+    now = (await kube.get(EXPERIMENTS, namespace, "slept"))["status"]
+    assert now == status, "the sleeper wrote after it woke up"
+    assert "not leading any more" in sleeper.log()

@@ -1,0 +1,257 @@
+"""The chart asks for no more than it needs, and says what it is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from functools import cache
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from bounceback.controller.settings import Settings
+from bounceback.vehicles.access import access_manifest
+from dev import build, chart
+
+Json = dict[str, Any]
+CHART = chart.CHART
+CRDS = sorted((chart.PROJECT / "crds").glob("*.yaml"))
+NAMESPACE = "bounceback-system"
+KUBERNETES = "1.36"
+WRITING = {"create", "update", "patch", "delete", "deletecollection", "impersonate", "*"}
+HELM = next(component for component in build.CLUSTER if component.name == "helm")
+
+
+@cache
+def helm() -> str:
+    """Its path: the one that is installed, or the development cluster's."""
+    return shutil.which("helm") or str(build.build(HELM) / "helm")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([helm(), *words], capture_output=True, text=True)
+
+
+def render(*values: str, release: str = "bounceback") -> list[Json]:
+    """Every object but the definitions of a release with these values (`--set`)."""
+    return render_all("crds.enabled=false", *values, release=release)
+
+
+@cache
+def render_all(*values: str, release: str = "bounceback") -> list[Json]:
+    options = [word for value in values for word in ("--set", value)]
+    done = run("template", release, str(CHART), "--namespace", NAMESPACE, *options)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if document]
+
+
+def definitions(*values: str) -> list[Json]:
+    return [o for o in render_all(*values) if o["kind"] == "CustomResourceDefinition"]
+
+
+def one(objects: list[Json], kind: str, name: str) -> Json:
+    (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
+    return found
+
+
+def pods(objects: list[Json]) -> list[Json]:
+    return [o["spec"]["template"]["spec"] for o in objects if o["kind"] in ("Deployment", "Job")]
+
+
+def is_hook(an_object: Json) -> bool:
+    return "helm.sh/hook" in an_object["metadata"].get("annotations", {})
+
+
+def test_helm_finds_nothing_wrong() -> None:
+    done = run("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_kubernetes_knows_every_field_of_it() -> None:
+    objects = render(
+        "targetNamespaces[0].name=shop",
+        "watchNamespaces={shop}",
+        "metrics.service.enabled=true",
+        "podDisruptionBudget.enabled=true",
+        "namespace.create=true",
+        "image.pullSecrets[0].name=pull",
+        "priorityClassName=high",
+    )
+    for each in objects:
+        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    for path, text in chart.files().items():
+        assert path.read_text() == text, f"{path.name} is not what `make generate` writes"
+
+
+def test_the_chart_carries_every_definition() -> None:
+    assert {o["metadata"]["name"] for o in definitions()} == {path.stem + ".bounceback.dev" for path in CRDS}
+    assert not definitions("crds.enabled=false")
+
+
+@pytest.mark.parametrize(("keep", "policy"), [("true", "keep"), ("false", None)])
+def test_definitions_outlive_the_release_only_where_asked_to(keep: str, policy: str | None) -> None:
+    annotations = [o["metadata"].get("annotations", {}) for o in definitions(f"crds.keep={keep}")]
+    assert {each.get("helm.sh/resource-policy") for each in annotations} == {policy}
+
+
+def names(schema: Json, prefix: str = "") -> set[str]:
+    nested = {n: part for n, part in schema["properties"].items() if "properties" in part}
+    plain = {prefix + n for n in schema["properties"] if n not in nested}
+    return plain.union(*(names(part, f"{prefix}{n}.") for n, part in nested.items()))
+
+
+def leaves(values: Json, known: set[str], prefix: str = "") -> set[str]:
+    found = set()
+    for name, value in values.items():
+        whole = prefix + name
+        inner = isinstance(value, dict) and value and whole not in known
+        found |= leaves(value, known, f"{whole}.") if inner else {whole}
+    return found
+
+
+def test_schema_and_values_name_the_same() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    known = names(schema)
+    assert leaves(values, known) == known - {"global"}
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("replicas=0.5", "replicas"),
+        ("replica=2", "replica"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("targetNamespaces[0].serviceAccount=x", "name"),
+        ("targetNamespaces[0].name=kube-system", "targetNamespaces"),
+        ("targetNamespaces[0].name=Shop", "targetNamespaces"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(value: str, complaint: str) -> None:
+    done = run("template", "bounceback", str(CHART), "--set", value)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_no_pod_of_the_release_has_any_privilege() -> None:
+    for pod in pods(render()):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_one_port_is_open_and_no_service_leads_to_it_unless_asked_for() -> None:
+    (container,) = pods(render())[0]["containers"]
+    assert [port["containerPort"] for port in container["ports"]] == [8080]
+    assert not [o for o in render() if o["kind"] in ("Service", "ServiceMonitor", "PodDisruptionBudget")]
+    asked = render("metrics.serviceMonitor.enabled=true", "podDisruptionBudget.enabled=true")
+    assert {"Service", "ServiceMonitor", "PodDisruptionBudget"} <= {o["kind"] for o in asked}
+
+
+def test_the_operator_understands_what_the_chart_tells_it() -> None:
+    deployment = one(render("image.tag=v9", "watchNamespaces={a,b}"), "Deployment", "bounceback")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    told = {e["name"]: e.get("value") or e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"]}
+    settings = Settings.from_environment(told)
+    assert settings.namespace == "metadata.namespace"
+    assert settings.identity == "metadata.name"
+    assert settings.image == container["image"] == "bounceback:v9"
+    assert settings.pull_policy == "IfNotPresent"
+    assert settings.watch_namespaces == ("a", "b")
+    assert settings.own_addresses == ("status.podIPs",)
+    assert settings.metrics_port == 8080
+
+
+def rules(an_object: Json) -> set[tuple[str, str, str]]:
+    """(verb, group/resource, object name or "")."""
+    return {
+        (verb, f"{group}/{resource}".lstrip("/"), name)
+        for rule in an_object["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def test_cluster_wide_the_operator_may_write_only_what_is_its_own_and_events() -> None:
+    everywhere = [o for o in render() if o["kind"] == "ClusterRole" and not is_hook(o)]
+    written = {resource.split("/")[0] for o in everywhere for verb, resource, _ in rules(o) if verb in WRITING}
+    assert written == {"bounceback.dev", "events"}
+    read = {resource for o in everywhere for verb, resource, _ in rules(o) if verb not in WRITING}
+    assert {r for r in read if not r.startswith("bounceback.dev")} <= {"nodes"}
+
+
+def test_with_named_namespaces_even_its_own_resources_are_confined_to_them() -> None:
+    objects = render("watchNamespaces={shop}", "rbac.aggregate=false")
+    everywhere = [o for o in objects if o["kind"] == "ClusterRole" and not is_hook(o)]
+    assert not [resource for o in everywhere for _, resource, _ in rules(o) if resource.startswith("bounceback.dev")]
+    assert one(objects, "Role", "bounceback-resources")["metadata"]["namespace"] == "shop"
+
+
+def test_nothing_of_a_target_namespace_belongs_to_the_operator_but_one_name() -> None:
+    objects = render("targetNamespaces[0].name=shop", "targetNamespaces[0].serviceAccount=chaos")
+    bound = {
+        binding["roleRef"]["name"]: subject["name"]
+        for binding in objects
+        if binding["kind"] == "RoleBinding" and binding["metadata"]["namespace"] == "shop"
+        for subject in binding["subjects"]
+    }
+    assert bound == {"bounceback-experiments": "chaos", "bounceback-impersonation": "bounceback"}
+    assert rules(one(objects, "Role", "bounceback-impersonation")) == {("impersonate", "serviceaccounts", "chaos")}
+
+
+def test_the_chart_and_the_command_line_grant_the_same() -> None:
+    objects = [o for o in render("targetNamespaces[0].name=shop") if o["metadata"].get("namespace") == "shop"]
+    for other in access_manifest("shop", "bounceback", NAMESPACE, "bounceback"):
+        ours = one(objects, other["kind"], other["metadata"]["name"])
+        if other["kind"] == "Role":
+            assert rules(ours) == rules(other)
+        if other["kind"] == "RoleBinding":
+            assert (ours["roleRef"], ours["subjects"]) == (other["roleRef"], other["subjects"])
+
+
+def test_an_account_that_exists_already_is_left_alone() -> None:
+    objects = render("targetNamespaces[0].name=shop", "targetNamespaces[0].createServiceAccount=false")
+    assert not [o for o in objects if o["kind"] == "ServiceAccount" and o["metadata"]["namespace"] == "shop"]
+
+
+def test_the_policy_refuses_when_it_cannot_decide() -> None:
+    policy = one(render(), "ValidatingAdmissionPolicy", "bounceback-authors")
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    assert one(render(), "ValidatingAdmissionPolicyBinding", "bounceback-authors")["spec"]["validationActions"] == [
+        "Deny"
+    ]
+
+
+def test_what_drains_exists_only_while_it_drains() -> None:
+    drain = [o for o in render() if o["metadata"]["name"].endswith("-drain")]
+    assert {o["kind"] for o in drain} >= {"Job", "ServiceAccount", "Role", "ClusterRole"}
+    assert all(is_hook(o) for o in drain)
+    assert not [o for o in render("drain.enabled=false") if is_hook(o)]
+
+
+def test_two_releases_do_not_share_names_cluster_wide() -> None:
+    def cluster_wide(release: str) -> set[str]:
+        objects = render(release=release)
+        return {f"{o['kind']}/{o['metadata']['name']}" for o in objects if not o["metadata"].get("namespace")}
+
+    assert not cluster_wide("bounceback") & cluster_wide("second")
+
+
+def test_the_chart_speaks_of_this_version() -> None:
+    described = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = (chart.PROJECT / "pyproject.toml").read_text()
+    assert f'version = "{described["appVersion"]}"' in project

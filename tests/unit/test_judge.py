@@ -1,0 +1,177 @@
+"""The verdict: each row of the table decides where it should, and nothing passes by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bounceback.api.status import Finding
+from bounceback.engine.judge import judge
+from bounceback.types.instants import Interval
+from bounceback.types.outcome import Aspect, Cleanup, InjectionAxis, InjectionState, Judgement, Mark, Verdict
+from tests.unit.engine_values import at, check, experiment, finished, health, injection
+
+
+def verdict(spec: Any = None, status: Any = None, injections: Any = None, seen: Any = None) -> Any:
+    return judge(
+        spec or experiment(),
+        status or finished(),
+        [injection()] if injections is None else injections,
+        seen or health(),
+    )
+
+
+def test_a_proven_fault_that_is_cleared_and_recovered_from_passes() -> None:
+    judged = verdict()
+    assert (judged.verdict, judged.findings) == (Verdict.PASSED, [])
+    assert judged.axes.injection is InjectionAxis.PROVEN
+    assert judged.recovered == "1.5s"
+    assert judged.figures.recovery.plus_minus_milliseconds == 100
+
+
+def test_a_fault_that_hits_nothing_never_passes() -> None:
+    judged = verdict(injections=[injection(hits=0, first_hit_at=None)])
+    assert (judged.verdict, judged.axes.injection) == (Verdict.INCONCLUSIVE, InjectionAxis.UNPROVEN)
+    assert "is anyone talking to these peers?" in judged.findings[0].message
+
+
+def test_hits_on_half_of_the_targets_are_not_enough_unless_half_was_asked_for() -> None:
+    half = [injection("a"), injection("b", hits=0)]
+    assert verdict(injections=half).verdict is Verdict.INCONCLUSIVE
+    assert verdict(experiment(proof={"targetsPercent": 50}), injections=half).verdict is Verdict.PASSED
+
+
+def test_a_fault_that_ended_too_soon_is_unproven() -> None:
+    from bounceback.api.status import Moment
+
+    judged = verdict(injections=[injection(cleared_at=Moment.of(at(5)))])
+    assert (judged.verdict, judged.findings[0].reason) == (Verdict.INCONCLUSIVE, "FaultTooShort")
+
+
+@pytest.mark.parametrize(
+    ("cleanup", "expected", "reason"),
+    [
+        (Cleanup.LEFTOVER, Verdict.ERROR, "Leftover"),
+        (Cleanup.UNVERIFIED, Verdict.INCONCLUSIVE, "CleanupUnverified"),
+    ],
+)
+def test_what_is_left_or_not_looked_for_is_no_pass(cleanup: Cleanup, expected: Verdict, reason: str) -> None:
+    judged = verdict(injections=[injection(cleanup=cleanup)])
+    assert (judged.verdict, judged.findings[0].reason) == (expected, reason)
+
+
+def test_a_failed_injection_is_an_error_of_ours_not_a_failure_of_the_system() -> None:
+    judged = verdict(injections=[injection(state=InjectionState.FAILED, message="no nft")])
+    assert judged.verdict is Verdict.ERROR
+    assert judged.axes.injection is InjectionAxis.FAILED
+
+
+def test_a_system_that_does_not_come_back_fails() -> None:
+    judged = verdict(
+        status=finished(marks={Mark.RECOVERED: None}), seen=health(unhealthy=("healthy/home: status 503",))
+    )
+    assert (judged.verdict, judged.findings[0].reason) == (Verdict.FAILED, "NotRecovered")
+    assert "status 503" in judged.findings[0].message
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(2, Verdict.PASSED), (1, Verdict.FAILED)], ids=["within", "beyond"])
+def test_a_budget_decides(budget: int, expected: Verdict) -> None:
+    assert verdict(status=finished([check(budgets={"recoverSeconds": budget})])).verdict is expected
+
+
+def test_an_interval_that_straddles_its_budget_decides_nothing() -> None:
+    status = finished([check(budgets={"recoverSeconds": 1})], marks={Mark.RECOVERED: Interval(at(11.9), at(12.1))})
+    judged = verdict(status=status)
+    assert (judged.verdict, judged.findings[0].reason) == (Verdict.INCONCLUSIVE, "BudgetUndecided")
+
+
+def test_a_definite_failure_outweighs_an_undecided_budget() -> None:
+    budgets = {"recoverSeconds": 1, "outageSeconds": 1}
+    status = finished([check(budgets=budgets)], marks={Mark.RECOVERED: Interval(at(11.9), at(12.1))})
+    assert verdict(status=status).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("impact", "felt", "expected"),
+    [
+        ("Required", True, Verdict.PASSED),
+        ("Required", False, Verdict.INCONCLUSIVE),
+        ("Allowed", False, Verdict.PASSED),
+        ("Forbidden", True, Verdict.FAILED),
+        ("Forbidden", False, Verdict.PASSED),
+    ],
+)
+def test_impact_is_part_of_the_hypothesis(impact: str, felt: bool, expected: Verdict) -> None:
+    marks = {} if felt else {Mark.FIRST_SYMPTOM: None}
+    assert verdict(experiment(impact=impact), finished(marks=marks)).verdict is expected
+
+
+def test_lost_data_outweighs_everything_also_after_an_abort() -> None:
+    invariants = {
+        "observations": [{"name": "orders", "http": {"url": "http://web/orders"}}],
+        "invariants": [{"name": "kept", "expression": "after.orders.count >= before.orders.count"}],
+    }
+    status = finished([check(**invariants)]).model_copy(
+        update={
+            "observed": {
+                "before": {"healthy": {"orders": {"count": 5}}},
+                "after": {"healthy": {"orders": {"count": 4}}},
+            },
+            "ending": Finding(verdict=Verdict.ABORTED, reason="Cancelled", message="spec.cancel was set"),
+        }
+    )
+    judged = verdict(status=status)
+    assert (judged.verdict, judged.findings[0].reason) == (Verdict.FAILED, "InvariantBroken")
+    assert judged.axes.consistency is Judgement.FAILED
+    assert judged.aspects.consistency is Aspect.FAILED
+    assert [f.reason for f in judged.findings] == ["InvariantBroken", "Cancelled"]
+
+
+def test_an_invariant_over_something_that_was_not_read_is_undecided() -> None:
+    invariants = {
+        "observations": [{"name": "orders", "http": {"url": "http://web/orders"}}],
+        "invariants": [{"name": "kept", "expression": "after.orders.count >= before.orders.count"}],
+    }
+    status = finished([check(**invariants)]).model_copy(update={"observed": {"before": {}, "afterProblem": "refused"}})
+    judged = verdict(status=status)
+    assert (judged.verdict, judged.axes.consistency) == (Verdict.INCONCLUSIVE, Judgement.INCONCLUSIVE)
+
+
+def test_a_gap_that_widened_a_moment_is_inconclusive_and_one_elsewhere_is_not() -> None:
+    widened = finished(marks={Mark.RECOVERED: Interval(at(12), at(14))})
+    over, elsewhere, beside = Interval(at(12.1), at(13.9)), Interval(at(4), at(6)), Interval(at(10), at(13))
+    assert verdict(status=widened, seen=health(gaps=(over,))).verdict is Verdict.INCONCLUSIVE
+    assert verdict(status=widened, seen=health(gaps=(elsewhere, beside))).verdict is Verdict.PASSED
+
+
+def test_a_gap_could_hide_the_symptom_that_must_not_be() -> None:
+    unfelt = finished(marks={Mark.FIRST_SYMPTOM: None})
+    gaps = health(gaps=(Interval(at(4), at(6)),))
+    assert verdict(experiment(impact="Forbidden"), unfelt, seen=gaps).verdict is Verdict.INCONCLUSIVE
+    assert verdict(experiment(impact="Allowed"), unfelt, seen=gaps).verdict is Verdict.PASSED
+
+
+def test_no_samples_is_no_pass() -> None:
+    assert verdict(seen=health(views=())).verdict is Verdict.INCONCLUSIVE
+
+
+def test_fail_safe_needs_the_declared_error_state() -> None:
+    safe = experiment(expect="FailSafe")
+    assert verdict(safe, seen=health(error_state=None)).verdict is Verdict.INCONCLUSIVE
+    assert verdict(safe, seen=health(error_state=False)).verdict is Verdict.FAILED
+    assert verdict(safe, seen=health(error_state=True)).verdict is Verdict.PASSED
+
+
+def test_a_run_that_was_ended_is_aborted_whatever_else_was_unproven() -> None:
+    ended = Finding(verdict=Verdict.ABORTED, reason="Frozen", message="frozen")
+    judged = verdict(status=finished().model_copy(update={"ending": ended}), injections=[injection(hits=0)])
+    assert judged.verdict is Verdict.ABORTED
+    assert {f.reason for f in judged.findings} >= {"Frozen", "FaultHitNothing"}
+
+
+def test_an_aspect_that_nothing_observes_is_not_checked() -> None:
+    aspects = verdict().aspects
+    assert aspects.detection is Aspect.NOT_CHECKED
+    assert aspects.consistency is Aspect.NOT_CHECKED
+    assert aspects.success is Aspect.PASSED

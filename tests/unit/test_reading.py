@@ -1,0 +1,45 @@
+"""What the probes say together: the system's own signals, and an error state that must hold meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from bounceback.engine.reading import first_holding, held_once_reached
+from bounceback.engine.samples import History, Sample
+from bounceback.types.instants import Interval
+from tests.unit.engine_values import at
+
+
+def history(*states: bool) -> History:
+    """One sample a second from 0 on, each answered at once."""
+    made = History(1.0, 1.0, ordered=True)
+    for second, healthy in enumerate(states):
+        made.add(Sample(at(second), at(second + 0.1), healthy))
+    return made
+
+
+def test_a_signal_counts_from_when_it_began_to_hold() -> None:
+    assert first_holding(history(False, False, True, True), at(1)) == Interval(at(1), at(2.1))
+
+
+def test_a_signal_that_held_before_the_fault_says_nothing() -> None:
+    assert first_holding(history(True, True, True), at(2)) is None
+
+
+@pytest.mark.parametrize(
+    ("states", "held"),
+    [
+        ((False, False, True, True, True), True),
+        ((False, False, True, False, True), False),
+        ((False, False, False, False, False), False),
+    ],
+    ids=["reached and held", "reached and left", "never reached"],
+)
+def test_the_error_state_is_reached_and_held(states: tuple[bool, ...], held: bool) -> None:
+    assert held_once_reached(history(*states), at(1), None) is held
+
+
+def test_it_may_end_once_the_first_target_is_free_again() -> None:
+    left = history(False, False, True, True, False)
+    assert held_once_reached(left, at(1), at(3.5))
+    assert not held_once_reached(left, at(1), at(4.5))

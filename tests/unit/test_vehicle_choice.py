@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bounceback.engine.model import PodInfo
+from bounceback.types.outcome import VehicleKind
+from bounceback.vehicles.choice import choose_vehicle
+from bounceback.vehicles.errors import Refused
+
+POD = PodInfo("shop", "web-0", "uid", "node-1", {}, ("10.0.0.1",), False, True, 0, None)
+MIB = 1024 * 1024
+POD_SECURITY = Refused("", "PodSecurity", 'violates PodSecurity "restricted:latest"')
+AUTO, SIDECAR, NODE_POD = VehicleKind.AUTO, VehicleKind.SIDECAR, VehicleKind.NODE_POD
+
+
+def test_auto_takes_the_sidecar_for_its_small_privilege() -> None:
+    assert choose_vehicle(AUTO, POD, None) == (SIDECAR, "needs the fewest rights")
+
+
+@pytest.mark.parametrize(
+    ("pod", "refused", "why"),
+    [
+        (POD, POD_SECURITY, "Pod Security refuses a sidecar in pod web-0"),
+        (POD, Refused("", "Unsupported", "static pods"), "the API server does not take a sidecar in pod web-0"),
+        (replace(POD, finished_agents=3), None, "pod web-0 carries 3 finished agents already, and keeps them"),
+        (
+            replace(POD, memory_limit=64 * MIB - 1),
+            None,
+            "the memory limit of pod web-0 (63 MiB) leaves no room for an agent",
+        ),
+    ],
+)
+def test_auto_takes_a_node_pod_where_a_sidecar_is_refused_or_too_much(
+    pod: PodInfo, refused: Refused | None, why: str
+) -> None:
+    assert choose_vehicle(AUTO, pod, refused) == (NODE_POD, why)
+
+
+@pytest.mark.parametrize("pod", [replace(POD, finished_agents=2), replace(POD, memory_limit=64 * MIB)])
+def test_auto_keeps_the_sidecar_up_to_the_bounds(pod: PodInfo) -> None:
+    assert choose_vehicle(AUTO, pod, None)[0] is SIDECAR
+
+
+def test_what_was_asked_is_taken_where_it_is_possible() -> None:
+    assert choose_vehicle(SIDECAR, replace(POD, finished_agents=9), None) == (SIDECAR, "as asked")
+    assert choose_vehicle(NODE_POD, POD, POD_SECURITY) == (NODE_POD, "as asked")
+    assert choose_vehicle(VehicleKind.POD_DELETE, replace(POD, host_network=True), None)[0] is VehicleKind.POD_DELETE
+
+
+@pytest.mark.parametrize(
+    ("pod", "refused", "reason"),
+    [(POD, POD_SECURITY, "PodSecurity"), (replace(POD, memory_limit=32 * MIB), None, "NoRoom")],
+)
+def test_an_asked_sidecar_that_is_impossible_is_refused_with_the_way_out(
+    pod: PodInfo, refused: Refused | None, reason: str
+) -> None:
+    with pytest.raises(Refused, match="vehicle: NodePod or Auto would do") as raised:
+        choose_vehicle(SIDECAR, pod, refused)
+    assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize("asked", [AUTO, SIDECAR, NODE_POD])
+def test_a_pod_in_its_nodes_network_is_refused(asked: VehicleKind) -> None:
+    with pytest.raises(Refused, match="would hit the whole node node-1"):
+        choose_vehicle(asked, replace(POD, host_network=True), None)
+
+
+@pytest.mark.parametrize("asked", [AUTO, SIDECAR, NODE_POD])
+@pytest.mark.parametrize("reason", ["Forbidden", "AdmissionDenied", "TargetGone"])
+def test_a_node_pod_is_no_way_around_missing_rights(asked: VehicleKind, reason: str) -> None:
+    with pytest.raises(Refused) as raised:
+        choose_vehicle(asked, POD, Refused("", reason, "no"))
+    assert raised.value.reason == reason
