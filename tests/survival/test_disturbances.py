@@ -244,7 +244,7 @@ async def test_the_verdict_shows_in_the_check(
     await make_experiment(kube, namespace, "shown", partition(server, seconds=2))
     await finished(kube, namespace, "shown")
     async with asyncio.timeout(10):
-        while not (check := await kube.get(CHECKS, namespace, "reachable")).get("status"):
+        while not (check := await kube.get(CHECKS, namespace, "reachable")).get("status", {}).get("results"):
             await asyncio.sleep(0.1)
     assert [(r["experiment"], r["verdict"]) for r in check["status"]["results"]] == [("shown", "Passed")]
     ready = next(c for c in check["status"]["conditions"] if c["type"] == "Ready")
