@@ -152,6 +152,13 @@ def test_a_gap_could_hide_the_symptom_that_must_not_be() -> None:
     assert verdict(experiment(impact="Allowed"), unfelt, seen=gaps).verdict is Verdict.PASSED
 
 
+def test_a_gap_could_hide_an_outage_over_its_budget() -> None:
+    gaps = health(gaps=(Interval(at(4), at(6)),))
+    bounded = finished([check(budgets={"outageSeconds": 1})], marks={Mark.FIRST_SYMPTOM: None})
+    assert verdict(status=bounded, seen=gaps).verdict is Verdict.INCONCLUSIVE
+    assert verdict(status=bounded, seen=health()).verdict is Verdict.PASSED
+
+
 def test_no_samples_is_no_pass() -> None:
     assert verdict(seen=health(views=())).verdict is Verdict.INCONCLUSIVE
 
@@ -161,6 +168,11 @@ def test_fail_safe_needs_the_declared_error_state() -> None:
     assert verdict(safe, seen=health(error_state=None)).verdict is Verdict.INCONCLUSIVE
     assert verdict(safe, seen=health(error_state=False)).verdict is Verdict.FAILED
     assert verdict(safe, seen=health(error_state=True)).verdict is Verdict.PASSED
+
+
+def test_an_error_state_that_nobody_watched_was_not_seen_to_hold() -> None:
+    gaps = health(error_state=True, error_state_gaps=(Interval(at(4), at(6)),))
+    assert verdict(experiment(expect="FailSafe"), seen=gaps).verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_run_that_was_ended_is_aborted_whatever_else_was_unproven() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bounceback.engine.reading import first_holding, held_once_reached
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.engine.reading import Seen, first_holding, held_once_reached, read
 from bounceback.engine.samples import History, Sample
 from bounceback.types.instants import Interval
 from tests.unit.engine_values import at
@@ -43,3 +44,13 @@ def test_it_may_end_once_the_first_target_is_free_again() -> None:
     left = history(False, False, True, True, False)
     assert held_once_reached(left, at(1), at(3.5))
     assert not held_once_reached(left, at(1), at(4.5))
+
+
+def test_time_in_which_nobody_watched_the_error_state_is_told() -> None:
+    broken = history(False, False, True, True)
+    broken.add(Sample(at(20), at(20.1), True))
+    spec = RecoveryCheckSpec.model_validate({"probes": [{"name": "home", "http": {"url": "http://web/"}}]})
+    seen = Seen("web", spec, {}, {}, {"safe": broken})
+    told = read([seen], (), at(1), Interval.at(at(21)), Interval.at(at(22)), at(25))
+    assert told.error_state
+    assert [(gap.earliest, gap.latest) for gap in told.error_state_gaps][0] == (at(3), at(20))

@@ -28,6 +28,7 @@ class Health:
     stable_seconds: float = 0.0  # the longest that any check asks for
     error_state: bool | None = None  # FailSafe: reached and held while active; None: nothing declared or seen
     gaps: tuple[Interval, ...] = ()
+    error_state_gaps: tuple[Interval, ...] = ()  # after it was reached and before the first fault was reverted
     views: tuple[CheckView, ...] = ()
 
 

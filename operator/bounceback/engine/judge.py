@@ -171,14 +171,25 @@ def unobserved(run: Run) -> Iterable[Finding]:
 
 
 def _gaps(run: Run) -> Iterable[Finding]:
-    """A gap decides where a moment was widened by it, or where it could hide the symptom that must not be."""
+    """A gap decides where a moment was widened by it, or where it could hide what must not be."""
     for gap in run.health.gaps:
         for name in (Mark.FIRST_SYMPTOM, Mark.RECOVERED):
             mark = run.mark(name)
             if mark and gap.earliest.since(mark.earliest) >= 0 >= gap.latest.since(mark.latest):
                 yield _gap(gap, f"around {name}")
-        if run.spec.impact is Impact.FORBIDDEN and run.mark(Mark.FIRST_SYMPTOM) is None:
-            yield _gap(gap, "in which a symptom could have passed unseen; impact is Forbidden")
+        if run.mark(Mark.FIRST_SYMPTOM) is None and (asked := _symptoms_decide(run)):
+            yield _gap(gap, f"in which a symptom could have passed unseen; {asked}")
+    if run.spec.expect is Expect.FAIL_SAFE and run.health.error_state:
+        for gap in run.health.error_state_gaps:
+            yield _gap(gap, "in which the error state could have been left; expect is FailSafe")
+
+
+def _symptoms_decide(run: Run) -> str:
+    """What was asked that a symptom which nobody saw would have broken; empty: nothing."""
+    if run.spec.impact is Impact.FORBIDDEN:
+        return "impact is Forbidden"
+    bounded = (check.name for check in run.status.checks if check.spec.budgets.outage_seconds is not None)
+    return next((f"{name} has a budgets.outageSeconds" for name in bounded), "")
 
 
 def _gap(gap: Interval, where: str) -> Finding:

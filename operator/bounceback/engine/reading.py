@@ -64,6 +64,7 @@ def read(
         stable_seconds=max((float(s.spec.recovered.stable_seconds) for s in seen if s.probes), default=0.0),
         error_state=_error_state(seen, since, waning),
         gaps=tuple(gap for _, _, h in every for gap in gaps_within(h, Interval(since, now))) if since else (),
+        error_state_gaps=tuple(_error_state_gaps(seen, since, waning)),
         views=tuple(_view(s) for s in seen),
     )
 
@@ -112,6 +113,14 @@ def _error_state(seen: Sequence[Seen], since: Instant | None, waning: Interval |
         return None
     end = waning.earliest if waning else None
     return all(held_once_reached(history, since, end) for history in histories)
+
+
+def _error_state_gaps(seen: Sequence[Seen], since: Instant | None, waning: Interval | None) -> Iterator[Interval]:
+    """When nobody could have seen it being left."""
+    for history in (history for s in seen for history in s.error_state.values()):
+        reached = first_holding(history, since) if since is not None else None
+        if reached is not None and waning is not None and waning.earliest.since(reached.latest) > 0:
+            yield from gaps_within(history, Interval(reached.latest, waning.earliest))
 
 
 def first_holding(history: History, since: Instant) -> Interval | None:
