@@ -179,6 +179,7 @@ def passed() -> Json:
             "aspects": {"detection": "NotChecked", "success": "Passed", "consistency": "Passed"},
             "checks": [CHECK],
             "targets": {"web": 2},
+            "matching": {"web": 4},
             "injections": [
                 injection(1, "slow", "web-6f9c7d5b8-2xkqp", **force),
                 injection(2, "slow", "web-6f9c7d5b8-hw9lr", **{**force, "clearedAt": moment(26.944)}),
@@ -216,7 +217,7 @@ def passed() -> Json:
             "recovered": "1.5s",
             "timeline": [
                 event(0.41, "Steady", "2 pods chosen"),
-                event(6.1, "Injecting", "2 injections planned on 2 pods of web"),
+                event(6.1, "Injecting", "2 injections planned on 2 of 4 pods of web"),
                 event(7.0, "Active", "2 injections in force"),
                 event(26.96, "Clearing", "all faults are over"),
                 event(27.3, "Recovering", "all injections are cleared"),
@@ -291,7 +292,7 @@ def failed() -> Json:
             "detected": "0.3s",
             "timeline": [
                 event(0.3, "Steady", "2 pods chosen"),
-                event(5.6, "Injecting", "2 injections planned on 2 pods of web"),
+                event(5.6, "Injecting", "2 injections planned on 2 of 4 pods of web"),
                 event(6.55, "Active", "2 injections in force"),
                 event(21.45, "Clearing", "all faults are over"),
                 event(21.8, "Recovering", "all injections are cleared"),
@@ -354,7 +355,7 @@ def inconclusive() -> Json:
             ],
             "timeline": [
                 event(0.3, "Steady", "2 pods chosen"),
-                event(5.6, "Injecting", "2 injections planned on 2 pods of web"),
+                event(5.6, "Injecting", "2 injections planned on 2 of 4 pods of web"),
                 event(6.55, "Active", "2 injections in force"),
                 event(21.45, "Clearing", "all faults are over"),
                 event(21.9, "Recovering", "all injections are cleared"),

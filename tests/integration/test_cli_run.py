@@ -110,7 +110,7 @@ def test_progress_is_one_line_an_event_and_then_the_summary(
     assert events == ["Steady", "Injecting", "Active", "Clearing", "Recovering", "Verifying", "Finished"]
     assert lines[0] == "web-slow     0.4 s  Steady       2 pods chosen"
     assert lines[lines.index("") + 1] == (
-        "web-slow  steady 5.0 s ▸ slow on 2 pods ▸ active after 0.9 s (1,284 packets delayed) ▸ cleared"
+        "web-slow  steady 5.0 s ▸ slow on 2/4 pods ▸ active after 0.9 s (1,284 packets delayed) ▸ cleared"
         " ▸ recovered in 1.5 s ±0.2"
     )
     assert lines[-1] == "Passed    injection Proven · recovery Passed · consistency Passed · cleanup Clean"

@@ -63,7 +63,7 @@ def poisoned(body: Json) -> Json:
     [
         (
             "passed",
-            "web-slow  steady 5.0 s ▸ slow on 2 pods ▸ active after 0.9 s (1,284 packets delayed) ▸ cleared"
+            "web-slow  steady 5.0 s ▸ slow on 2/4 pods ▸ active after 0.9 s (1,284 packets delayed) ▸ cleared"
             " ▸ recovered in 1.5 s ±0.2",
         ),
         ("failed", "▸ active after 0.9 s (181 packets dropped) ▸ cleared ▸ not recovered"),

@@ -211,6 +211,7 @@ class FaultExperimentStatus(StatusModel):
         default_factory=list, max_length=10, description="The checks, as they were at the start."
     )
     targets: dict[str, int] = Field(default_factory=dict, description="How many pods were chosen for each target.")
+    matching: dict[str, int] = Field(default_factory=dict, description="Among how many running pods that was.")
     injections: Annotated[list[InjectionStatus], Field(max_length=LISTED_INJECTIONS)] = Field(
         default_factory=list, description="The first hundred; all are in the journal."
     )

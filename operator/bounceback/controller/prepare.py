@@ -45,6 +45,7 @@ class Preparing:
         self._uid = uid
         self._spec = spec
         self._checks = tuple(known_checks)  # copied once: what they say at the start is what counts
+        self._matching: dict[str, int] = {}
         self._refusals: dict[tuple[str, bool], Refused | None] = {}  # dry runs, by pod and whether with a guard
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
 
@@ -74,7 +75,8 @@ class Preparing:
                 f"pods {', '.join(names[:5])} are held by another experiment ({other})",
                 final=True,
             )
-        return Preparation(tuple(chosen), self._checks, await self._exempt(chosen), at=time.time())
+        exempt = await self._exempt(chosen)
+        return Preparation(tuple(chosen), self._checks, exempt, at=time.time(), matching=dict(self._matching))
 
     async def _check_access(self) -> None:
         account = self._spec.service_account_name
@@ -121,6 +123,7 @@ class Preparing:
         selector = target.pods.selector
         found = await list_pods(self._acting, self._namespace, selector)
         pods = choose(found, target.pods, self._spec.seed, target.name)
+        self._matching[target.name] = sum(pod.running for pod in found)
         if not pods:
             raise Refused(
                 f"spec.targets[{index}].pods.selector",

@@ -172,8 +172,12 @@ def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) 
             if not seen.claimed:
                 return Decision(state, frozenset({Duty.CLAIM}))
             chosen = f"{sum(seen.preparation.per_target.values())} pods chosen"
-            found = _update(state, targets=seen.preparation.per_target, checks=list(seen.preparation.checks))
+            found = _update(state, **_found(seen.preparation), checks=list(seen.preparation.checks))
             return _enter(Phase.STEADY, found, now, chosen)
+
+
+def _found(preparation: Preparation) -> dict[str, dict[str, int]]:
+    return {"targets": preparation.per_target, "matching": dict(preparation.matching)}
 
 
 def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -206,8 +210,8 @@ def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparatio
     planned = injections(run, found.chosen, now.utc)
     observed = {**state.status.observed, "before": seen.before}
     mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
-    state = replace(_update(state, observed=observed, targets=found.per_target, marks=[mark]), injections=planned)
-    on = ", ".join(f"{count} pods of {target}" for target, count in found.per_target.items())
+    state = replace(_update(state, observed=observed, **_found(found), marks=[mark]), injections=planned)
+    on = ", ".join(f"{n} of {found.matching.get(target, n)} pods of {target}" for target, n in found.per_target.items())
     decision = _enter(Phase.INJECTING, state, now, f"{len(planned)} injections planned on {on}")
     return replace(decision, plan=found)
 

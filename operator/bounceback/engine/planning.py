@@ -39,6 +39,7 @@ class Preparation:
     checks: tuple[CheckCopy, ...] = ()
     exempt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by node
     at: float = 0.0  # UTC seconds
+    matching: Mapping[str, int] = field(default_factory=dict)  # by target: running pods among which was chosen
 
     @property
     def per_target(self) -> dict[str, int]:

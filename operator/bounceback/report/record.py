@@ -129,6 +129,7 @@ class Record(Model):
     figures: RecordFigures = Field(description="Lengths of time.")
     findings: list[RecordFinding] = Field(description="All that was found.")
     targets: dict[str, int] = Field(description="How many pods were chosen for each target.")
+    matching: dict[str, int] = Field(description="Among how many running pods that was.")
     injections: list[RecordInjection] = Field(description="The first hundred.")
     injections_total: int = Field(description="How many there were.")
     hits_total: int = Field(description="The hits of all of them.")
@@ -164,6 +165,7 @@ def record(subject: Subject) -> Record:
             RecordFinding(verdict=f.verdict, reason=f.reason, message=redact(f.message)) for f in status.findings
         ],
         targets=status.targets,
+        matching=status.matching,
         injections=[_injection(subject, injection) for injection in status.injections],
         injections_total=status.injection_counts.total,
         hits_total=status.injection_counts.hits,

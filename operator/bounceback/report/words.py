@@ -110,8 +110,14 @@ def _story(subject: Subject) -> list[str]:
 
 
 def _who(subject: Subject) -> str:
-    targets = subject.status.targets
-    return ", ".join(f"{fault.name} on {count(targets.get(fault.target, 0), 'pod')}" for fault in subject.spec.faults)
+    return ", ".join(f"{fault.name} on {_share(subject, fault.target)}" for fault in subject.spec.faults)
+
+
+def _share(subject: Subject, target: str) -> str:
+    """2 pods, or 2/4 pods where not all that match were chosen."""
+    chosen = subject.status.targets.get(target, 0)
+    matching = subject.status.matching.get(target, chosen)
+    return count(chosen, "pod") if matching == chosen else f"{chosen}/{count(matching, 'pod')}"
 
 
 def _return(subject: Subject) -> str:
