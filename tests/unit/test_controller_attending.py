@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from bounceback.controller import attending
 from bounceback.controller.attending import Attending
+from bounceback.controller.leader import NotLeaderError
 from bounceback.engine.advance import Duty
 from bounceback.kube import KubeError
 from bounceback.vehicles.errors import Refused
@@ -92,6 +94,47 @@ async def test_a_defect_comes_out_and_wakes_the_run(defect: Exception) -> None:
     await asyncio.sleep(0)
     assert attended.trouble() is not None
     await attended.end()
+
+
+async def test_trouble_is_not_lost_where_the_duty_is_wanted_again_or_no_more() -> None:
+    for then in (frozenset({Duty.CLAIM}), NOTHING):
+        job = Job(NotLeaderError("the lease ran out"))
+        attended = attend({Duty.CLAIM: job})
+        attended.want(frozenset({Duty.CLAIM}))
+        await some_time()
+        attended.want(then)
+        assert isinstance(attended.trouble(), NotLeaderError)
+        assert job.begun == 1
+        await attended.end()
+
+
+async def test_what_one_part_of_a_duty_raised_comes_out_by_itself() -> None:
+    attended = attend({Duty.CARRY: Job(ExceptionGroup("parts", [NotLeaderError("the lease ran out")]))})
+    attended.want(frozenset({Duty.CARRY}))
+    await some_time()
+    assert isinstance(attended.trouble(), NotLeaderError)
+    await attended.end()
+
+
+async def test_what_a_duty_raises_as_it_goes_is_nobodys_trouble() -> None:
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise NotLeaderError("the lease ran out")
+
+    attended = attend({Duty.LOOK: stubborn})
+    attended.want(frozenset({Duty.LOOK}))
+    await some_time()
+    attended.want(NOTHING)
+    await some_time()
+    assert attended.trouble() is None
+    await attended.end()
+    gc.collect()
+    assert not unheard
 
 
 async def test_what_is_done_is_told() -> None:

@@ -39,12 +39,16 @@ class Attending:
         self._how = how
         self._changed = changed
         self._tasks: dict[Duty, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()  # not wanted any more, and not over yet
         self._ended: dict[Duty, float] = {}
 
     def want(self, duties: frozenset[Duty]) -> None:
+        """Nothing changes while there is trouble: a duty begun anew would take the place of what it raised."""
+        if self.trouble():
+            return
         for duty in set(self._tasks) - duties:
             if duty in LASTING or self._tasks[duty].done():
-                self._tasks.pop(duty).cancel()
+                self._leave(self._tasks.pop(duty))
         for duty in duties:
             task = self._tasks.get(duty)
             if task is None or (task.done() and duty not in LASTING):
@@ -53,13 +57,24 @@ class Attending:
     def trouble(self) -> BaseException | None:
         """What a duty raised that it must not."""
         done = (task for task in self._tasks.values() if task.done() and not task.cancelled())
-        return next((error for task in done if (error := task.exception()) is not None), None)
+        return next((alone(error) for task in done if (error := task.exception()) is not None), None)
 
     async def end(self) -> None:
         for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), *self._leaving, return_exceptions=True)
         self._tasks.clear()
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._leaving.add(task)
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        """What it raised as it went tells nothing about a run that does not want it any more."""
+        self._leaving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("%s: %s", task.get_name(), alone(error))
 
     async def _see_to(self, duty: Duty) -> None:
         pause = FIRST_PAUSE
@@ -78,3 +93,10 @@ class Attending:
         finally:
             self._ended[duty] = time.monotonic()
             self._changed()
+
+
+def alone(error: BaseException) -> BaseException:
+    """The only error of a group, so that it is met as what it is; any other as it came."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import aiohttp
@@ -66,7 +67,7 @@ class Board:
 
     async def _see_through(self, key: Key, *, begun: bool) -> None:
         if begun:
-            await self._until_done(key)
+            await self._until_done(self._run, key)
         else:
             metrics.WAITING.inc()
             try:
@@ -74,20 +75,17 @@ class Board:
             finally:
                 metrics.WAITING.dec()
             try:
-                await self._until_done(key)
+                await self._until_done(self._run, key)
             finally:
                 self._places.release()
-        await self._expire(key)
+        await self._until_done(self._expire, key)
 
-    async def _until_done(self, key: Key) -> None:
+    async def _until_done(self, work: Callable[[Key], Awaitable[None]], key: Key) -> None:
         """Again after each trouble, from what is written down then."""
         pause = 0.5
         while True:
             try:
-                body = await self._fetch(key)
-                if body is None or not _is_running(body):
-                    return
-                await self._drive(body)
+                await work(key)
                 return
             except (resources.GoneError, NotLeaderError) as error:
                 log.info("%s/%s: left alone: %s", key[0], key[1], error)
@@ -103,6 +101,11 @@ class Board:
                 log.exception("%s/%s: a defect; again in %.1f s", key[0], key[1], pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _run(self, key: Key) -> None:
+        body = await self._fetch(key)
+        if body is not None and _is_running(body):
+            await self._drive(body)
 
     async def _fetch(self, key: Key) -> Json | None:
         try:
