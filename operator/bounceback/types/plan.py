@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from bounceback.types.instants import Instant
+from bounceback.types.pattern import Pattern, pattern_from
 
 PLAN_VERSION: Final = 1
 PLAN_VARIABLE: Final = "BOUNCEBACK_PLAN"
@@ -45,6 +46,7 @@ class Rung(StrEnum):
 
     NETEM = "Netem"
     NFT = "Nft"
+    RELAY = "Relay"  # connections are led through a relay of ours in the target's network
     API = "Api"  # no kernel needed: the fault is a request to the Kubernetes API
 
 
@@ -112,6 +114,7 @@ class Order:
     start_before: float
     not_after: float
     duration: float
+    pattern: Pattern | None = None  # None: all of it, all the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,8 @@ def _order(data: dict[str, Any]) -> Order:
     act = dict(data.pop("act"))
     kind = {"nft": Drop, "netem": Netem}[act.pop("driver")]
     flows = tuple(flow_from(f) for f in data.pop("flows"))
-    return Order(act=kind(**act), direction=Direction(data.pop("direction")), flows=flows, **data)
+    direction, pattern = Direction(data.pop("direction")), pattern_from(data.pop("pattern"))
+    return Order(act=kind(**act), direction=direction, flows=flows, pattern=pattern, **data)
 
 
 class Told(StrEnum):
