@@ -43,7 +43,7 @@ ALWAYS: Final = Choice()
 
 
 def drawn(seed: int, number: int) -> float:
-    """The number-th draw of a seed: evenly spread over 0 <= x < 1, and independent of its neighbours and of other seeds.
+    """The number-th draw of a seed: evenly spread over 0 <= x < 1, independent of its neighbours and of other seeds.
 
     SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014), entered at any place.
     """
