@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ from bounceback.agent.schedule import Times
 from bounceback.drivers import KernelError, Refused, Site
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import Target
-from bounceback.types.plan import Direction, Drop, Flow, Order, Told
+from bounceback.types.pattern import OnOff
+from bounceback.types.plan import Act, Direction, Drop, Flow, Order, Told
 
 ORDER = Order("inj", "fault", "ns", "pod", "uid", Drop(), Direction.BOTH, (), 0, 0, 0, 0)
 
@@ -52,6 +53,11 @@ class Kernel:
 
     def amend(self, flows: tuple[Flow, ...]) -> None:
         self.did.append(f"amend {len(flows)}")
+
+    def change(self, act: Act | None) -> None:
+        if self.gone:
+            raise KernelError("no such table")
+        self.did.append("change" if act else "pause")
 
     def lift(self) -> None:
         self.did.append("lift")
@@ -121,6 +127,40 @@ def test_the_whole_life(job: Job, kernel: Kernel, told: Evidence, guard: Guard) 
     ]
     assert kernel.did == ["apply", "lift", "revert"]
     assert guard.heard == ["begin", "ended"]
+
+
+def test_a_pattern_comes_and_goes(kernel: Kernel, told: Evidence, guard: Guard) -> None:
+    netns = Netns()
+    order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
+    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [])
+    for now in (10, 10.9, 11, 11.2, 11.5, 12.5, 13.1, 15):
+        job.step(Word(now))
+    assert kernel.did == ["apply", "pause", "change", "pause", "change", "lift", "revert"]
+    assert [detail["percent"] for kind, detail in told if kind is Told.STEP] == [0, 100, 0, 100]
+
+
+def test_a_step_that_comes_late_skips_those_before(kernel: Kernel, told: Evidence, guard: Guard) -> None:
+    netns = Netns()
+    order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
+    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [])
+    job.step(Word(10))
+    assert job.next_look(10) == pytest.approx(0.05)
+    kernel.count = 1
+    job.step(Word(10.5))
+    assert job.next_look(10.5) == pytest.approx(0.5)
+    job.step(Word(12.7))  # it is away since 12.5
+    assert kernel.did == ["apply", "pause"]
+
+
+def test_a_pattern_whose_fault_somebody_took_away_is_undone(kernel: Kernel, told: Evidence, guard: Guard) -> None:
+    netns = Netns()
+    order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
+    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [])
+    job.step(Word(10))
+    kernel.gone = True
+    job.step(Word(11))
+    assert kernel.did == ["apply", "undo"]
+    assert Told.FAILED in [kind for kind, _ in told]
 
 
 def test_counters_are_looked_at_every_50_ms_until_the_first_hit_and_then_every_second(job: Job, kernel: Kernel) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, Protocol
 
+from bounceback.agent.course import Course
 from bounceback.agent.evidence import tell
 from bounceback.agent.schedule import Due, Times, due, ends_at, over
 from bounceback.drivers import InForce, KernelError, Refused, Site, driver
@@ -67,10 +68,14 @@ class Job:
     hits: int = 0
     left: tuple[str, ...] = ()
     _in_force: InForce | None = None
+    _course: Course = field(init=False)
     _since: float = 0.0
     _next_hits: float = 0.0
     _lifted_at: float = 0.0
     _why: str = ""
+
+    def __post_init__(self) -> None:
+        self._course = Course(self.order)
 
     @property
     def holds(self) -> bool:
@@ -83,6 +88,8 @@ class Job:
             self._count(word)
         if self.state is State.IN_FORCE and (why := word.end or over(self.times, self._since, word.now)):
             self._lift(word.now, why)
+        if self.state is State.IN_FORCE and word.now - self._since >= self._course.next_at:
+            self._go_on(word.now)
         if self.state is State.LIFTED and (word.now >= self._lifted_at + DRAIN_SECONDS or self._drained()):
             self._revert()
 
@@ -91,7 +98,7 @@ class Job:
         if self.state is State.WAITING:
             return (self.times.start_at if now < self.times.start_at else self.times.start_before + 0.001) - now
         if self.state is State.IN_FORCE:
-            return min(self._next_hits, ends_at(self.times, self._since)) - now
+            return min(self._next_hits, self._since + self._course.next_at, ends_at(self.times, self._since)) - now
         return DRAIN_LOOK_SECONDS
 
     def amend(self, flows: tuple[Flow, ...]) -> None:
@@ -128,7 +135,7 @@ class Job:
             return
         self.dead_man.begin(injection)
         try:
-            self._in_force = driver(self.order.act).apply(self.order, self.site)
+            self._in_force = driver(self.order.act).apply(self._first_part(), self.site)
         except Refused as refusal:
             self.refuse(refusal.reason, str(refusal))
             self.dead_man.ended(injection)
@@ -137,6 +144,23 @@ class Job:
         else:
             self.state, self._since, self._next_hits = State.IN_FORCE, now, now + FIRST_HIT_SECONDS
             tell(Told.IN_FORCE, injection, self._in_force.detail)
+
+    def _first_part(self) -> Order:
+        step = self._course.due(0.0)
+        act = self._course.act(step) if step else None
+        return replace(self.order, act=act or self.order.act)
+
+    def _go_on(self, now: float) -> None:
+        assert self._in_force is not None
+        step = self._course.due(now - self._since)
+        if step is None:
+            return
+        try:
+            self._in_force.change(self._course.act(step))
+        except KernelError as error:
+            self._fail(f"could not be changed as its pattern asks for: {error}")
+            return
+        tell(Told.STEP, self.order.injection, {"percent": round(step.share * 100, 1)})
 
     def _count(self, word: Word) -> None:
         assert self._in_force is not None

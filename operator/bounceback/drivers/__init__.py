@@ -53,6 +53,12 @@ class InForce(Protocol):
     def amend(self, flows: tuple[Flow, ...]) -> None:
         """Other flows, without a gap in between. Raises KernelError, and the old flows stay."""
 
+    def change(self, act: Act | None) -> None:
+        """Another act of the same kind, without a gap; None: nothing is hit until the next change.
+
+        What is held back stays in order, and hits go on where they were. Raises KernelError.
+        """
+
     def lift(self) -> None:
         """New packets are not touched any more; held ones are let go in their time."""
 

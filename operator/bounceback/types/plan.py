@@ -13,10 +13,11 @@ import binascii
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.instants import Instant
 from bounceback.types.pattern import Pattern, pattern_from
 
@@ -34,7 +35,9 @@ class Feature(StrEnum):
     NFT_REJECT = "nft-reject"
     NFT_NUMGEN = "nft-numgen"
     NETEM = "sch_netem"
+    TBF = "sch_tbf"
     PRIO = "sch_prio"
+    HTB = "sch_htb"
     U32 = "cls_u32"
     INGRESS = "sch_ingress"
     MIRRED = "act_mirred"
@@ -45,6 +48,7 @@ class Rung(StrEnum):
     """How a fault is carried out on a node; a fault names the rungs that it can use, best first."""
 
     NETEM = "Netem"
+    TBF = "Tbf"
     NFT = "Nft"
     RELAY = "Relay"  # connections are led through a relay of ours in the target's network
     API = "Api"  # no kernel needed: the fault is a request to the Kubernetes API
@@ -70,28 +74,84 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Packets are lost: all of them (a partition) or a random share. `reject`: answered by RST or ICMP, not silence."""
+    """Packets are lost: all of them (a partition) or those chosen. `reject`: answered by RST or ICMP, not silence."""
 
     reject: bool = False
-    probability: float = 1.0
+    choice: Choice = ALWAYS
     driver: str = field(default="nft", init=False)
+
+    def scaled(self, share: float) -> Drop:
+        """That share of those that are hit; `nth` and `first_n` stay."""
+        return replace(self, choice=replace(self.choice, probability=self.choice.probability * share))
 
 
 @dataclass(frozen=True, slots=True)
 class Netem:
-    """Arguments of tc-netem(8): times in microseconds, shares in percent."""
+    """What tc-netem(8) does to packets: times in microseconds, shares of the packets in percent.
+
+    A delay is `delay_us`, spread by `jitter_us`: its largest deviation, or its standard deviation for a `distribution`.
+    `delayed_percent` of the packets are delayed at all, and `spike_percent` of these `spike_factor` times as long.
+    Loss in bursts (Gilbert-Elliott): the share of packets at which a burst begins, at which it ends, and the loss in it
+    and outside of it. A reordered packet is not delayed, so it comes before those that are.
+    """
 
     delay_us: int = 0
     jitter_us: int = 0
     delay_correlation: float = 0.0
-    distribution: str = ""
+    distribution: str = ""  # uniform, or "normal", "pareto", "paretonormal"
+    delayed_percent: float = 100.0
+    spike_percent: float = 0.0
+    spike_factor: float = 1.0
     loss_percent: float = 0.0
     loss_correlation: float = 0.0
+    burst_begins_percent: float = 0.0
+    burst_ends_percent: float = 100.0
+    burst_loss_percent: float = 0.0
+    calm_loss_percent: float = 0.0
+    duplicate_percent: float = 0.0
+    duplicate_correlation: float = 0.0
+    corrupt_percent: float = 0.0
+    corrupt_correlation: float = 0.0
+    reorder_percent: float = 0.0
+    reorder_correlation: float = 0.0
+    reorder_gap: int = 1
     limit: int = 100_000
     driver: str = field(default="netem", init=False)
 
+    def scaled(self, share: float) -> Netem:
+        """Delays that much shorter; of loss, duplicates, corruption and reordering that share. Bursts stay as long."""
+        return replace(
+            self,
+            delay_us=round(self.delay_us * share) if not self.reorder_percent else self.delay_us,
+            jitter_us=round(self.jitter_us * share) if not self.reorder_percent else self.jitter_us,
+            loss_percent=self.loss_percent * share,
+            burst_loss_percent=self.burst_loss_percent * share,
+            calm_loss_percent=self.calm_loss_percent * share,
+            duplicate_percent=self.duplicate_percent * share,
+            corrupt_percent=self.corrupt_percent * share,
+            reorder_percent=self.reorder_percent * share,
+        )
 
-Act = Drop | Netem
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """No more than so many bytes a second pass (tc-tbf(8)); what is over it waits, for `latency_us` at most."""
+
+    bytes_per_second: int
+    burst_bytes: int
+    latency_us: int = 400_000
+    driver: str = field(default="rate", init=False)
+
+    def scaled(self, share: float) -> Rate:
+        """A limit that is that much less of one: half the share, twice the rate."""
+        return replace(self, bytes_per_second=round(self.bytes_per_second / share))
+
+
+Act = Drop | Netem | Rate
+Queued = Netem | Rate
+"""Acts that are qdiscs: they have a place among those of their target, and outlive the process that made them."""
+
+_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +221,19 @@ def flow_from(data: Mapping[str, Any]) -> Flow:
     return Flow(data["cidr"], data["protocol"], tuple(data["ports"]))
 
 
+def act_from(data: Mapping[str, Any]) -> Act:
+    fields = dict(data)
+    kind = _ACTS[fields.pop("driver")]
+    if "choice" in fields:
+        fields["choice"] = Choice(**fields["choice"])
+    return kind(**fields)
+
+
 def _order(data: dict[str, Any]) -> Order:
-    act = dict(data.pop("act"))
-    kind = {"nft": Drop, "netem": Netem}[act.pop("driver")]
+    act = act_from(data.pop("act"))
     flows = tuple(flow_from(f) for f in data.pop("flows"))
     direction, pattern = Direction(data.pop("direction")), pattern_from(data.pop("pattern"))
-    return Order(act=kind(**act), direction=direction, flows=flows, pattern=pattern, **data)
+    return Order(act=act, direction=direction, flows=flows, pattern=pattern, **data)
 
 
 class Told(StrEnum):
@@ -182,6 +249,7 @@ class Told(StrEnum):
     VERIFIED = "verified"  # looked for what could be left: `detail.leftovers` (empty: clean)
     CAPABLE = "capable"  # answer of `probe`: `detail.features`, `detail.kernel`
     AMENDED = "amended"  # new flows are in force
+    STEP = "step"  # the next part of its pattern: `detail.percent` of its strength; 0: nothing is hit
     HEARTBEAT = "heartbeat"  # every second while an order is in force
     FINISHED = "finished"  # the last line
 
