@@ -19,7 +19,7 @@ from bounceback.cli.cluster import CHECKS, EXPERIMENTS, Cluster
 from tests.commands import PROJECT, Commands, until
 from tests.finished_runs import RUNS, Json
 from tests.integration.scripted import ScriptedOperator
-from tests.relay import Relay
+from tests.line import Relay
 from tests.spec_cases import CHECK, EXPERIMENT
 
 Files = Callable[..., str]

@@ -22,7 +22,7 @@ from bounceback.vehicles.containers import AGENT_ACCOUNT
 from bounceback.vehicles.errors import Refused
 from dev.layout import PAUSE_IMAGE
 from tests.conftest import ACCOUNT, IMAGE, apply, drop_namespace, make_namespace
-from tests.relay import through_relay
+from tests.line import through_relay
 from tests.workload import caller_and_server, kinds, plan_for, pod, running, to, until
 
 FOREVER = ("python3", "-c", "import time; time.sleep(3600)")
