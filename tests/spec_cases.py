@@ -51,6 +51,10 @@ def _fault(**fields: Any) -> Change:
     return change
 
 
+def _pattern(**fields: Any) -> Change:
+    return _fault(networkDelay={"delayMilliseconds": 200}, pattern=fields)
+
+
 def _peer(**fields: Any) -> Change:
     return _fault(networkPartition={"peers": [fields]})
 
@@ -78,6 +82,13 @@ def _watched(**fields: Any) -> Change:
 
 
 ONE_FAULT = "exactly one of networkPartition, networkDelay, networkLoss, podDelete must be given"
+ONE_PATTERN = "exactly one of onOff, intermittent, ramp must be given"
+TURNS = {
+    "shortestOnMilliseconds": 200,
+    "longestOnMilliseconds": 900,
+    "shortestOffMilliseconds": 200,
+    "longestOffMilliseconds": 900,
+}
 ONE_PEER = "exactly one of pods, service, cidr, host must be given"
 ONE_LOOK = "exactly one of http, tcp, kubernetes must be given"
 VALUES = "values must be given with In and NotIn, and with these only"
@@ -254,6 +265,31 @@ EXPERIMENTS: Final = (
         _fault(podDelete={}, vehicle="Sidecar"),
         "vehicle must be Auto or PodDelete for podDelete",
         "spec.faults[0].vehicle",
+    ),
+    Case("a fault in turns", "FaultExperiment", _pattern(onOff={"onMilliseconds": 2000, "offMilliseconds": 500})),
+    Case("a fault in random turns", "FaultExperiment", _pattern(intermittent=TURNS)),
+    Case("a fault that grows", "FaultExperiment", _pattern(ramp={"fromPercent": 10, "toPercent": 100, "steps": 10})),
+    Case("a pattern of no kind", "FaultExperiment", _pattern(), ONE_PATTERN, "spec.faults[0].pattern"),
+    Case(
+        "turns that are longer at least than at most",
+        "FaultExperiment",
+        _pattern(intermittent={**TURNS, "longestOnMilliseconds": 100}),
+        "longestOnMilliseconds must not be below shortestOnMilliseconds",
+        "spec.faults[0].pattern.intermittent.longestOnMilliseconds",
+    ),
+    Case(
+        "pauses that are longer at least than at most",
+        "FaultExperiment",
+        _pattern(intermittent={**TURNS, "longestOffMilliseconds": 100}),
+        "longestOffMilliseconds must not be below shortestOffMilliseconds",
+        "spec.faults[0].pattern.intermittent.longestOffMilliseconds",
+    ),
+    Case(
+        "a deletion that comes and goes",
+        "FaultExperiment",
+        _fault(podDelete={}, pattern={"onOff": {"onMilliseconds": 2000, "offMilliseconds": 500}}),
+        "pattern must be unset for podDelete",
+        "spec.faults[0].pattern",
     ),
     Case(
         "a target that is not there",

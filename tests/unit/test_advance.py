@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus, Moment
-from bounceback.engine.advance import FRESH, REFERENCE_GRACE, Decision, Duty, Refusal, Seen, State, advance
+from bounceback.engine.advance import FRESH, REFERENCE_GRACE, advance
 from bounceback.engine.evidence import fold, fold_end
 from bounceback.engine.model import AgentEnd, AgentFate
+from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, Verdict
 from bounceback.types.plan import Line, Told
@@ -222,3 +223,20 @@ def test_stepping_again_with_nothing_new_changes_nothing() -> None:
         second = step(first.state, Seen(claimed=True, health=health()), at(12))
         assert second.state.status.phase is first.state.status.phase
         assert second.duties == first.duties
+
+
+def test_a_ramp_leaves_a_line_for_each_step_and_turns_leave_none() -> None:
+    def noted(pattern: dict[str, object]) -> list[str]:
+        cut = {"name": "cut", "target": "web", "networkPartition": {}, "durationSeconds": 10, "pattern": pattern}
+        spec = experiment(faults=[cut])
+        state = active()
+        for second, percent in ((11, 10), (12, 55), (13, 55), (14, 100)):
+            told = Line(Told.STEP, at(second), state.injections[0].name, detail={"percent": percent})
+            state = replace(state, injections=(fold(state.injections[0], told, at(second)), *state.injections[1:]))
+            state = advance(spec, state, Seen(health=health()), at(second)).state
+        return [line.message for line in state.status.timeline if line.event == "Step"]
+
+    turns = {"onOff": {"onMilliseconds": 1000, "offMilliseconds": 1000}}
+    ramp = {"ramp": {"fromPercent": 10, "toPercent": 100, "steps": 3}}
+    assert noted(turns) == []
+    assert [line.split(" at ")[1] for line in noted(ramp)] == [f"{n} % of its strength" for n in (10, 55, 100)]

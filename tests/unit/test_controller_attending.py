@@ -11,7 +11,7 @@ import pytest
 from bounceback.controller import attending
 from bounceback.controller.attending import Attending
 from bounceback.controller.leader import NotLeaderError
-from bounceback.engine.advance import Duty
+from bounceback.engine.state import Duty
 from bounceback.kube import KubeError
 from bounceback.vehicles.errors import Refused
 

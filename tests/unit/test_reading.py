@@ -53,4 +53,4 @@ def test_time_in_which_nobody_watched_the_error_state_is_told() -> None:
     seen = Seen("web", spec, {}, {}, {"safe": broken})
     told = read([seen], (), at(1), Interval.at(at(21)), Interval.at(at(22)), at(25))
     assert told.error_state
-    assert [(gap.earliest, gap.latest) for gap in told.error_state_gaps][0] == (at(3), at(20))
+    assert next((gap.earliest, gap.latest) for gap in told.error_state_gaps) == (at(3), at(20))

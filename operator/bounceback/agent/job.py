@@ -13,6 +13,7 @@ from bounceback.agent.evidence import tell
 from bounceback.agent.schedule import Due, Times, due, ends_at, over
 from bounceback.drivers import InForce, KernelError, Refused, Site, driver
 from bounceback.drivers.targets import Target
+from bounceback.types.pattern import Step
 from bounceback.types.plan import Flow, Order, Told
 
 FIRST_HIT_SECONDS: Final = 0.05
@@ -69,6 +70,7 @@ class Job:
     left: tuple[str, ...] = ()
     _in_force: InForce | None = None
     _course: Course = field(init=False)
+    _first: Step = Step(0.0, 1.0)
     _since: float = 0.0
     _next_hits: float = 0.0
     _lifted_at: float = 0.0
@@ -144,11 +146,12 @@ class Job:
         else:
             self.state, self._since, self._next_hits = State.IN_FORCE, now, now + FIRST_HIT_SECONDS
             tell(Told.IN_FORCE, injection, self._in_force.detail)
+            if self._first.share < 1:
+                self._tell_step(self._first)
 
     def _first_part(self) -> Order:
-        step = self._course.due(0.0)
-        act = self._course.act(step) if step else None
-        return replace(self.order, act=act or self.order.act)
+        self._first = self._course.due(0.0) or self._first
+        return replace(self.order, act=self._course.act(self._first) or self.order.act)
 
     def _go_on(self, now: float) -> None:
         assert self._in_force is not None
@@ -160,6 +163,9 @@ class Job:
         except KernelError as error:
             self._fail(f"could not be changed as its pattern asks for: {error}")
             return
+        self._tell_step(step)
+
+    def _tell_step(self, step: Step) -> None:
         tell(Told.STEP, self.order.injection, {"percent": round(step.share * 100, 1)})
 
     def _count(self, word: Word) -> None:

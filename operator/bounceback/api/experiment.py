@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import Field, create_model, model_validator
 
 from bounceback.api.meta import repeated
+from bounceback.api.pattern import Pattern
 from bounceback.faults import KINDS, Fault
 from bounceback.types.fields import Model, Name, ObjectName
 from bounceback.types.outcome import Expect, Impact, VehicleKind
@@ -77,6 +78,9 @@ class FaultTiming(Model):
     mechanism: Rung | None = Field(
         None, description="Force one way of carrying it out; unset: the best that the node can."
     )
+    pattern: Pattern | None = Field(
+        None, description="How it comes and goes, or grows, while it lasts; unset: all of it, all the time."
+    )
     follow: bool = Field(True, description="Follow the peers' addresses as they change while the fault is in force.")
 
     @property
@@ -93,6 +97,8 @@ class FaultTiming(Model):
         fault = self.fault
         if self.mechanism is not None and self.mechanism not in fault.rungs():
             raise refuse(_must_be("mechanism", _words(fault.rungs()), fault.kind), "mechanism")
+        if self.pattern is not None and Rung.API in fault.rungs():
+            raise refuse(_no_pattern(fault.kind), "pattern")
         if self.vehicle not in (fits := _vehicles(fault)):
             raise refuse(_must_be("vehicle", _words(fits), fault.kind), "vehicle")
         return self
@@ -112,6 +118,10 @@ def _must_be(field: str, allowed: str, kind: str) -> str:
     return f"{field} must be {allowed}{', or unset,' if field == 'mechanism' else ''} for {kind}"
 
 
+def _no_pattern(kind: str) -> str:
+    return f"pattern must be unset for {kind}: what is done once cannot come and go"
+
+
 def _entry_rules(kind: type[Fault]) -> Iterator[Rule]:
     """What the API server can tell of an entry with this kind; the widest choice is that of the kind's defaults."""
     plain = kind.model_construct()
@@ -126,6 +136,8 @@ def _entry_rules(kind: type[Fault]) -> Iterator[Rule]:
         _must_be("vehicle", _words(vehicles), kind.kind),
         ".vehicle",
     )
+    if Rung.API in rungs:
+        yield Rule(f"!has(self.{kind.kind}) || !has(self.pattern)", _no_pattern(kind.kind), ".pattern")
     yield from kind.entry_rules
 
 

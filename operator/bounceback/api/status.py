@@ -85,6 +85,7 @@ class InjectionStatus(StatusModel):
     reason: str = Field("", max_length=64, description="Why it is in that state.")
     message: str = Field("", max_length=512, description="For people.")
     hits: int = Field(0, description="Packets, requests or objects that it did something to.")
+    percent: int = Field(100, description="The share of its strength that its pattern gives it now; 0: it pauses.")
     in_force_at: Moment | None = Field(None, description="When it was in force, on the clock of the target's node.")
     first_hit_at: Moment | None = Field(None, description="When the first hit was counted, on the same clock.")
     cleared_at: Moment | None = Field(None, description="When it was reverted, on the same clock.")
@@ -216,6 +217,9 @@ class FaultExperimentStatus(StatusModel):
         default_factory=list, description="The first hundred; all are in the journal."
     )
     injection_counts: InjectionCounts = Field(default_factory=InjectionCounts, description="All of them.")
+    strength: dict[str, int] = Field(
+        default_factory=dict, description="By fault with a ramp: the percent of its strength that was last told of."
+    )
     marks: list[MarkStatus] = Field(default_factory=list, max_length=16, description="The timeline's moments.")
     gaps: list[list[Moment]] = Field(
         default_factory=list, max_length=20, description="When nobody was looking: from, to."

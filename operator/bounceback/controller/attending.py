@@ -10,7 +10,7 @@ from typing import Final
 
 import aiohttp
 
-from bounceback.engine.advance import Duty
+from bounceback.engine.state import Duty
 from bounceback.kube import KubeError
 from bounceback.vehicles.errors import Refused
 

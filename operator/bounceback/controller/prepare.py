@@ -11,10 +11,10 @@ from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, Target
 from bounceback.api.problems import dotted, parse
 from bounceback.api.status import CheckCopy
 from bounceback.controller.office import Office
-from bounceback.engine.advance import Refusal
 from bounceback.engine.cel import check_syntax
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.planning import Chosen, Preparation, needs_guard
+from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault, first_possible

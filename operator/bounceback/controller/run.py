@@ -19,10 +19,11 @@ from bounceback.controller.office import Office
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import journal_record, restored
 from bounceback.controller.results import publish
-from bounceback.engine.advance import Decision, Duty, Seen, State, advance
+from bounceback.engine.advance import advance
 from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.planning import Carried, agents
+from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodDelete
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant

@@ -9,28 +9,27 @@ what they bring is seen, and each is safe to repeat, so that any operator can go
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import (
     TIMELINE_LIMIT,
-    FaultExperimentStatus,
     Finding,
     Happening,
     InjectionStatus,
     MarkStatus,
     Moment,
 )
+from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE, given_up, on_our_clock
-from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
-from bounceback.engine.planning import Chosen, Preparation, injections
+from bounceback.engine.planning import Preparation, injections
+from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodDelete
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, Verdict
+from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase
 from bounceback.types.plan import Rung
 
 FRESH: Final = 3.0
@@ -45,110 +44,12 @@ OBSERVE_GRACE: Final = 30.0
 """Seconds that reading the observations may take, tries included."""
 
 
-class Duty(StrEnum):
-    """Something that the operator is to see to, in this state, until its result is seen."""
-
-    PREPARE = "prepare"  # find targets, rights, vehicles, rungs, peers; touches nothing
-    CLAIM = "claim"  # mark the experiment as started, hold its deletion
-    LOOK = "look"  # sample the probes
-    OBSERVE_BEFORE = "observe before"
-    CARRY = "carry"  # start agents or make requests, follow the evidence
-    STOP = "stop"  # end what is in force
-    VERIFY = "verify"  # look for what was left where the agent could not
-    OBSERVE_AFTER = "observe after"
-    RELEASE = "release"  # remove what is ours, let the experiment go
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a run cannot begin: which field, and the way out."""
-
-    field: str
-    reason: str
-    message: str
-    verdict: Verdict = Verdict.ABORTED
-    final: bool = False  # trying again cannot help
-
-
-@dataclass(frozen=True)
-class State:
-    """The status, and all injections (the status lists the first hundred)."""
-
-    status: FaultExperimentStatus
-    injections: tuple[InjectionStatus, ...] = ()
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known beside the state."""
-
-    cancel: bool = False
-    deleted: bool = False
-    freeze: str | None = None
-    preparation: Preparation | Refusal | None = None
-    claimed: bool = False
-    health: Health = NOTHING_SEEN
-    before: dict[str, Any] | str | None = None  # observations, or why they could not be made
-    after: dict[str, Any] | str | None = None
-    more: tuple[Chosen, ...] = ()  # for faults that repeat: who is next
-    released: bool = False
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The next state, and what is wanted there. `again` is in how many seconds to look again at the latest."""
-
-    state: State
-    duties: frozenset[Duty] = frozenset()
-    again: float = 1.0
-    plan: Preparation | None = None  # set once, in the step that plans: to be journaled before the state is written
-
-
 def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     """One step. Calling it again with nothing new seen gives the same phase and the same duties."""
-    ended = _ended(spec, state, seen, now)
-    if ended is not None and state.status.ending is None:
-        state = _update(state, ending=ended)
+    ending = ended(spec, state, seen, now)
+    if ending is not None and state.status.ending is None:
+        state = _update(state, ending=ending)
     return STEPS[state.status.phase](spec, state, seen, now)
-
-
-def _ended(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Finding | None:
-    """Why the run must end before its time, if it must."""
-    status = state.status
-    if status.phase in (Phase.VERIFYING, Phase.FINISHED):
-        return None
-    if seen.deleted:
-        return _aborted("Deleted", "the experiment was deleted while it ran")
-    if seen.cancel:
-        return _aborted("Cancelled", "spec.cancel was set")
-    if seen.freeze is not None:
-        return _aborted("Frozen", f"all experiments are frozen: {seen.freeze or 'no reason given'}")
-    if status.deadline_at is not None and now.utc >= status.deadline_at:
-        return _aborted(
-            "DeadlineExceeded", f"spec.deadlineSeconds ({spec.deadline_seconds}) were over in {status.phase}"
-        )
-    if status.phase in (Phase.INJECTING, Phase.ACTIVE):
-        return _abort_condition(spec, seen) or _broken_injection(state)
-    return None
-
-
-def _abort_condition(spec: FaultExperimentSpec, seen: Seen) -> Finding | None:
-    for bound in spec.abort_when:
-        for (check, probe), seconds in seen.health.failing_for.items():
-            if check == bound.check and bound.probe in (None, probe) and seconds >= bound.failing_seconds:
-                return _aborted(
-                    "AbortCondition",
-                    f"{check}/{probe} was unhealthy for {seconds:.1f} s; abortWhen allows {bound.failing_seconds} s",
-                )
-    return None
-
-
-def _broken_injection(state: State) -> Finding | None:
-    failed = next((i for i in state.injections if i.state is InjectionState.FAILED), None)
-    if failed is None:
-        return None
-    message = f"{failed.fault} on {failed.pod}: {failed.message or failed.reason}"
-    return Finding(verdict=Verdict.ERROR, reason="InjectionFailed", message=message[:1024])
 
 
 def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -166,7 +67,7 @@ def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) 
             waited = now.since(started.instant()) if started else 0.0
             state = _update(state, reason=refusal.reason, message=f"{refusal.field}: {refusal.message}"[:2048])
             if refusal.final or waited >= REFERENCE_GRACE:
-                return _untouched(spec, state, seen, now, _refused(refusal))
+                return _untouched(spec, state, seen, now, refused(refusal))
             return Decision(state, frozenset({Duty.PREPARE}))
         case Preparation():
             if not seen.claimed:
@@ -187,18 +88,18 @@ def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     health, gate = seen.health, spec.steady_state
     waited = _in_phase(state, now)
     if health.problems:
-        return _untouched(spec, state, seen, now, _aborted("ProbeCannotWork", "; ".join(health.problems)))
+        return _untouched(spec, state, seen, now, aborted("ProbeCannotWork", "; ".join(health.problems)))
     if not health.watching or health.healthy_for < gate.hold_seconds:
         if waited >= gate.timeout_seconds:
-            return _untouched(spec, state, seen, now, _not_steady(health, waited))
+            return _untouched(spec, state, seen, now, not_steady(health, waited))
         return Decision(state, frozenset(duties), again=max(0.05, gate.hold_seconds - health.healthy_for))
     if isinstance(seen.before, str):
-        return _untouched(spec, state, seen, now, _aborted("NotObservable", seen.before))
+        return _untouched(spec, state, seen, now, aborted("NotObservable", seen.before))
     if seen.before is None:
         return Decision(state, frozenset(duties | {Duty.OBSERVE_BEFORE}))
     match seen.preparation:
         case Refusal() as refusal:
-            return _untouched(spec, state, seen, now, _refused(refusal))
+            return _untouched(spec, state, seen, now, refused(refusal))
         case Preparation() as found if now.utc - found.at <= FRESH:
             return _plan(spec, state, seen, found, now)
         case _:
@@ -231,7 +132,7 @@ def _active(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     state = _with_marks(state, seen, now)
     if state.status.ending is not None:
         return _enter(Phase.CLEARING, state, now, state.status.ending.message)
-    state = _give_up_unseen(spec, _with_more(state, seen, now), now)
+    state = _give_up_unseen(spec, _with_strength(spec, _with_more(state, seen, now), now), now)
     if all(i.state in DONE for i in state.injections) and now.utc >= repeats_until(spec, state.injections):
         return _enter(Phase.CLEARING, state, now, "all faults are over")
     return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}))
@@ -369,6 +270,18 @@ def _with_marks(state: State, seen: Seen, now: Instant) -> State:
     return state
 
 
+def _with_strength(spec: FaultExperimentSpec, state: State, now: Instant) -> State:
+    """A line for each step of a ramp; turns are too many, and told by nothing but the injection itself."""
+    for fault in spec.faults:
+        told = [i.percent for i in state.injections if i.fault == fault.name and i.state is InjectionState.ACTIVE]
+        if fault.pattern is None or fault.pattern.ramp is None or not told:
+            continue
+        if state.status.strength.get(fault.name) != told[0]:
+            state = _note(state, "Step", f"{fault.name} at {told[0]} % of its strength", now)
+            state = _update(state, strength={**state.status.strength, fault.name: told[0]})
+    return state
+
+
 def _add_mark(state: State, mark: Mark, interval: Interval, source: str, now: Instant) -> State:
     """A mark that is there stays, but for Cleared, which is the last target's, and Active, the first one's."""
     known = {m.mark: m for m in state.status.marks}
@@ -393,20 +306,3 @@ def _in_phase(state: State, now: Instant) -> float:
 
 def _update(state: State, **fields: object) -> State:
     return replace(state, status=state.status.model_copy(update=fields))
-
-
-def _aborted(reason: str, message: str) -> Finding:
-    return Finding(verdict=Verdict.ABORTED, reason=reason, message=message[:1024])
-
-
-def _refused(refusal: Refusal) -> Finding:
-    return Finding(
-        verdict=refusal.verdict, reason=refusal.reason[:64], message=f"{refusal.field}: {refusal.message}"[:1024]
-    )
-
-
-def _not_steady(health: Health, waited: float) -> Finding:
-    if not health.watching:
-        return _aborted("NotSteady", f"no probe answered within {waited:.0f} s")
-    seen = "; ".join(health.never_healthy or health.unhealthy) or "it never held without a failure for holdSeconds"
-    return _aborted("NotSteady", f"not steady within {waited:.0f} s, so nothing was injected: {seen}")

@@ -35,6 +35,8 @@ def fold(injection: InjectionStatus, line: Line, received: Instant) -> Injection
             if injection.state is InjectionState.FAILED:
                 return injection.model_copy(update={"cleared_at": moment})
             return _to(injection, InjectionState.CLEARED, str(line.detail.get("why", "")), cleared_at=moment)
+        case Told.STEP:
+            return injection.model_copy(update={"percent": round(line.detail.get("percent", 100))})
         case Told.VERIFIED:
             left = [str(item)[:200] for item in line.detail.get("leftovers", ())][:10]
             found = Cleanup.LEFTOVER if left else Cleanup.CLEAN

@@ -135,4 +135,5 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         start_before=injection.start_before,
         not_after=injection.not_after,
         duration=float(choice.fault.duration_seconds),
+        pattern=choice.fault.pattern.planned() if choice.fault.pattern else None,
     )

@@ -1,0 +1,66 @@
+"""Why a run ends before its time, or never begins: findings from the state and what is seen."""
+
+from __future__ import annotations
+
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.status import Finding
+from bounceback.engine.health import Health
+from bounceback.engine.state import Refusal, Seen, State
+from bounceback.types.instants import Instant
+from bounceback.types.outcome import InjectionState, Phase, Verdict
+
+
+def ended(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Finding | None:
+    """Why the run must end before its time, if it must."""
+    status = state.status
+    if status.phase in (Phase.VERIFYING, Phase.FINISHED):
+        return None
+    if seen.deleted:
+        return aborted("Deleted", "the experiment was deleted while it ran")
+    if seen.cancel:
+        return aborted("Cancelled", "spec.cancel was set")
+    if seen.freeze is not None:
+        return aborted("Frozen", f"all experiments are frozen: {seen.freeze or 'no reason given'}")
+    if status.deadline_at is not None and now.utc >= status.deadline_at:
+        return aborted(
+            "DeadlineExceeded", f"spec.deadlineSeconds ({spec.deadline_seconds}) were over in {status.phase}"
+        )
+    if status.phase in (Phase.INJECTING, Phase.ACTIVE):
+        return _abort_condition(spec, seen) or _broken_injection(state)
+    return None
+
+
+def _abort_condition(spec: FaultExperimentSpec, seen: Seen) -> Finding | None:
+    for bound in spec.abort_when:
+        for (check, probe), seconds in seen.health.failing_for.items():
+            if check == bound.check and bound.probe in (None, probe) and seconds >= bound.failing_seconds:
+                return aborted(
+                    "AbortCondition",
+                    f"{check}/{probe} was unhealthy for {seconds:.1f} s; abortWhen allows {bound.failing_seconds} s",
+                )
+    return None
+
+
+def _broken_injection(state: State) -> Finding | None:
+    failed = next((i for i in state.injections if i.state is InjectionState.FAILED), None)
+    if failed is None:
+        return None
+    message = f"{failed.fault} on {failed.pod}: {failed.message or failed.reason}"
+    return Finding(verdict=Verdict.ERROR, reason="InjectionFailed", message=message[:1024])
+
+
+def aborted(reason: str, message: str) -> Finding:
+    return Finding(verdict=Verdict.ABORTED, reason=reason, message=message[:1024])
+
+
+def refused(refusal: Refusal) -> Finding:
+    return Finding(
+        verdict=refusal.verdict, reason=refusal.reason[:64], message=f"{refusal.field}: {refusal.message}"[:1024]
+    )
+
+
+def not_steady(health: Health, waited: float) -> Finding:
+    if not health.watching:
+        return aborted("NotSteady", f"no probe answered within {waited:.0f} s")
+    seen = "; ".join(health.never_healthy or health.unhealthy) or "it never held without a failure for holdSeconds"
+    return aborted("NotSteady", f"not steady within {waited:.0f} s, so nothing was injected: {seen}")

@@ -1,0 +1,71 @@
+"""What a step of the run is a function of, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from bounceback.api.status import FaultExperimentStatus, InjectionStatus
+from bounceback.engine.health import NOTHING_SEEN, Health
+from bounceback.engine.planning import Chosen, Preparation
+from bounceback.types.outcome import Verdict
+
+
+class Duty(StrEnum):
+    """Something that the operator is to see to, in this state, until its result is seen."""
+
+    PREPARE = "prepare"  # find targets, rights, vehicles, rungs, peers; touches nothing
+    CLAIM = "claim"  # mark the experiment as started, hold its deletion
+    LOOK = "look"  # sample the probes
+    OBSERVE_BEFORE = "observe before"
+    CARRY = "carry"  # start agents or make requests, follow the evidence
+    STOP = "stop"  # end what is in force
+    VERIFY = "verify"  # look for what was left where the agent could not
+    OBSERVE_AFTER = "observe after"
+    RELEASE = "release"  # remove what is ours, let the experiment go
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a run cannot begin: which field, and the way out."""
+
+    field: str
+    reason: str
+    message: str
+    verdict: Verdict = Verdict.ABORTED
+    final: bool = False  # trying again cannot help
+
+
+@dataclass(frozen=True)
+class State:
+    """The status, and all injections (the status lists the first hundred)."""
+
+    status: FaultExperimentStatus
+    injections: tuple[InjectionStatus, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known beside the state."""
+
+    cancel: bool = False
+    deleted: bool = False
+    freeze: str | None = None
+    preparation: Preparation | Refusal | None = None
+    claimed: bool = False
+    health: Health = NOTHING_SEEN
+    before: dict[str, Any] | str | None = None  # observations, or why they could not be made
+    after: dict[str, Any] | str | None = None
+    more: tuple[Chosen, ...] = ()  # for faults that repeat: who is next
+    released: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The next state, and what is wanted there. `again` is in how many seconds to look again at the latest."""
+
+    state: State
+    duties: frozenset[Duty] = frozenset()
+    again: float = 1.0
+    plan: Preparation | None = None  # set once, in the step that plans: to be journaled before the state is written
