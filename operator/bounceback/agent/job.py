@@ -21,6 +21,7 @@ HITS_SECONDS: Final = 1.0
 HITS_LINES: Final = 10.0  # a second, of all orders together: a log that rotates loses its beginning
 DRAIN_SECONDS: Final = 1.0  # what a delay holds for longer than this is lost when the delay ends
 DRAIN_LOOK_SECONDS: Final = 0.02
+WHOLE: Final = Step(0.0, 1.0)
 
 
 class State(Enum):
@@ -70,7 +71,7 @@ class Job:
     left: tuple[str, ...] = ()
     _in_force: InForce | None = None
     _course: Course = field(init=False)
-    _first: Step = Step(0.0, 1.0)
+    _first: Step = WHOLE
     _since: float = 0.0
     _next_hits: float = 0.0
     _lifted_at: float = 0.0
