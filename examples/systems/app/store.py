@@ -3,13 +3,19 @@
 PUT /orders/ID   writes an order; 200 when it is kept
 GET /orders      {"count": n, "duplicated": n, "ids": [...]}, the newest LIMIT of them
 GET /            {"count": n}
+GET /authority   who signed the certificate with which the same is answered over TLS, where TLS_PORT is set (PEM)
 """
 
+import os
+import ssl
 import threading
+from typing import Any
 
-from answers import Answers, serve
+from answers import Answers, Server, serve
 
 LIMIT = 20_000
+TLS_PORT = int(os.environ.get("TLS_PORT", "0"))
+NAME = "store"
 
 orders: dict[str, int] = {}  # id -> how often it was written
 lock = threading.Lock()
@@ -35,6 +41,8 @@ class Handler(Answers):
                 self.answer(200, {"count": len(orders)})
             case "/orders":
                 self.answer(200, listing())
+            case "/authority" if TLS_PORT:
+                self.reply(200, "application/x-pem-file", SecureServer.authority)
             case _:
                 self.answer(404, {"error": "there is only / and /orders"})
 
@@ -44,5 +52,27 @@ class Handler(Answers):
         self.answer(200, {"kept": True})
 
 
+class SecureServer(Server):
+    """Shakes hands in the connection's own thread, with a certificate that nobody had before."""
+
+    authority = b""
+
+    def __init__(self) -> None:
+        import certificates  # needs the package `cryptography`
+
+        SecureServer.authority, key = certificates.own(NAME)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with os.fdopen(os.memfd_create("certificate"), "wb") as both:  # there is no file system to write to
+            both.write(SecureServer.authority + key)
+            both.flush()
+            self.context.load_cert_chain(f"/proc/self/fd/{both.fileno()}")
+        super().__init__(("", TLS_PORT), Handler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        super().finish_request(self.context.wrap_socket(request, server_side=True), client_address)
+
+
 if __name__ == "__main__":
+    if TLS_PORT:
+        threading.Thread(target=SecureServer().serve_forever, daemon=True).start()
     serve(Handler)

@@ -3,17 +3,23 @@
 GET  /         a page with a number that comes from the store: 200, or 503 when the store cannot be reached
 POST /order    {"id": ...}: 201 once the store has it, or 503
 GET  /ready    as /: a replica that is cut off from the store must get no customers
-GET  /metrics  what was served, refused, reconnected (JSON)
+GET  /metrics  what was served, refused, reconnected, and certificates not believed or let pass (JSON)
+
+STORE_TLS: where the store answers over TLS, with a certificate of its own authority, which STORE gives out.
 
 FLAW breaks one promise, to show that a check can fail:
   dead-connections  a connection that failed goes back into the pool as it is, so it fails for ever
   early-answer      an order is acknowledged before it is stored, and forgotten when that fails
+  kept-address      the store's address is looked up when it is first reconnected to, and never again
+  any-certificate   a certificate that cannot be believed is believed all the same
 """
 
 import http.client
 import json
 import os
 import queue
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -21,12 +27,13 @@ from collections.abc import Callable
 from answers import Answers, serve
 
 STORE = os.environ.get("STORE", "store:8080")
+STORE_TLS = os.environ.get("STORE_TLS", "")
 FLAW = os.environ.get("FLAW", "")
 CONNECTIONS = 4
 PATIENCE_SECONDS = 1.5
 BATCH_SECONDS = 2.0
 
-counters = {"served": 0, "refused": 0, "reconnected": 0}
+counters = {"served": 0, "refused": 0, "reconnected": 0, "unbelieved": 0, "downgraded": 0}
 counting = threading.Lock()
 
 
@@ -39,16 +46,61 @@ class StoreError(Exception):
     """No answer from the store in time; says why."""
 
 
+def authority() -> ssl.SSLContext | None:
+    """Who is believed, where the store speaks TLS. Raises StoreError."""
+    if not STORE_TLS:
+        return None
+    connection = http.client.HTTPConnection(STORE, timeout=PATIENCE_SECONDS)
+    try:
+        connection.request("GET", "/authority")
+        return ssl.create_default_context(cadata=connection.getresponse().read().decode())
+    except (OSError, http.client.HTTPException) as error:
+        raise StoreError(repr(error)) from error
+    finally:
+        connection.close()
+
+
+class KeptAddress(http.client.HTTPConnection):
+    """What kept-address does: the first answer of the resolver is good enough for ever."""
+
+    address = ""
+
+    def connect(self) -> None:
+        KeptAddress.address = KeptAddress.address or socket.gethostbyname(self.host)
+        self.sock = socket.create_connection((KeptAddress.address, self.port), self.timeout)
+
+
+class Secure(http.client.HTTPSConnection):
+    """Counts the certificates that it did not believe, and those that any-certificate let pass."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError:
+            count("unbelieved")
+            if FLAW != "any-certificate":
+                raise
+            count("downgraded")
+            plain = socket.create_connection((self.host, self.port), self.timeout)
+            self.sock = ssl._create_unverified_context().wrap_socket(plain)
+
+
 class Store:
     """A few connections that are used in turn, and replaced when they fail."""
 
     def __init__(self) -> None:
         self.idle: queue.Queue[http.client.HTTPConnection] = queue.Queue()
+        self.believed = authority()
+        self.answered = False
         for _ in range(CONNECTIONS):
             self.idle.put(self.connection())
 
     def connection(self) -> http.client.HTTPConnection:
         """It opens with its first request."""
+        if self.believed is not None:
+            return Secure(STORE_TLS, timeout=PATIENCE_SECONDS, context=self.believed)
+        if FLAW == "kept-address" and self.answered:
+            return KeptAddress(STORE, timeout=PATIENCE_SECONDS)
         return http.client.HTTPConnection(STORE, timeout=PATIENCE_SECONDS)
 
     def ask(self, method: str, path: str) -> bytes:
@@ -59,7 +111,9 @@ class Store:
             raise StoreError("all connections are busy") from None
         try:
             connection.request(method, path)
-            return connection.getresponse().read()
+            answer = connection.getresponse().read()
+            self.answered = True
+            return answer
         except (OSError, http.client.HTTPException) as error:
             if FLAW != "dead-connections":
                 connection.close()
@@ -73,8 +127,8 @@ class Store:
 def first_contact() -> Store:
     """Connections to a store that has answered: nothing is served before, and no flaw shows."""
     while True:
-        fresh = Store()
         try:
+            fresh = Store()
             fresh.ask("GET", "/")
         except StoreError as error:
             print(f"waiting for the store: {error}", flush=True)
