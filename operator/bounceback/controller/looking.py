@@ -24,6 +24,7 @@ class Looking:
 
     def __init__(self, office: Office, namespace: str, spec: FaultExperimentSpec, changed: Callable[[], None]) -> None:
         self._namespace = namespace
+        self._pulse = office.pulse
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._changed = changed
         self._checks: Sequence[CheckCopy] = ()
@@ -37,7 +38,8 @@ class Looking:
     async def look(self, checks: Sequence[CheckCopy]) -> None:
         self._checks = checks
         asked = [(check.name, check.spec) for check in checks]
-        async with Watching(self._acting, self._namespace, asked, self._restored, self._changed) as watching:
+        looking = Watching(self._acting, self._namespace, asked, self._restored, self._changed, pulse=self._pulse)
+        async with looking as watching:
             self._watching = watching
             await asyncio.Event().wait()  # until cancelled
 

@@ -17,6 +17,7 @@ from bounceback.controller.freeze import Freeze
 from bounceback.controller.leader import Leadership, NotLeaderError
 from bounceback.controller.office import Office
 from bounceback.controller.orphans import clear_orphans
+from bounceback.controller.results import Results
 from bounceback.controller.serving import Pulse, served
 from bounceback.controller.settings import Settings
 from bounceback.controller.watching import watch
@@ -44,10 +45,14 @@ def main() -> int:
 
 async def serve(settings: Settings) -> None:
     pulse = Pulse()
-    async with served(settings.metrics_port, pulse), Kube.connected(on_request=metrics.count_request) as kube:
+    async with (
+        served(settings.metrics_port, pulse),
+        Kube.connected(on_request=metrics.count_request) as kube,
+        Kube.connected(on_request=metrics.count_request) as undelayed,  # the lease waits for no other request
+    ):
         stopping = asyncio.Event()
         _on_signals(stopping)
-        leadership = Leadership(kube, settings.namespace, settings.identity, lambda: pulse.beat("electing"))
+        leadership = Leadership(undelayed, settings.namespace, settings.identity, lambda: pulse.beat("electing"))
         while not stopping.is_set():
             await _unless(stopping, _term(settings, kube, leadership, pulse))
         await leadership.release()
@@ -67,6 +72,7 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
         agents=Agents(kube, settings.namespace, settings.image, settings.pull_policy),
         nodes=Nodes(kube, settings.namespace, settings.image, settings.pull_policy),
         journal=Journal(kube, settings.namespace),
+        results=Results(kube),
     )
     board, checks = Board(office), Checks(kube)
 
@@ -81,6 +87,7 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(leadership.keep())
             tasks.create_task(freeze.watch())
+            tasks.create_task(office.pulse.run())
             await freeze.known.wait()  # nothing starts before it is known whether anything may
             tasks.create_task(clear_orphans(office))
             tasks.create_task(watch(kube, settings.watch_namespaces, changed, watching))

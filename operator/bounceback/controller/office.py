@@ -8,8 +8,10 @@ from bounceback.controller.events import Recorder
 from bounceback.controller.freeze import Freeze
 from bounceback.controller.leader import Leadership
 from bounceback.controller.locks import Locks
+from bounceback.controller.results import Results
 from bounceback.controller.settings import Settings
 from bounceback.kube import Kube
+from bounceback.recovery.sampling import Pulse
 from bounceback.vehicles.agents import Agents
 from bounceback.vehicles.capabilities import Nodes
 from bounceback.vehicles.journal import Journal
@@ -25,4 +27,6 @@ class Office:
     agents: Agents
     nodes: Nodes
     journal: Journal
+    results: Results
     locks: Locks = field(default_factory=Locks)
+    pulse: Pulse = field(default_factory=Pulse)

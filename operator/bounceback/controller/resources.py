@@ -52,6 +52,8 @@ async def write_status(kube: Kube, body: Json, status: Json) -> Json:
             if not error.conflict:
                 raise
         body = await fresh(kube, body)
+        if body.get("status") == status:  # written by an earlier try, whose answer was lost
+            return body
         if _revision(body) != expected:
             raise FencedError(f"revision {_revision(body)} was written by another; this operator knew {expected}")
 

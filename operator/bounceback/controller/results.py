@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from weakref import WeakValueDictionary
+
 from bounceback.api.check import CheckResult, RecoveryCheckStatus
 from bounceback.api.meta import with_condition
 from bounceback.api.status import FaultExperimentStatus
@@ -13,13 +16,24 @@ from bounceback.types.outcome import Verdict
 KEPT = 20
 
 
-async def publish(kube: Kube, experiment: Json, status: FaultExperimentStatus) -> None:
-    """Once for each check that still is the one that was used; a check that is gone is passed over."""
-    if status.verdict is None:
-        return
-    for check in status.checks:
-        while not await _add(kube, experiment, check.name, check.uid, status):
-            pass  # somebody else's result came in between: read again
+class Results:
+    """Runs that used the same check take turns: each reads the check's status and writes it back with one result more.
+
+    Without turns most writes would meet a conflict, and each run would ask some dozen times.
+    """
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by the check's UID
+
+    async def publish(self, experiment: Json, status: FaultExperimentStatus) -> None:
+        """Once for each check that still is the one that was used; a check that is gone is passed over."""
+        if status.verdict is None:
+            return
+        for check in status.checks:
+            async with self._turns.setdefault(check.uid, asyncio.Lock()):
+                while not await _add(self._kube, experiment, check.name, check.uid, status):
+                    pass  # somebody else's write came in between: read again
 
 
 async def _add(kube: Kube, experiment: Json, name: str, uid: str, status: FaultExperimentStatus) -> bool:

@@ -11,14 +11,13 @@ from typing import Any, Final
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import LISTED_INJECTIONS, FaultExperimentStatus
 from bounceback.controller import metrics, resources
-from bounceback.controller.attending import Attending
+from bounceback.controller.attending import FIRST_PAUSE, LONGEST_PAUSE, PASSING, Attending
 from bounceback.controller.carry import Carrying, Injections
 from bounceback.controller.deleting import Deleting
 from bounceback.controller.looking import Looking
 from bounceback.controller.office import Office
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import journal_record, restored
-from bounceback.controller.results import publish
 from bounceback.engine.advance import advance
 from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
@@ -136,12 +135,23 @@ class Run:
                 self._state = State(before.status, after.injections)
             return
         status = status.model_copy(update={"revision": status.revision + 1, "histories": self._looking.snapshot()})
-        self._office.leadership.check()
-        self._body = await resources.write_status(self._office.kube, self._body, status.to_json())
+        self._body = await self._written_down(status.to_json())
         self._written = now.nanos / 1e9
         self._state = State(status, after.injections)
         self.changed(self._body)
         await self._tell(before.status, status)
+
+    async def _written_down(self, status: Json) -> Json:
+        """Passing trouble is waited for here, so that looking and carrying go on meanwhile."""
+        pause = FIRST_PAUSE
+        while True:
+            self._office.leadership.check()
+            try:
+                return await resources.write_status(self._office.kube, self._body, status)
+            except PASSING as error:
+                log.warning("%s/%s: writing its status: %s", self._namespace, self._name, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _tell(self, before: FaultExperimentStatus, after: FaultExperimentStatus) -> None:
         """Events and metrics of what has just been written."""
@@ -224,7 +234,7 @@ class Run:
     async def _release(self) -> None:
         if self._carrying is not None:
             await self._carrying.remove()
-        await publish(self._office.kube, self._body, self._state.status)
+        await self._office.results.publish(self._body, self._state.status)
         await self._office.journal.remove(self._uid)
         if resources.is_claimed(self._body):
             await resources.let_go(self._office.kube, self._body)
