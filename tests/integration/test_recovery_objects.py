@@ -166,7 +166,7 @@ class Broken(Kube):
 
     @classmethod
     def like(cls, kube: Kube) -> Broken:
-        return cls(kube._configuration, kube._session, kube._headers)
+        return cls(kube._configuration, kube._sessions, kube._headers)
 
     async def watch(self, *_: Any, **__: Any) -> AsyncIterator[tuple[str, Json]]:  # type: ignore[override]
         self.watches += 1

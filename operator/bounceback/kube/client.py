@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
 from kubernetes.aio import config
@@ -25,11 +25,20 @@ FIELD_MANAGER: Final = "bounceback"
 LONGEST_LINE: Final = 8 * 1024 * 1024
 LONGEST_SILENCE: Final = 75
 """Seconds that a watch may be silent: the server sends a bookmark each minute, so one that does not is cut off."""
+MOST_CONNECTIONS: Final = 40
+"""For requests with one answer; more of them wait. A TLS connection takes some 300 KB here, 256 of them in asyncio."""
 STDIN, STDOUT, STDERR, ERROR, CLOSE = 0, 1, 2, 3, 255  # channels of v5.channel.k8s.io
 
 
+class Sessions(NamedTuple):
+    """Connections to one API server: what is answered once never waits for what goes on."""
+
+    requests: aiohttp.ClientSession
+    streams: aiohttp.ClientSession  # watches, logs, exec: as many as there are
+
+
 class Kube:
-    """One connection pool to one API server.
+    """Connection pools to one API server.
 
     Every method raises KubeError for an answer of 400 or above, aiohttp.ClientError or TimeoutError when there is none.
     `on_request` is told each request's verb, plural and status, for metrics.
@@ -38,12 +47,12 @@ class Kube:
     def __init__(
         self,
         configuration: Configuration,
-        session: aiohttp.ClientSession,
+        sessions: Sessions,
         headers: Mapping[str, str] | None = None,
         on_request: Callable[[str, str, int], None] | None = None,
     ) -> None:
         self._configuration = configuration
-        self._session = session
+        self._sessions = sessions
         self._headers = dict(headers or {})
         self._on_request = on_request
 
@@ -62,15 +71,21 @@ class Kube:
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)
         api = ApiClient(configuration)  # builds the TLS context from files, data or the cluster's bundle
-        connector = aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context)
-        async with aiohttp.ClientSession(connector=connector, read_bufsize=2**21) as session:
-            yield cls(configuration, session, on_request=on_request)
+        tls = api.rest_client.ssl_context
+        async with AsyncExitStack() as stack:
+            requests, streams = [
+                await stack.enter_async_context(
+                    aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit, ssl=tls), read_bufsize=2**21)
+                )
+                for limit in (MOST_CONNECTIONS, 0)
+            ]
+            yield cls(configuration, Sessions(requests, streams), on_request=on_request)
         await api.close()
 
     def acting_as(self, namespace: str, account: str) -> Kube:
         """The same connection in a service account's name; its rights are then the limit."""
         user = f"system:serviceaccount:{namespace}:{account}"
-        return Kube(self._configuration, self._session, {"Impersonate-User": user}, self._on_request)
+        return Kube(self._configuration, self._sessions, {"Impersonate-User": user}, self._on_request)
 
     async def get(self, resource: Resource, namespace: str | None, name: str, subresource: str | None = None) -> Json:
         return await self.request("GET", resource, namespace, name, subresource)
@@ -172,7 +187,8 @@ class Kube:
         seconds: float = 30,
     ) -> bytes:
         """The body of one answer."""
-        async with self._send(method, path, query, body, content_type, aiohttp.ClientTimeout(seconds)) as response:
+        limits, session = aiohttp.ClientTimeout(seconds), self._sessions.requests
+        async with self._send(session, method, path, query, body, content_type, limits) as response:
             return await response.read()
 
     async def watch(
@@ -196,7 +212,7 @@ class Kube:
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=LONGEST_SILENCE)
         try:
-            async with self._send("GET", resource.path(namespace), query, None, "application/json", timeout) as answer:
+            async with self._stream(resource.path(namespace), query, "application/json", timeout) as answer:
                 async for line in lines(answer):
                     event = json.loads(line)
                     if event["type"] == "ERROR":
@@ -215,7 +231,7 @@ class Kube:
         """The container's log from its start; with `follow` until the container ends."""
         query = {"container": container, "follow": "true" if follow else ""}
         timeout = aiohttp.ClientTimeout(total=None if follow else 30, sock_connect=10)
-        async with self._send("GET", pods.path(namespace, pod, "log"), query, None, "text/plain", timeout) as answer:
+        async with self._stream(pods.path(namespace, pod, "log"), query, "text/plain", timeout) as answer:
             async for line in lines(answer):
                 yield line.decode(errors="replace")
 
@@ -239,7 +255,7 @@ class Kube:
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._session.ws_connect(
+                self._sessions.streams.ws_connect(
                     url, params=query, headers=headers, protocols=["v5.channel.k8s.io"], max_msg_size=LONGEST_LINE
                 ) as socket,
             ):
@@ -274,9 +290,15 @@ class Kube:
         auth = {s["key"]: s["value"] for s in settings.values() if s.get("in") == "header" and s.get("value")}
         return {"Accept": "application/json", **auth, **self._headers}
 
+    def _stream(
+        self, path: str, query: Mapping[str, str], content_type: str, limits: aiohttp.ClientTimeout
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._send(self._sessions.streams, "GET", path, query, None, content_type, limits)
+
     @asynccontextmanager
     async def _send(
         self,
+        session: aiohttp.ClientSession,
         method: str,
         path: str,
         query: Mapping[str, str] | None,
@@ -288,9 +310,7 @@ class Kube:
         params = {k: v for k, v in (query or {}).items() if v}
         data = None if body is None else json.dumps(body)
         url = self._configuration.host + path
-        async with self._session.request(
-            method, url, params=params, data=data, headers=headers, timeout=limits
-        ) as response:
+        async with session.request(method, url, params=params, data=data, headers=headers, timeout=limits) as response:
             self._count("WATCH" if params.get("watch") else method, path, response.status)
             if response.status >= 400:
                 raise KubeError.from_body(response.status, await response.read())

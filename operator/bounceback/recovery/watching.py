@@ -58,6 +58,7 @@ class Watching:
 
     `acting` is in the experiment's account: with its rights objects are read. `restored` is an earlier `snapshot`.
     `changed` is called, from the same event loop, when a probe's state or problem changes; it must not block.
+    `pulse` is one that somebody else keeps running in this event loop; one is enough however many look.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Watching:
         restored: Mapping[str, Any] | None,
         changed: Callable[[], None],
         late: Callable[[float], None] | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
+        self._pulse = pulse
         self._changed = changed
         self._late = late
         self._names = Names(namespace)
@@ -131,9 +134,10 @@ class Watching:
         return {w.probe.name: w.history for w in self._watched if (w.check, w.section) == (check, section)}
 
     async def _run(self, session: aiohttp.ClientSession) -> None:
-        pulse = Pulse()
+        pulse = self._pulse or Pulse()
         async with asyncio.TaskGroup() as group:
-            group.create_task(pulse.run())
+            if self._pulse is None:
+                group.create_task(pulse.run())
             for number, watched in enumerate(self._watched):
                 share = number / len(self._watched)  # of a period, so that not all are due at once
                 period = watched.probe.period_milliseconds / 1000
