@@ -1,7 +1,7 @@
 """Which of the things that match are hit: shared by every rule of the relay, of the DNS handler and of the TLS one.
 
-Decisions follow from the choice, the rule's name and the order of what matched, never from time or a generator that others draw
-from: the same seed and the same traffic make the same decisions, on any machine. Standard library only.
+Decisions follow from the choice, the rule's name and the order of what matched, never from time or a generator that
+others draw from: the same seed and the same traffic make the same decisions, on any machine. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,0 +1,340 @@
+"""A resolver in the way of the true one: answers what a rule is about, and passes on all else byte for byte.
+
+UDP and TCP on one port. It remembers nothing: no answer is kept, none is made up from an earlier one, and EDNS, DNSSEC
+and truncation are between the client and the true server. What a rule is about is in types/names.py.
+
+What it cannot do: an ICMP refusal of the true server reaches a client of UDP as silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, cast
+
+from bounceback.proxy.dns_answers import Decision, DnsCount, Judge
+from bounceback.types.names import DnsRule
+
+Address = tuple[str, int]
+Prepare = Callable[[socket.socket], None]
+"""Done to each socket towards a true server before it is used, so that it is not led back to us."""
+Upstream = Callable[[Address, socket.socket | None], Address | None]
+"""The true server of a client (its address; its connection, by TCP), as an IP address with a port; None: not known."""
+
+LARGEST_DATAGRAM: Final = 65_535
+LENGTH: Final = struct.Struct("!H")  # before each message by TCP (RFC 1035 section 4.2.2)
+MOST_FLOWS: Final = 4096
+ANSWERED_SECONDS: Final = 1.0  # a flow with no query open is kept for so long: glibc asks A and AAAA from one port
+UNANSWERED_SECONDS: Final = 15.0
+CONNECT_SECONDS: Final = 10.0
+MOST_HELD: Final = 128  # messages of one TCP connection that are waiting out a delay
+PORT_TRIES: Final = 20
+
+
+@dataclass(slots=True)
+class DnsTraffic:
+    """Of all queries, rules or none."""
+
+    queries: int = 0
+    forwarded: int = 0
+    answered: int = 0  # by a rule
+    swallowed: int = 0  # by a rule
+    lost: int = 0  # the true server refused, was not known, or no socket was to be had
+
+
+def always(host: str, port: int = 53) -> Upstream:
+    """One true server for everybody."""
+    return lambda client, connection: (host, port)
+
+
+class Resolver:
+    """Rules may be changed at any time and are held against each query as it comes."""
+
+    def __init__(self, upstream: Upstream, *, prepare: Prepare | None = None) -> None:
+        self.upstream = upstream
+        self.prepare = prepare or (lambda _: None)
+        self.judge = Judge()
+        self.traffic = DnsTraffic()
+        self._datagrams: list[_Datagrams] = []
+        self._servers: list[asyncio.Server] = []
+        self._streams: set[asyncio.Task[None]] = set()
+
+    def put(self, rules: Mapping[str, DnsRule]) -> None:
+        """These from now on, by name; under the same name a rule goes on counting."""
+        self.judge.put(rules)
+
+    def counts(self) -> dict[str, DnsCount]:
+        return self.judge.counts()
+
+    async def listen(self, host: str, port: int = 0) -> int:
+        """On UDP and TCP; the port is that of both. Raises OSError."""
+        for tries_left in reversed(range(1 if port else PORT_TRIES)):
+            try:
+                return await self._listen(host, port)
+            except OSError:  # somebody may have UDP's port of that number
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _listen(self, host: str, port: int) -> int:
+        server = await asyncio.start_server(self._accept, host, port)
+        datagrams = _Datagrams(self)
+        taken: int = server.sockets[0].getsockname()[1]
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.create_datagram_endpoint(lambda: datagrams, local_addr=(host, taken))
+        except OSError:
+            server.close()
+            raise
+        self._servers.append(server)
+        self._datagrams.append(datagrams)
+        return taken
+
+    async def close(self) -> None:
+        """Nobody is answered any more; what was waiting out a delay is not sent."""
+        for server in self._servers:
+            server.close()
+        for datagrams in self._datagrams:
+            datagrams.close()
+        for stream in tuple(self._streams):
+            stream.cancel()
+        await asyncio.gather(*self._streams, return_exceptions=True)
+
+    def decide(self, query: bytes, *, stream: bool) -> Decision:
+        self.traffic.queries += 1
+        decision = self.judge.decide(query, stream=stream)
+        if decision.answer is not None:
+            self.traffic.answered += 1
+        elif not decision.forward:
+            self.traffic.swallowed += 1
+        return decision
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            await _Stream(self, reader, writer).serve()
+        except asyncio.CancelledError:
+            pass  # only `close` does that, and nobody waits for more than the end
+        finally:
+            self._streams.discard(task)
+
+
+class _Flow:
+    """What one client's port sends and gets: a socket of its own, so that the queries' IDs are unique as they are."""
+
+    __slots__ = ("_client", "_loop", "_owner", "_socket", "_used", "open_queries")
+
+    def __init__(self, owner: _Datagrams, client: Address, server: Address) -> None:
+        self._owner = owner
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self.open_queries = 0
+        self._used = self._loop.time()
+        self._socket = socket.socket(_family(server), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            owner.resolver.prepare(self._socket)
+            self._socket.connect(server)
+        except OSError:
+            self._socket.close()
+            raise
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def send(self, query: bytes) -> None:
+        self._used = self._loop.time()
+        self.open_queries += 1
+        self._socket.send(query)
+
+    def idle(self, now: float) -> bool:
+        return now - self._used > (UNANSWERED_SECONDS if self.open_queries > 0 else ANSWERED_SECONDS)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _readable(self) -> None:
+        try:
+            answer = self._socket.recv(LARGEST_DATAGRAM)
+        except BlockingIOError:
+            return
+        except OSError:  # what ICMP said of an earlier query
+            self.open_queries -= 1
+            self._owner.resolver.traffic.lost += 1
+            return
+        self.open_queries -= 1
+        self._used = self._loop.time()
+        self._owner.send(answer, self._client)
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """The side of UDP that clients see."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self.resolver = resolver
+        self._loop = asyncio.get_running_loop()
+        self._flows: dict[Address, _Flow] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)  # uvloop's is no subclass of it
+
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        decision = self.resolver.decide(data, stream=False)
+        client: Address = addr  # type: ignore[assignment]  # with two more parts for IPv6, which sendto wants back
+        if decision.answer is not None:
+            self._after(decision.delay, self.send, decision.answer, client)
+        elif decision.forward:
+            self._after(decision.delay, self._forward, data, client)
+
+    def error_received(self, exc: Exception) -> None:
+        """A client is gone: not our trouble."""
+
+    def send(self, message: bytes, client: Address) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(message, client)
+
+    def close(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for flow in self._flows.values():
+            flow.close()
+        self._flows.clear()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _after(self, delay: float, what: Callable[[bytes, Address], None], message: bytes, client: Address) -> None:
+        if delay:
+            self._loop.call_later(delay, what, message, client)
+        else:
+            what(message, client)
+
+    def _forward(self, query: bytes, client: Address) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
+            self._flow(client).send(query)
+        except OSError:
+            self.resolver.traffic.lost += 1
+        else:
+            self.resolver.traffic.forwarded += 1
+
+    def _flow(self, client: Address) -> _Flow:
+        if (flow := self._flows.get(client)) is not None:
+            return flow
+        if (server := self.resolver.upstream(client, None)) is None:
+            raise OSError("the true server is not known")
+        if len(self._flows) >= MOST_FLOWS:
+            self._flows.pop(next(iter(self._flows))).close()  # the oldest
+        flow = self._flows[client] = _Flow(self, client, server)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(ANSWERED_SECONDS, self._clear_idle)
+        return flow
+
+    def _clear_idle(self) -> None:
+        now = self._loop.time()
+        for client in [client for client, flow in self._flows.items() if flow.idle(now)]:
+            self._flows.pop(client).close()
+        self._sweep = self._loop.call_later(ANSWERED_SECONDS, self._clear_idle) if self._flows else None
+
+
+class _Stream:
+    """One client's connection of TCP, and the one to the true server that its first forwarded query opens."""
+
+    def __init__(self, resolver: Resolver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._resolver = resolver
+        self._reader = reader
+        self._writer = writer
+        self._server: asyncio.StreamWriter | None = None
+        self._opening = asyncio.Lock()
+        self._held = asyncio.Semaphore(MOST_HELD)
+        self._returning: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        """Until the client has said all and got all, or one of the sides is gone."""
+        try:
+            async with asyncio.TaskGroup() as waiting:
+                while (message := await _message(self._reader)) is not None:
+                    await self._held.acquire()
+                    waiting.create_task(self._treat(message))
+            if self._server is not None and self._returning is not None:
+                self._server.write_eof()
+                await self._returning
+            self._writer.close()
+        except* (OSError, asyncio.IncompleteReadError):
+            self._resolver.traffic.lost += 1
+        finally:
+            if not self._writer.is_closing():
+                self._writer.transport.abort()
+            if self._returning is not None:
+                self._returning.cancel()
+            if self._server is not None:
+                self._server.transport.abort()
+
+    async def _treat(self, message: bytes) -> None:
+        try:
+            decision = self._resolver.decide(message, stream=True)
+            if decision.delay:
+                await asyncio.sleep(decision.delay)
+            if decision.answer is not None:
+                await _send(self._writer, decision.answer)
+            elif decision.forward:
+                await _send(await self._to_server(), message)
+                self._resolver.traffic.forwarded += 1
+        finally:
+            self._held.release()
+
+    async def _to_server(self) -> asyncio.StreamWriter:
+        async with self._opening:
+            if self._server is None:
+                reader, self._server = await self._connected()
+                self._returning = asyncio.create_task(self._return(reader))
+            return self._server
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        connection = self._writer.get_extra_info("socket")
+        server = self._resolver.upstream(self._writer.get_extra_info("peername"), connection)
+        if server is None:
+            raise OSError("the true server is not known")
+        outgoing = socket.socket(_family(server), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self._resolver.prepare(outgoing)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(outgoing, server)
+        except BaseException:
+            outgoing.close()
+            raise
+        return await asyncio.open_connection(sock=outgoing)
+
+    async def _return(self, reader: asyncio.StreamReader) -> None:
+        """Whole messages, because answers of ours may come between two of them."""
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while (message := await _message(reader)) is not None:
+                await _send(self._writer, message)
+        if not self._reader.at_eof():
+            self._writer.close()  # the true server has hung up on a client that may ask again
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes | None:
+    """None at the end. Raises IncompleteReadError when that is in the middle of a message."""
+    try:
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise
+        return None
+    return await reader.readexactly(length)
+
+
+async def _send(writer: asyncio.StreamWriter, message: bytes) -> None:
+    writer.write(LENGTH.pack(len(message)) + message)
+    await writer.drain()
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
