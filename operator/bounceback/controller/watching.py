@@ -147,6 +147,19 @@ def registry_for(changed: Changed, login: Login) -> kopf.OperatorRegistry:
     return registry
 
 
+class NoEssences(kopf.DiffBaseStorage):
+    """Kopf's own would copy every object at each event, to compare it with a state that we never have it store."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
 def settings() -> kopf.OperatorSettings:
     """It writes nothing, gives up soon (we begin it again), and never waits long on a server that is silent."""
     chosen = kopf.OperatorSettings()
@@ -155,11 +168,12 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True
     chosen.persistence.finalizer = f"{GROUP}/kopf"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
-    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"kopf.{GROUP}")
+    chosen.persistence.diffbase_storage = NoEssences()
     chosen.networking.connect_timeout = 5
     chosen.networking.request_timeout = SILENCE
     chosen.networking.error_backoffs = (1, 2, 4)
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = 100  # an experiment takes some 60 KB in here, and a page of them is read at once
+    chosen.queueing.idle_timeout = 1.0  # for so long the last state of each object that changed is kept
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.inactivity_timeout = SILENCE
     return chosen

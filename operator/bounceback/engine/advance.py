@@ -179,7 +179,8 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
         return _enter(Phase.VERIFYING, state, now, f"not recovered after {since:.0f} s: {why}")
     if seen.deleted or (state.status.ending is not None and state.status.ending.reason == "DeadlineExceeded"):
         return _enter(Phase.VERIFYING, state, now, "not waited for")
-    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), again=0.25)
+    soonest = seen.health.stable_seconds - min(seen.health.healthy_for, since)  # a change of health comes by itself
+    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), again=min(1.0, max(0.25, soonest)))
 
 
 def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
