@@ -21,8 +21,9 @@ import dns.rdatatype
 import dns.resolver
 import pytest
 
-from bounceback.proxy.dns import LENGTH, Address, DnsTraffic, Resolver, always
+from bounceback.proxy.dns import LENGTH, DnsTraffic, Resolver
 from bounceback.proxy.dns_answers import DnsCount
+from bounceback.proxy.upstream import Fixed, Original
 from bounceback.types.choice import Choice
 from bounceback.types.names import DnsAnswer, DnsRule
 from tests.relay.name_server import DNSKEY, ORIGIN, name_server
@@ -58,7 +59,7 @@ class Line:
 
 @pytest.fixture
 async def line(true_server: int) -> AsyncIterator[Line]:
-    resolver = Resolver(always(HOST, true_server))
+    resolver = Resolver(Fixed(HOST, true_server))
     port = await resolver.listen(HOST)
     yield Line(resolver, port, true_server)
     await resolver.close()
@@ -313,7 +314,7 @@ async def test_a_rule_that_comes_back_goes_on_counting(line: Line) -> None:
 async def test_the_same_seed_hits_the_same_queries(line: Line) -> None:
     async def hit(seed: int) -> list[bool]:
         line.resolver.put({})
-        fresh = Resolver(always(HOST, line.true_port))
+        fresh = Resolver(Fixed(HOST, line.true_port))
         port = await fresh.listen(HOST)
         fresh.put({"dice": DnsRule(DnsAnswer.NX_DOMAIN, choice=Choice(0.5, seed=seed))})
         asked = Line(fresh, port, line.true_port)
@@ -346,10 +347,7 @@ async def test_sockets_do_not_pile_up(line: Line) -> None:
 
 @pytest.mark.parametrize("tcp", [UDP, TCP])
 async def test_no_true_server_is_counted_and_kills_nothing(tcp: bool) -> None:
-    def nobody(client: Address, connection: socket.socket | None) -> Address | None:
-        return None
-
-    resolver = Resolver(nobody)
+    resolver = Resolver(Original(0))  # where nothing was redirected
     lost = Line(resolver, await resolver.listen(HOST), 0)
     for _ in range(2):
         with pytest.raises((dns.exception.Timeout, OSError, EOFError)):
@@ -362,7 +360,7 @@ async def test_no_true_server_is_counted_and_kills_nothing(tcp: bool) -> None:
 
 async def test_ipv6_clients_and_servers(line: Line) -> None:
     inner = await line.resolver.listen("::1")
-    outer = Resolver(always("::1", inner))
+    outer = Resolver(Fixed("::1", inner))
     port = await outer.listen("::1")
     answer = await dns.asyncquery.udp(dns.message.make_query("db.shop.test", "A"), "::1", SOON, port)
     assert addresses(answer) == ["10.0.0.7"]

@@ -12,25 +12,20 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
 from bounceback.proxy.dns_answers import Decision, DnsCount, Judge
+from bounceback.proxy.upstream import Address, Upstream, dial, open_socket
 from bounceback.types.names import DnsRule
-
-Address = tuple[str, int]
-Prepare = Callable[[socket.socket], None]
-"""Done to each socket towards a true server before it is used, so that it is not led back to us."""
-Upstream = Callable[[Address, socket.socket | None], Address | None]
-"""The true server of a client (its address; its connection, by TCP), as an IP address with a port; None: not known."""
 
 LARGEST_DATAGRAM: Final = 65_535
 LENGTH: Final = struct.Struct("!H")  # before each message by TCP (RFC 1035 section 4.2.2)
 MOST_FLOWS: Final = 4096
 ANSWERED_SECONDS: Final = 1.0  # a flow with no query open is kept for so long: glibc asks A and AAAA from one port
 UNANSWERED_SECONDS: Final = 15.0
-CONNECT_SECONDS: Final = 10.0
+MOST_EARLY: Final = 64  # queries of one flow that wait until its true server is known
 MOST_HELD: Final = 128  # messages of one TCP connection that are waiting out a delay
 PORT_TRIES: Final = 20
 
@@ -46,17 +41,11 @@ class DnsTraffic:
     lost: int = 0  # the true server refused, was not known, or no socket was to be had
 
 
-def always(host: str, port: int = 53) -> Upstream:
-    """One true server for everybody."""
-    return lambda client, connection: (host, port)
-
-
 class Resolver:
-    """Rules may be changed at any time and are held against each query as it comes."""
+    """Rules may be changed at any time and are held against each query as it comes; `upstream` is the true server."""
 
-    def __init__(self, upstream: Upstream, *, prepare: Prepare | None = None) -> None:
+    def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
-        self.prepare = prepare or (lambda _: None)
         self.judge = Judge()
         self.traffic = DnsTraffic()
         self._datagrams: list[_Datagrams] = []
@@ -128,45 +117,73 @@ class Resolver:
 class _Flow:
     """What one client's port sends and gets: a socket of its own, so that the queries' IDs are unique as they are."""
 
-    __slots__ = ("_client", "_loop", "_owner", "_socket", "_used", "open_queries")
-
-    def __init__(self, owner: _Datagrams, client: Address, server: Address) -> None:
+    def __init__(self, owner: _Datagrams, client: Address) -> None:
         self._owner = owner
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self.open_queries = 0
         self._used = self._loop.time()
-        self._socket = socket.socket(_family(server), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            owner.resolver.prepare(self._socket)
-            self._socket.connect(server)
-        except OSError:
-            self._socket.close()
-            raise
-        self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._unanswered = 0
+        self._early: list[bytes] = []
+        self._socket: socket.socket | None = None
+        self._opening = self._loop.create_task(self._open())
 
     def send(self, query: bytes) -> None:
         self._used = self._loop.time()
-        self.open_queries += 1
-        self._socket.send(query)
+        if self._socket is not None:
+            self._pass(self._socket, query)
+        elif len(self._early) < MOST_EARLY:
+            self._early.append(query)
+        else:
+            self._owner.resolver.traffic.lost += 1
 
     def idle(self, now: float) -> bool:
-        return now - self._used > (UNANSWERED_SECONDS if self.open_queries > 0 else ANSWERED_SECONDS)
+        return now - self._used > (UNANSWERED_SECONDS if self._unanswered > 0 else ANSWERED_SECONDS)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
+        self._opening.cancel()
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    async def _open(self) -> None:
+        upstream, traffic = self._owner.resolver.upstream, self._owner.resolver.traffic
+        try:
+            address, *_ = await upstream.addresses(None)
+            found = open_socket(address, socket.SOCK_DGRAM, upstream.mark)
+            with ExitStack() as undo:
+                undo.callback(found.close)
+                found.connect(address)
+                undo.pop_all()
+        except OSError:
+            traffic.lost += len(self._early)
+            self._owner.forget(self._client)
+            return
+        self._socket = found
+        self._loop.add_reader(found, self._readable)
+        for query in self._early:
+            self._pass(found, query)
+        self._early.clear()
+
+    def _pass(self, server: socket.socket, query: bytes) -> None:
+        try:
+            server.send(query)
+        except OSError:
+            self._owner.resolver.traffic.lost += 1
+        else:
+            self._unanswered += 1
+            self._owner.resolver.traffic.forwarded += 1
 
     def _readable(self) -> None:
+        assert self._socket is not None
         try:
             answer = self._socket.recv(LARGEST_DATAGRAM)
         except BlockingIOError:
             return
         except OSError:  # what ICMP said of an earlier query
-            self.open_queries -= 1
+            self._unanswered -= 1
             self._owner.resolver.traffic.lost += 1
             return
-        self.open_queries -= 1
+        self._unanswered -= 1
         self._used = self._loop.time()
         self._owner.send(answer, self._client)
 
@@ -199,6 +216,9 @@ class _Datagrams(asyncio.DatagramProtocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(message, client)
 
+    def forget(self, client: Address) -> None:
+        self._flows.pop(client).close()
+
     def close(self) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
@@ -215,23 +235,15 @@ class _Datagrams(asyncio.DatagramProtocol):
             what(message, client)
 
     def _forward(self, query: bytes, client: Address) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        try:
+        if self._transport is not None and not self._transport.is_closing():
             self._flow(client).send(query)
-        except OSError:
-            self.resolver.traffic.lost += 1
-        else:
-            self.resolver.traffic.forwarded += 1
 
     def _flow(self, client: Address) -> _Flow:
         if (flow := self._flows.get(client)) is not None:
             return flow
-        if (server := self.resolver.upstream(client, None)) is None:
-            raise OSError("the true server is not known")
         if len(self._flows) >= MOST_FLOWS:
-            self._flows.pop(next(iter(self._flows))).close()  # the oldest
-        flow = self._flows[client] = _Flow(self, client, server)
+            self.forget(next(iter(self._flows)))  # the oldest
+        flow = self._flows[client] = _Flow(self, client)
         if self._sweep is None:
             self._sweep = self._loop.call_later(ANSWERED_SECONDS, self._clear_idle)
         return flow
@@ -239,7 +251,7 @@ class _Datagrams(asyncio.DatagramProtocol):
     def _clear_idle(self) -> None:
         now = self._loop.time()
         for client in [client for client, flow in self._flows.items() if flow.idle(now)]:
-            self._flows.pop(client).close()
+            self.forget(client)
         self._sweep = self._loop.call_later(ANSWERED_SECONDS, self._clear_idle) if self._flows else None
 
 
@@ -292,24 +304,10 @@ class _Stream:
     async def _to_server(self) -> asyncio.StreamWriter:
         async with self._opening:
             if self._server is None:
-                reader, self._server = await self._connected()
+                outgoing = await dial(self._resolver.upstream, self._writer.get_extra_info("socket"))
+                reader, self._server = await asyncio.open_connection(sock=outgoing)
                 self._returning = asyncio.create_task(self._return(reader))
             return self._server
-
-    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        connection = self._writer.get_extra_info("socket")
-        server = self._resolver.upstream(self._writer.get_extra_info("peername"), connection)
-        if server is None:
-            raise OSError("the true server is not known")
-        outgoing = socket.socket(_family(server), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            self._resolver.prepare(outgoing)
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await asyncio.get_running_loop().sock_connect(outgoing, server)
-        except BaseException:
-            outgoing.close()
-            raise
-        return await asyncio.open_connection(sock=outgoing)
 
     async def _return(self, reader: asyncio.StreamReader) -> None:
         """Whole messages, because answers of ours may come between two of them."""
@@ -334,7 +332,3 @@ async def _message(reader: asyncio.StreamReader) -> bytes | None:
 async def _send(writer: asyncio.StreamWriter, message: bytes) -> None:
     writer.write(LENGTH.pack(len(message)) + message)
     await writer.drain()
-
-
-def _family(address: Address) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
