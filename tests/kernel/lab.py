@@ -15,6 +15,7 @@ import queue
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ TARGET, NODE, ONE, TWO = "10.77.0.2", "10.77.0.1", "10.77.1.2", "10.77.2.2"
 TARGET6, ONE6, TWO6 = "fd77::2", "fd77:1::2", "fd77:2::2"
 PORT = 7000
 POD_UID = "6f1c1b8e-8a5b-4a3c-9d1e-0123456789ab"
+SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
+_STAMP, _TIME = struct.Struct("=IQ"), struct.Struct("=qq")
 _numbers = itertools.count()
 
 
@@ -59,11 +62,12 @@ class Lab:
 def order(act: Act, *flows: Flow, injection: str = "", direction: Direction = Direction.BOTH, **times: Any) -> Order:
     """Due now; ends after 20 s unless `times` says otherwise. Times are seconds from now, `duration` is one."""
     now = time.time()
+    pattern = times.pop("pattern", None)
     moments = {"start_at": 0.0, "start_before": 5.0, "not_after": 30.0} | times
     duration = moments.pop("duration", 20.0)
     name = injection or f"test-{next(_numbers)}"
     absolute = {key: now + value for key, value in moments.items()}
-    return Order(name, "test", "ns", "pod", POD_UID, act, direction, flows, duration=duration, **absolute)
+    return Order(name, "test", "ns", "pod", POD_UID, act, direction, flows, duration=duration, pattern=pattern, **absolute)
 
 
 def plan(*orders: Order, **fields: Any) -> Plan:
@@ -253,6 +257,38 @@ def datagrams(source: Netns, receiver: Netns, address: str, count: int, port: in
         with contextlib.suppress(TimeoutError):
             while sink.recv(10):
                 arrived += 1
+    return arrived
+
+
+def deliveries(
+    source: Netns, receiver: Netns, address: str, count: int, port: int = PORT, pace: float = 0.0, size: int = 100
+) -> list[tuple[int, float]]:
+    """Datagrams that arrived, in the order in which they did: which one it was, and how many seconds it took.
+
+    The kernel says when one arrived. `pace`: seconds between two of them.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with receiver.entered():
+        sink = socket.socket(family, socket.SOCK_DGRAM)
+    with source.entered():
+        sender = socket.socket(family, socket.SOCK_DGRAM)
+    with sink, sender:
+        sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 27)
+        sink.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sink.bind((address, port))
+        for number in range(count):
+            with contextlib.suppress(PermissionError):
+                sender.sendto(_STAMP.pack(number, time.time_ns()).ljust(size, b"."), (address, port))
+            if pace:
+                time.sleep(pace)
+        sink.settimeout(1.0)
+        arrived = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                data, ancillary, _, _ = sink.recvmsg(size, 100)
+                number, sent = _STAMP.unpack_from(data)
+                seconds, nanoseconds = _TIME.unpack_from(ancillary[0][2])
+                arrived.append((number, (seconds * 1_000_000_000 + nanoseconds - sent) / 1e9))
     return arrived
 
 

@@ -128,8 +128,17 @@ def test_a_loss_is_within_binomial_bounds_and_counts_what_it_lost(lab: Lab) -> N
     assert agent.hits(lossy.injection) == count - arrived
 
 
-def test_jitter_correlation_and_distribution_are_taken(lab: Lab) -> None:
-    act = Netem(20_000, 5_000, 25.0, "normal", 1.5, 10.0, 50_000)
+def test_what_was_asked_for_is_what_tc_shows(lab: Lab) -> None:
+    act = Netem(
+        20_000,
+        5_000,
+        delay_correlation=25.0,
+        distribution="normal",
+        loss_percent=1.5,
+        duplicate_percent=2.5,
+        corrupt_percent=3.5,
+        limit=50_000,
+    )
     agent, guard = guarded(lab, order(act, peer(ONE)))
     agent.until(Told.IN_FORCE)
     with lab.target.entered():
@@ -138,7 +147,7 @@ def test_jitter_correlation_and_distribution_are_taken(lab: Lab) -> None:
         ).stdout
     stop(agent, guard)
     netem = next(line for line in shown.splitlines() if "netem" in line)
-    for words in ("limit 50000", "delay 20ms", "5ms 25%", "loss 1.5% 10%"):
+    for words in ("limit 50000", "delay 20ms", "5ms 25%", "loss 1.5%", "duplicate 2.5%", "corrupt 3.5%"):
         assert words in netem
 
 
@@ -235,7 +244,7 @@ def test_a_killed_agents_delay_is_undone_by_its_guard(
 
 
 def test_a_hanging_agents_delay_is_undone_in_time(lab: Lab) -> None:
-    slow = order(DELAY, peer(ONE), not_after=2.0)
+    slow = order(DELAY, peer(ONE), not_after=4.0)
     agent, guard = guarded(lab, slow)
     agent.until(Told.IN_FORCE)
     agent.signal(signal.SIGSTOP)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bounceback.types.choice import Choice
 from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Told
 from tests.kernel.lab import (
     NODE,
@@ -146,7 +147,7 @@ def test_ipv6_peers_are_found_at_once_after_everybody_was_cut_off(lab: Lab) -> N
 def test_a_share_of_the_packets_is_lost_within_binomial_bounds(lab: Lab, needs: Callable[..., None]) -> None:
     needs(Feature.NFT_NUMGEN)
     count, share = 2000, 0.3
-    lossy = order(Drop(probability=share), peer(ONE), direction=Direction.EGRESS)
+    lossy = order(Drop(choice=Choice(share)), peer(ONE), direction=Direction.EGRESS)
     agent = lab.start(plan(lossy))
     agent.until(Told.IN_FORCE)
     arrived = datagrams(lab.target, lab.one, ONE, count)

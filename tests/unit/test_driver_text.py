@@ -1,15 +1,19 @@
-"""What is said to nft and tc: text from values."""
+"""What is said to nft and tc, and what the dice of the kernel do: text and numbers from values."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounceback.drivers import Site, nft, queues, slots
+from bounceback.drivers import Site, dice, netem, nft, queues, rate, slots, spread
 from bounceback.drivers.leftovers import Found, unaccounted
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Netem, Order
+from bounceback.drivers.nft_text import table
+from bounceback.types.choice import Choice
+from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Netem, Order, Rate
 
 
 def order(
@@ -27,7 +31,7 @@ def order(
 
 @given(st.text(min_size=1, max_size=300))
 def test_a_tables_name_is_one_word_that_nft_takes(injection: str) -> None:
-    name = nft.table(injection)
+    name = table(injection)
     assert name.startswith("bb-")
     assert len(name) < 256
     assert all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in name)
@@ -40,14 +44,14 @@ def test_what_is_spared_comes_before_what_is_lost() -> None:
         assert '"lo" accept' in rules[0]
         assert "nd-neighbor-solicit" in rules[1]
         assert "@exempt4 accept" in rules[2]
-        assert rules[3].endswith("goto lost")
+        assert rules[3].endswith("goto chosen")
         assert len(rules) == 4
 
 
 def test_one_set_serves_all_peers_of_the_same_ports() -> None:
     flows = tuple(Flow(f"10.0.0.{n}/32", "TCP", (80,)) for n in range(1, 200))
     text = nft.creation(order(Drop(), *flows), (), ("inet",), owner=True)
-    assert len(text.splitlines()) < 15
+    assert len(text.splitlines()) < 17
 
 
 def test_each_family_gets_the_addresses_that_it_understands() -> None:
@@ -60,7 +64,7 @@ def test_each_family_gets_the_addresses_that_it_understands() -> None:
 
 
 def test_no_flows_are_everybody() -> None:
-    assert "add rule inet bb-inj out goto lost" in nft.creation(order(), (), ("inet",), owner=True)
+    assert "add rule inet bb-inj out goto chosen" in nft.creation(order(), (), ("inet",), owner=True)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_no_flows_are_everybody() -> None:
     [
         (Drop(), False, {Feature.NFT_OWNER}),
         (Drop(), True, set()),
-        (Drop(reject=True, probability=0.5), True, {Feature.NFT_REJECT, Feature.NFT_NUMGEN}),
+        (Drop(reject=True, choice=Choice(0.5)), True, {Feature.NFT_REJECT, Feature.NFT_NUMGEN}),
     ],
 )
 def test_only_what_an_order_uses_is_needed(act: Drop, guarded: bool, needed: set[Feature]) -> None:
@@ -95,14 +99,121 @@ def test_numbers_lead_back_to_their_slot() -> None:
 
 
 def test_every_word_of_netem_is_said() -> None:
-    full = Netem(100_000, 10_000, 25.0, "normal", 10.0, 30.0, 5000)
-    assert queues.netem("eth0", 0, full) == (
-        "qdisc add dev eth0 parent bb00:4 handle bb04: netem limit 5000 delay 100000us 10000us 25% "
-        "distribution normal loss random 10% 30%"
+    made = netem.leaf(
+        Netem(
+            100_000, 10_000, delay_correlation=25.0, loss_percent=10.0, reorder_percent=5.0, reorder_gap=3, limit=5000
+        )
     )
-    assert queues.netem("eth0", 12, Netem(loss_percent=0.0001)) == (
-        "qdisc add dev eth0 parent bb00:10 handle bb10: netem limit 100000 loss random 0.0001% 0%"
+    assert made.words == (
+        "netem limit 5000 delay 100000us 10000us 25% distribution bounceback loss random 10% 0% "
+        "duplicate 0% 0% corrupt 0% 0% reorder 5% 0% gap 3"
     )
+    assert len(made.tables["bounceback"].split()) == spread.SIZE
+    bursts = netem.leaf(Netem(burst_begins_percent=0.5, burst_ends_percent=12.5, burst_loss_percent=100.0))
+    assert " loss gemodel 0.5% 12.5% 100% 0% " in bursts.words
+    assert not bursts.tables
+
+
+def test_an_act_of_nothing_says_so_of_everything_that_an_earlier_one_may_have_set() -> None:
+    words = netem.leaf(Netem()).words
+    assert words == "netem limit 100000 loss random 0% 0% duplicate 0% 0% corrupt 0% 0% reorder 0% 0%"
+
+
+def test_a_rate_is_said_with_the_queue_that_its_latency_allows() -> None:
+    assert rate.words(Rate(125_000, 10_000, 200_000)) == "tbf rate 125000bps burst 10000b limit 35000b"
+
+
+def test_without_prio_the_same_places_are_classes_of_htb() -> None:
+    lines = queues.root("eth0", ("10.0.0.1/32",), False, "htb")
+    assert lines[0] == "qdisc add dev eth0 root handle bb00: htb default 2"
+    assert not any("bb01:" in line or "bb03:" in line for line in lines)
+    (place,) = queues.place("eth0", 0, "htb")
+    assert place.startswith("class replace dev eth0 parent bb00: classid bb00:4 htb rate ")
+    assert queues.place("eth0", 0, "prio") == []
+
+
+# Delays and dice
+
+
+def moments(act: Netem) -> tuple[float, float]:
+    """Mean and standard deviation in milliseconds of what the kernel would make of the table."""
+    made = spread.of(act)
+    delays = [(made.mu + made.sigma * entry / spread.SCALE) / 1e6 for entry in made.entries]
+    mean = sum(delays) / len(delays)
+    return mean, (sum((delay - mean) ** 2 for delay in delays) / len(delays)) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("act", "mean", "deviation"),
+    [
+        (Netem(100_000, 30_000), 100, 30 / 3**0.5),
+        (Netem(100_000, 10_000, distribution="normal"), 100, 10),
+        (Netem(100_000, 10_000, distribution="pareto"), 99.77, 7.37),  # cut off at four deviations, as iproute2's
+        (Netem(60_000_000, 8_000_000), 60_000, 8000 / 3**0.5),
+        (Netem(100_000, delayed_percent=50.0), 50, 50),
+        (Netem(100_000, spike_percent=10.0, spike_factor=5.0), 140, 120),
+        (Netem(100_000, delayed_percent=50.0, spike_percent=20.0, spike_factor=3.0), 70, 90),
+    ],
+)
+def test_a_table_has_the_mean_and_the_deviation_that_were_asked_for(act: Netem, mean: float, deviation: float) -> None:
+    made = moments(act)
+    assert made[0] == pytest.approx(mean, rel=0.002)
+    assert made[1] == pytest.approx(deviation, rel=0.02)
+
+
+def test_a_plain_delay_has_no_table() -> None:
+    assert spread.of(Netem(100_000)) == spread.Spread(100_000_000)
+
+
+def test_a_table_fits_what_the_kernel_takes() -> None:
+    for act in (Netem(1, 1), Netem(1000, delayed_percent=1.0), Netem(100_000, 90_000, distribution="paretonormal")):
+        made = spread.of(act)
+        assert made.mu >= 1000
+        assert 1 <= made.sigma <= spread.WIDEST_NS
+        assert all(-32_768 <= entry <= 32_767 for entry in made.entries)
+    with pytest.raises(ValueError, match=r"17\.1 s apart"):
+        spread.of(Netem(20_000_000, delayed_percent=50.0))
+
+
+@pytest.mark.parametrize(("percent", "correlation"), [(1, 10), (10, 25), (10, 50), (5, 75), (30, 80), (10, 90)])
+def test_a_share_is_what_was_asked_for_though_the_dice_are_correlated(percent: float, correlation: float) -> None:
+    """The kernel's own way to throw them, played."""
+    depends, source = correlation / 100, random.Random(1)
+    limit = dice.asked(percent, correlation) / 100
+    thrown, hit, count = source.random(), 0, 200_000
+    for _ in range(count):
+        thrown = (1 - depends) * source.random() + depends * thrown
+        hit += thrown <= limit
+    memory = ((1 + depends) / (1 - depends)) ** 0.5  # throws that follow each other tell less
+    share = percent / 100
+    assert abs(hit / count - share) < 4 * memory * (share * (1 - share) / count) ** 0.5
+    assert percent >= 50 or limit > percent / 100
+
+
+def test_what_is_sure_is_never_more_than_what_was_hit() -> None:
+    source = random.Random(2)
+    for packets, percent in [(0, 50), (10, 100), (100, 1), (1000, 5), (5000, 30), (5000, 100)]:
+        hit = sum(source.random() < percent / 100 for _ in range(packets))
+        assert dice.sure(packets, percent) <= hit
+    assert dice.sure(10, 100) == 10
+    assert dice.sure(100_000, 10) > 9_000
+
+
+@given(st.integers(0, 10_000), st.floats(0, 100))
+def test_what_is_sure_never_falls(packets: int, percent: float) -> None:
+    assert 0 <= dice.sure(packets, percent) <= dice.sure(packets + 1, percent) <= packets + 1
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_an_act_is_scaled_to_its_share(share: float) -> None:
+    assert Netem(80_000, 8_000).scaled(share) == Netem(round(80_000 * share), round(8_000 * share))
+    assert Netem(loss_percent=40.0).scaled(share).loss_percent == 40 * share
+    assert Netem(20_000, reorder_percent=40.0).scaled(share) == Netem(20_000, reorder_percent=40 * share)
+    assert Rate(1000, 2000).scaled(share) == Rate(round(1000 / share), 2000)
+    assert Drop(choice=Choice(0.4, first_n=3)).scaled(share) == Drop(choice=Choice(0.4 * share, first_n=3))
+
+
+# Filters and places
 
 
 def test_a_flow_is_a_filter_each_protocol_and_port() -> None:

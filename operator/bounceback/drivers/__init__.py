@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import Act, Flow, Netem, Order, Plan
+from bounceback.types.plan import Act, Flow, Order, Plan, Queued, Redirect
 
+DRAIN_SECONDS: Final = 1.0  # what a delay holds for longer than this is lost when the delay ends
 PREFIX: Final = "bb-"  # of everything with a name that Bounceback makes in a kernel
 
 
@@ -35,14 +36,17 @@ class Site:
 
     netns: Netns
     exempt: tuple[str, ...] = ()  # CIDRs
-    slot: int = 0  # which of the target's netem orders this is
+    slot: int = 0  # which of the target's orders by qdisc this is
     guarded: bool = False  # a guard would undo what the kernel does not undo by itself
+    resolvers: tuple[str, ...] = ()  # addresses that the target's /etc/resolv.conf names, for orders about names
 
 
 class InForce(Protocol):
     """An order that is in force in a kernel."""
 
     detail: dict[str, str]
+    drain_seconds: float  # how long what is held may take to go, once it is lifted
+    cut_off: int  # what `revert` had to end, that had begun under the order: connections
 
     def hits(self) -> int:
         """Packets touched so far. Raises KernelError when what counted is gone."""
@@ -80,13 +84,14 @@ def driver(act: Act) -> Driver:
 
 
 def slots(orders: Iterable[Order]) -> dict[str, int]:
-    """Injection to the place of its netem among those of the same pod: the same for all who read the same plan."""
-    taken: dict[str, int] = {}
+    """Injection to its place among the qdiscs, or the relays, of the same pod: the same for all who read the plan."""
+    taken: dict[tuple[str, bool], int] = {}
     result: dict[str, int] = {}
     for order in orders:
-        if isinstance(order.act, Netem):
-            result[order.injection] = taken.get(order.pod_uid, 0)
-            taken[order.pod_uid] = result[order.injection] + 1
+        if isinstance(order.act, Queued | Redirect):
+            kind = (order.pod_uid, isinstance(order.act, Redirect))
+            result[order.injection] = taken.get(kind, 0)
+            taken[kind] = result[order.injection] + 1
     return result
 
 

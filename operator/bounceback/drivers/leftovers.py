@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bounceback.drivers import PREFIX, KernelError, Site, nft, queues
+from bounceback.drivers import PREFIX, KernelError, Site, queues
 from bounceback.drivers.netlink import INGRESS, NETLINK_NETFILTER, NETLINK_ROUTE, ROOT, Netlink
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import Drop, Order
+from bounceback.drivers.nft_text import table
+from bounceback.types.plan import Drop, Order, Queued
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something of ours, and whose it is: a table's name, a netem slot, or all netem orders' together."""
+    """Something of ours, and whose it is: a table's name, a qdisc's slot, or all such orders' together."""
 
     what: str
     table: str = ""
@@ -26,8 +27,8 @@ def left(netns: Netns, still: Iterable[tuple[Order, Site]] = ()) -> list[str]:
 
 
 def unaccounted(found: Iterable[Found], still: Iterable[tuple[Order, Site]]) -> list[Found]:
-    tables = {nft.table(order.injection) for order, _ in still if isinstance(order.act, Drop)}
-    slots = {site.slot for order, site in still if not isinstance(order.act, Drop)}
+    tables = {table(order.injection) for order, _ in still if isinstance(order.act, Drop)}
+    slots = {site.slot for order, site in still if isinstance(order.act, Queued)}
 
     def accounted(each: Found) -> bool:
         if each.table:

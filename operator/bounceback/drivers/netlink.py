@@ -59,6 +59,8 @@ class Qdisc:
     packets: int = 0
     drops: int = 0
     held: int = 0
+    requeues: int = 0
+    overlimits: int = 0
 
 
 ROOT: Final = 0xFFFFFFFF
@@ -98,8 +100,10 @@ class Netlink:
             packets = struct.unpack_from("=QI", statistics[1])[1] if 1 in statistics else 0
             if 8 in statistics:  # the 64-bit count, of kernels from 5.5 on
                 packets = struct.unpack_from("=Q", statistics[8])[0]
-            held, _, drops = struct.unpack_from("=III", statistics[3]) if 3 in statistics else (0, 0, 0)
-            found.append(Qdisc(link, handle, parent, _text(attributes[1]), packets, drops, held))
+            queue = struct.unpack_from("=IIIII", statistics[3]) if 3 in statistics else (0, 0, 0, 0, 0)
+            held, _, drops, requeues, overlimits = queue
+            kind = _text(attributes[1])
+            found.append(Qdisc(link, handle, parent, kind, packets, drops, held, requeues, overlimits))
         return found
 
     def filters(self, link: int, parent: int) -> set[int]:

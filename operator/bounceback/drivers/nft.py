@@ -13,26 +13,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bounceback.drivers import PREFIX, KernelError, Refused, Site
+from bounceback.drivers import DRAIN_SECONDS, PREFIX, KernelError, Refused, Site
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
-from bounceback.types.plan import Direction, Drop, Feature, Flow, Order
+from bounceback.drivers.nft_text import COUNTER, groups, peer_sets, present, set_names, sets, table, transport
+from bounceback.types.choice import Choice
+from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Order
 
-COUNTER: Final = "hits"
-_LONGEST: Final = 200  # of a table's name; the kernel takes 255
+FIRST: Final = "first"
+_AGES: Final = "1/week"  # no limit of a fault that lasts a day at most gets a packet more
 _DICE: Final = 1_000_000
-_SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _SIDES: Final = {
     Direction.EGRESS: ("out",),
     Direction.INGRESS: ("in",),
     Direction.BOTH: ("out", "in"),
 }
 _HOOKS: Final = {"out": ("output", "oifname", "daddr", "dport"), "in": ("input", "iifname", "saddr", "sport")}
-_ADDRESSES: Final = {"ip": ("4", "ipv4_addr"), "ip6": ("6", "ipv6_addr")}
-
-
-def table(injection: str) -> str:
-    return PREFIX + "".join(letter if letter in _SAFE else "_" for letter in injection)[:_LONGEST]
 
 
 def needs_guard(features: frozenset[Feature]) -> bool:
@@ -49,13 +45,19 @@ def probes() -> dict[Feature, str]:
         Feature.NFT_OWNER: f"add table ip {PREFIX}probe {{ flags owner; }}",
         Feature.NFT_REJECT: (chain + "reject with icmp type port-unreachable").format("ip"),
         Feature.NFT_NUMGEN: (chain + f"numgen random mod {_DICE} >= 5 accept").format("ip"),
+        Feature.NFT_REDIRECT: (
+            f"add table ip {PREFIX}probe; add chain ip {PREFIX}probe n {{ type nat hook output priority -100; }}; "
+            f"add rule ip {PREFIX}probe n meta l4proto tcp redirect to :5"
+        ),
+        Feature.NFT_LIMIT: (chain + f"limit rate {_AGES} burst 5 packets accept").format("ip"),
     }
 
 
 def needs(act: Drop, guarded: bool) -> tuple[Feature, ...]:
     """Which features the order cannot do without, the family apart."""
     wanted = [(Feature.NFT_OWNER, not guarded), (Feature.NFT_REJECT, act.reject)]
-    wanted.append((Feature.NFT_NUMGEN, act.probability < 1))
+    wanted.append((Feature.NFT_NUMGEN, act.choice.probability < 1 or act.choice.nth > 1))
+    wanted.append((Feature.NFT_LIMIT, act.choice.first_n > 0))
     return tuple(feature for feature, asked in wanted if asked)
 
 
@@ -114,6 +116,9 @@ def _tables(site: Site) -> set[tuple[str, str]]:
 class DropInForce:
     """A partition or random loss that is in force; see `drivers.InForce`."""
 
+    drain_seconds = DRAIN_SECONDS
+    cut_off = 0
+
     def __init__(self, order: Order, site: Site, nft: Nft, families: tuple[str, ...], exempt: tuple[str, ...]) -> None:
         self.detail = {"with": f"nft {' and '.join(families)}", "table": table(order.injection)}
         self._exempt = exempt
@@ -142,12 +147,28 @@ class DropInForce:
         for family in self._families:
             at = f"{family} {table(before.injection)}"
             new = rules(after, family, following, self._exempt)
-            with_both += [*peer_sets(after, family, following), *new]
+            with_both += [*peer_sets(at, family, flows, following), *new]
             without_old += [f"flush chain {at} {side}" for side in _SIDES[before.direction]]
             without_old += [*new, *(f"delete set {at} {each}" for each in set_names(before.flows, family, former))]
         self._nft.run("\n".join(with_both))
         self._order, self._generation = after, following
         self._nft.run("\n".join(without_old))
+
+    def change(self, act: Act | None) -> None:
+        """One transaction. What is chosen may change, not what becomes of it; the first N are counted on."""
+        before = self._order.act
+        assert isinstance(before, Drop)
+        assert act is None or isinstance(act, Drop)
+        if act is not None and (act.reject, act.choice.first_n) != (before.reject, before.choice.first_n):
+            raise KernelError("only the probability and the nth of a drop can be changed")
+        lines = []
+        for family in self._families:
+            at = f"{family} {table(self._order.injection)}"
+            lines.append(f"flush chain {at} chosen")
+            if act is not None:
+                lines.append(f"add rule {at} chosen {_choice(act.choice)}")
+        self._nft.run("\n".join(lines))
+        self._order = replace(self._order, act=act or before)
 
     def lift(self) -> None:
         """Nothing is held back, so `revert` is all that there is to do."""
@@ -178,34 +199,36 @@ def creation(order: Order, exempt: tuple[str, ...], families: tuple[str, ...], o
     for family in families:
         at = f"{family} {table(order.injection)}"
         lines += [f"add table {at} {{ flags owner; }}" if owner else f"add table {at}"]
-        lines += [f"add counter {at} {COUNTER}", f"add chain {at} lost"]
+        lines += [f"add counter {at} {COUNTER}", f"add chain {at} lost", f"add chain {at} chosen"]
+        if order.act.choice.first_n:
+            lines.append(f"add limit {at} {FIRST} {{ rate {_AGES} burst {order.act.choice.first_n} packets }}")
         lines += [f"add rule {at} lost {statement}" for statement in _lost(order.act)]
+        lines.append(f"add rule {at} chosen {_choice(order.act.choice)}")
         for side in _SIDES[order.direction]:
             lines.append(f"add chain {at} {side} {{ type filter hook {_HOOKS[side][0]} priority filter; }}")
-        lines += _sets(at, family, {"exempt": exempt})
-        lines += [*peer_sets(order, family, 0), *rules(order, family, 0, exempt)]
+        lines += sets(at, family, {"exempt": exempt})
+        lines += [*peer_sets(at, family, order.flows, 0), *rules(order, family, 0, exempt)]
     return "\n".join(lines)
 
 
 def _lost(act: Drop) -> list[str]:
-    """What becomes of a packet that was selected."""
-    statements = []
-    if act.probability < 1:
-        statements.append(f"numgen random mod {_DICE} >= {round(act.probability * _DICE)} accept")
+    """What becomes of a packet that was chosen."""
     if act.reject:
-        return [
-            *statements,
-            f"meta l4proto tcp counter name {COUNTER} reject with tcp reset",
-            f"counter name {COUNTER} reject",
-        ]
-    return [*statements, f"counter name {COUNTER} drop"]
+        return [f"meta l4proto tcp counter name {COUNTER} reject with tcp reset", f"counter name {COUNTER} reject"]
+    return [f"counter name {COUNTER} drop"]
 
 
-def peer_sets(order: Order, family: str, generation: int) -> list[str]:
-    """One set for all peers of the same protocol and ports; `generation` keeps those of an amended order apart."""
-    groups = enumerate(_groups(order.flows).values())
-    at = f"{family} {table(order.injection)}"
-    return _sets(at, family, {f"g{generation}n{n}_": tuple(cidrs) for n, cidrs in groups})
+def _choice(choice: Choice) -> str:
+    """Of the packets of the flows, as `types.choice` says: a condition is looked at when those before it hold.
+
+    The kernel throws its own dice: of a seed it knows nothing.
+    """
+    conditions = [f"numgen inc mod {choice.nth} {choice.nth - 1}"] if choice.nth > 1 else []
+    if choice.probability < 1:
+        conditions.append(f"numgen random mod {_DICE} < {round(choice.probability * _DICE)}")
+    if choice.first_n:
+        conditions.append(f'limit name "{FIRST}"')
+    return " ".join([*conditions, "goto lost"])
 
 
 def rules(order: Order, family: str, generation: int, exempt: tuple[str, ...]) -> list[str]:
@@ -216,58 +239,15 @@ def rules(order: Order, family: str, generation: int, exempt: tuple[str, ...]) -
         _, interface, address, port = _HOOKS[side]
         each = [f'{interface} "lo" accept', *_discovery(family)]
         each += _answers(family) if order.act.reject else []
-        each += [f"{kind} {address} @exempt{suffix} accept" for kind, suffix in _present(family, exempt)]
-        for n, ((protocol, ports), cidrs) in enumerate(_groups(order.flows).items()):
-            transport = _transport(protocol, ports, port)
-            for kind, suffix in _present(family, cidrs):
-                each.append(f"{kind} {address} @g{generation}n{n}_{suffix} {transport}goto lost")
+        each += [f"{kind} {address} @exempt{suffix} accept" for kind, suffix in present(family, exempt)]
+        for n, ((protocol, ports), cidrs) in enumerate(groups(order.flows).items()):
+            narrowed = transport(protocol, ports, port)
+            for kind, suffix in present(family, cidrs):
+                each.append(f"{kind} {address} @g{generation}n{n}_{suffix} {narrowed}goto chosen")
         if not order.flows:
-            each.append("goto lost")
+            each.append("goto chosen")
         lines += [f"add rule {family} {table(order.injection)} {side} {rule}" for rule in each]
     return lines
-
-
-def set_names(flows: tuple[Flow, ...], family: str, generation: int) -> list[str]:
-    return [
-        f"g{generation}n{n}_{suffix}"
-        for n, cidrs in enumerate(_groups(flows).values())
-        for _, suffix in _present(family, cidrs)
-    ]
-
-
-def _groups(flows: tuple[Flow, ...]) -> dict[tuple[str, tuple[int, ...]], list[str]]:
-    """One set of addresses for all flows of the same protocol and ports."""
-    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for flow in flows:
-        groups.setdefault((flow.protocol, flow.ports), []).append(flow.cidr)
-    return groups
-
-
-def _sets(at: str, family: str, members: dict[str, tuple[str, ...]]) -> list[str]:
-    lines = []
-    for name, cidrs in members.items():
-        for kind, suffix in _present(family, cidrs):
-            elements = ", ".join(cidr for cidr in cidrs if (":" in cidr) == (kind == "ip6"))
-            flags = "flags interval; auto-merge;"
-            lines.append(
-                f"add set {at} {name}{suffix} {{ type {_ADDRESSES[kind][1]}; {flags} elements = {{ {elements} }}; }}"
-            )
-    return lines
-
-
-def _present(family: str, cidrs: tuple[str, ...] | list[str]) -> list[tuple[str, str]]:
-    """The address families that occur among `cidrs` and that a table of `family` sees."""
-    there = {"ip6" if ":" in cidr else "ip" for cidr in cidrs}
-    return [(kind, suffix) for kind, (suffix, _) in _ADDRESSES.items() if kind in there and family in (kind, "inet")]
-
-
-def _transport(protocol: str, ports: tuple[int, ...], side: str) -> str:
-    numbers = ", ".join(str(port) for port in ports)
-    if not ports:
-        return f"meta l4proto {protocol.lower()} " if protocol else ""
-    if not protocol:
-        return f"meta l4proto {{ tcp, udp }} th {side} {{ {numbers} }} "
-    return f"{protocol.lower()} {side} {{ {numbers} }} "
 
 
 def _discovery(family: str) -> list[str]:

@@ -1,8 +1,9 @@
 """How Bounceback's qdiscs are laid out on an interface: names, numbers and commands, from values alone.
 
-An interface that a netem order is on gets a `prio` root (handle bb00:) of sixteen bands. The first three carry normal
-traffic as the kernel's default does; each order has one of the others, with its netem below it and u32 filters that
-send its flows there. What arrives is led through an ifb device of its own, which is built in the same way.
+An interface that an order is on gets a `prio` root (handle bb00:) of sixteen bands. The first three carry normal
+traffic as the kernel's default does; each order has one of the others, with its netem or tbf below it and u32 filters
+that send its flows there. What arrives is led through an ifb device of its own, which is built in the same way. Where
+the kernel has no prio, the root is an `htb` whose classes have the bands' numbers, and a rate that nothing reaches.
 
 Everything is found again by number alone, so that a guard, a verifier or a restarted agent needs no memory.
 """
@@ -13,9 +14,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from bounceback.drivers import PREFIX
-from bounceback.types.plan import Flow, Netem
+from bounceback.types.plan import Flow
 
 ROOT: Final = 0xBB00_0000
+ROOTS: Final = ("prio", "htb")  # the first that the kernel has
 SLOTS: Final = 13  # prio has sixteen bands at most
 INGRESS_PREF: Final = 0xBB  # of the filter that leads arriving traffic to the ifb
 EXEMPT_PREFS: Final = (10, 11)
@@ -24,6 +26,8 @@ _FIRST_BAND: Final = 4
 _FIRST_PREF: Final = 100
 _PREFS: Final = 4  # a slot's: IPv4 and IPv6, of this and of the next generation of flows
 _NORMAL: Final = "bb00:2"
+_BANDS: Final = {"prio": (1, 2, 3), "htb": (2,)}  # that carry normal traffic
+_UNREACHED: Final = "htb rate 100gbit quantum 200000"
 _NORMAL_LIMIT: Final = 10_000  # packets; some interfaces have a queue length of none
 _PROTOCOLS: Final = {"TCP": 6, "UDP": 17}
 DEFAULT_KINDS: Final = frozenset({"noqueue", "pfifo_fast", "fq_codel", "fq", "pfifo", "mq"})
@@ -38,7 +42,7 @@ def band(slot: int) -> int:
 
 
 def handle(slot: int) -> int:
-    """Of the slot's netem."""
+    """Of the slot's qdisc."""
     return ROOT | band(slot) << 16
 
 
@@ -64,10 +68,16 @@ def ifb(link: int) -> str:
     return f"{IFB}{link}"
 
 
-def root(device: str, exempt: Iterable[str], arriving: bool) -> list[str]:
-    """`arriving`: peers are in the source address, as they are on an ifb."""
-    lines = [f"qdisc add dev {device} root handle bb00: prio bands 16 priomap 1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1"]
-    lines += [f"qdisc add dev {device} parent bb00:{n} handle bb0{n}: pfifo limit {_NORMAL_LIMIT}" for n in (1, 2, 3)]
+def root(device: str, exempt: Iterable[str], arriving: bool, kind: str = "prio") -> list[str]:
+    """`arriving`: peers are in the source address, as they are on an ifb. `kind` is one of ROOTS."""
+    if kind == "prio":
+        bands = "bands 16 priomap 1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1"
+        lines = [f"qdisc add dev {device} root handle bb00: prio {bands}"]
+    else:
+        lines = [f"qdisc add dev {device} root handle bb00: htb default 2"]
+        lines += [f"class add dev {device} parent bb00: classid {_NORMAL} {_UNREACHED}"]
+    for n in _BANDS[kind]:
+        lines.append(f"qdisc add dev {device} parent bb00:{n} handle bb0{n}: pfifo limit {_NORMAL_LIMIT}")
     four, six = EXEMPT_PREFS
     for cidr in exempt:
         lines.append(_filter(device, six if ":" in cidr else four, Flow(cidr), "", 0, arriving, _NORMAL))
@@ -85,16 +95,16 @@ def arrivals(device: str, through: str) -> list[str]:
     ]
 
 
-def netem(device: str, slot: int, act: Netem) -> str:
-    words = [f"qdisc add dev {device} parent bb00:{band(slot):x} handle bb{band(slot):02x}: netem limit {act.limit}"]
-    if act.delay_us:
-        words.append(f"delay {act.delay_us}us")
-        if act.jitter_us:
-            words.append(f"{act.jitter_us}us {_percent(act.delay_correlation)}")
-            words += [f"distribution {act.distribution}"] if act.distribution else []
-    if act.loss_percent:
-        words.append(f"loss random {_percent(act.loss_percent)} {_percent(act.loss_correlation)}")
-    return " ".join(words)
+def place(device: str, slot: int, root: str) -> list[str]:
+    """What the slot's qdisc needs above it, by the root's kind; prio has all its bands from the start."""
+    if root == "prio":
+        return []
+    return [f"class replace dev {device} parent bb00: classid bb00:{band(slot):x} {_UNREACHED}"]
+
+
+def leaf(verb: str, device: str, slot: int, words: str) -> str:
+    """The slot's qdisc, to `add` or to `change`."""
+    return f"qdisc {verb} dev {device} parent bb00:{band(slot):x} handle bb{band(slot):02x}: {words}"
 
 
 def filters(device: str, slot: int, generation: int, flows: tuple[Flow, ...], arriving: bool) -> list[str]:
@@ -128,7 +138,3 @@ def _filter(device: str, pref: int, flow: Flow, protocol: str, port: int, arrivi
     if port:
         match += f" match {kind} {'sport' if arriving else 'dport'} {port} 0xffff"
     return f"filter add dev {device} parent bb00: protocol {version} pref {pref} u32 {match} flowid {to}"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.10g}%"

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from bounceback.faults.base import NetworkFault, netem_needs
+from bounceback.types.choice import Choice
 from bounceback.types.fields import Percent
 from bounceback.types.plan import Act, Direction, Drop, Feature, Netem, Rung
 from bounceback.types.rules import Rule, refuse
@@ -55,7 +56,7 @@ class NetworkLoss(NetworkFault):
 
     def act(self, rung: Rung) -> Act:
         if rung is Rung.NFT:
-            return Drop(probability=self.loss_percent / 100)
+            return Drop(choice=Choice(self.loss_percent / 100))
         return Netem(loss_percent=float(self.loss_percent), loss_correlation=float(self.correlation_percent))
 
     def ways(self) -> Direction:

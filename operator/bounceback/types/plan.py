@@ -34,6 +34,8 @@ class Feature(StrEnum):
     NFT_OWNER = "nft-owner"  # tables that the kernel removes when their owner's socket closes
     NFT_REJECT = "nft-reject"
     NFT_NUMGEN = "nft-numgen"
+    NFT_LIMIT = "nft-limit"
+    NFT_REDIRECT = "nft-redirect"  # nat in an output chain
     NETEM = "sch_netem"
     TBF = "sch_tbf"
     PRIO = "sch_prio"
@@ -147,11 +149,37 @@ class Rate:
         return replace(self, bytes_per_second=round(self.bytes_per_second / share))
 
 
-Act = Drop | Netem | Rate
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """New connections are led through a relay. `rule`: one of types.relay ("tcp") or types.names ("dns", "tls"), JSON.
+
+    `existing`: connections that are open already are reset ("Reset") or not touched ("Keep"). `drain`: seconds that
+    those in the relay have at the end, before they are reset.
+    """
+
+    speaks: str
+    rule: str
+    existing: str = "Keep"
+    drain: float = 5.0
+    driver: str = field(default="relay", init=False)
+
+    def scaled(self, share: float) -> Redirect:
+        """As the rule is scaled (types/relay.py); of names and handshakes that share is hit."""
+        if self.speaks != "tcp":
+            rule = json.loads(self.rule)
+            rule["choice"]["probability"] *= share
+            return replace(self, rule=json.dumps(rule))
+        from bounceback.types import relay  # it imports this module
+
+        scaled = relay.rule_from(json.loads(self.rule)).scaled(share)
+        return replace(self, rule=json.dumps(asdict(scaled)))
+
+
+Act = Drop | Netem | Rate | Redirect
 Queued = Netem | Rate
 """Acts that are qdiscs: they have a place among those of their target, and outlive the process that made them."""
 
-_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate}
+_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate, "relay": Redirect}
 
 
 @dataclass(frozen=True, slots=True)
