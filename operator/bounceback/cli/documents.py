@@ -15,6 +15,7 @@ from bounceback.types.rules import Path as FieldPath
 Json = dict[str, Any]
 STANDARD_INPUT: Final = "-"
 SUFFIXES: Final = (".yaml", ".yml", ".json")
+OBJECTS: Final = "a Kubernetes object: a mapping with apiVersion, kind and metadata"
 MOST_FIELDS: Final = 200_000
 DEEPEST: Final = 100
 
@@ -65,18 +66,21 @@ def files_of(names: Iterable[str]) -> list[str]:
     return files
 
 
-def read(file: str) -> list[Document]:
-    """All documents of a file ("-": standard input); the items of a List are documents. Raises UnreadableError."""
+def read(file: str, what: str = OBJECTS) -> list[Document]:
+    """All documents of a file ("-": standard input); the items of a List are documents.
+
+    `what` says what one must be, in a message. Raises UnreadableError.
+    """
     try:
         text = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text(encoding="utf-8")
     except OSError as error:
         raise UnreadableError(Place(file, 1, 1), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UnreadableError(Place(file, 1, 1), f"must be UTF-8 text: {error.reason}") from error
-    return list(parse(text, "standard input" if file == STANDARD_INPUT else file))
+    return list(parse(text, "standard input" if file == STANDARD_INPUT else file, what))
 
 
-def parse(text: str, file: str) -> Iterator[Document]:
+def parse(text: str, file: str, what: str = OBJECTS) -> Iterator[Document]:
     """Raises UnreadableError at the first thing that is not YAML, or not an object."""
     loader = _Loader(text)
     try:
@@ -87,7 +91,7 @@ def parse(text: str, file: str) -> Iterator[Document]:
             _locate(node, (), places, file)
             data = loader.construct_document(node)
             if data is not None:
-                yield from _objects(data, places)
+                yield from _objects(data, places, what)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
@@ -98,16 +102,16 @@ def parse(text: str, file: str) -> Iterator[Document]:
         loader.dispose()
 
 
-def _objects(data: object, places: dict[FieldPath, Place]) -> Iterator[Document]:
+def _objects(data: object, places: dict[FieldPath, Place], what: str) -> Iterator[Document]:
     if not isinstance(data, dict):
-        raise UnreadableError(places[()], "must be a Kubernetes object: a mapping with apiVersion, kind and metadata")
+        raise UnreadableError(places[()], f"must be {what}")
     if data.get("kind") != "List" or not isinstance(data.get("items"), list):
         yield Document(data, places)
         return
     for index, item in enumerate(data["items"]):
         start: FieldPath = ("items", index)
         below = {path[2:]: place for path, place in places.items() if path[:2] == start}
-        yield from _objects(item, below)
+        yield from _objects(item, below, what)
 
 
 class _Loader(yaml.SafeLoader):

@@ -86,7 +86,7 @@ def _shapes(act: does.Act) -> bool:
 class _Stages:
     """The rules of one way of one connection, sorted by what they do."""
 
-    __slots__ = ("closing", "corrupts", "holds", "limits", "losses", "silences", "slices", "throttles")
+    __slots__ = ("closings", "corrupts", "holds", "limits", "losses", "silences", "slices", "throttles")
 
     def __init__(self) -> None:
         self.holds: list[tuple[Applied, Delays]] = []
@@ -96,7 +96,11 @@ class _Stages:
         self.corrupts: list[tuple[Applied, Losses]] = []
         self.slices: list[tuple[Applied, does.Slice, Dice]] = []
         self.limits: list[tuple[Applied, int, End]] = []
-        self.closing = 0.0  # seconds that the end of the stream is held back
+        self.closings: list[tuple[Applied, float]] = []  # with the seconds that the end of the stream is held back
+
+    @property
+    def closing(self) -> float:
+        return sum(seconds for _, seconds in self.closings)
 
     def add(self, applied: Applied, way: Direction, number: int) -> None:
         rule = applied.rule
@@ -119,7 +123,7 @@ class _Stages:
             case does.Reset(after_bytes=size) if size:
                 self.limits.append((applied, size, End.RESET))
             case does.SlowClose() as act:
-                self.closing += act.delay_us / 1e6
+                self.closings.append((applied, act.delay_us / 1e6))
             case _:
                 pass  # what is done to whole connections, or to datagrams
 
@@ -187,7 +191,11 @@ class Lane:
 
     def end(self, how: End, now: float) -> None:
         """The stream ends, behind all that came before."""
-        closing = self._made().closing if how is not End.RESET else 0.0
+        stages, closing = self._made(), 0.0
+        if how is not End.RESET:
+            closing = stages.closing
+            for applied, _ in stages.closings:
+                applied.count(0)
         self._append(_Item(now, max(self._last_due, now + self._late() + closing), how))
 
     def opening(self, rules: tuple[Applied, ...]) -> float:

@@ -1,0 +1,66 @@
+"""bounceback proxy: faults on connections by hand or in a CI job, without a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Final
+
+from bounceback.cli.exits import CommandError
+
+TOKEN_VARIABLE: Final = "BOUNCEBACK_PROXY_TOKEN"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--listen",
+        action="append",
+        default=[],
+        metavar="[NAME=]HOST:PORT[/udp]",
+        help="where connections come to; with an --upstream each, several times for several",
+    )
+    parser.add_argument(
+        "--upstream", action="append", default=[], metavar="HOST:PORT", help="where they go on to, in the same order"
+    )
+    parser.add_argument("--fault", metavar="FILE", help="a YAML file with faults (and listeners); edits are taken up")
+    parser.add_argument(
+        "--control", metavar="HOST:PORT", help="serve the HTTP control API there; anything but loopback needs a token"
+    )
+    parser.add_argument(
+        "--token-file", metavar="FILE", help=f"the bearer token that it asks for (or the variable {TOKEN_VARIABLE})"
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="when it ends, wait this long for connections to close before they are reset (default: 0)",
+    )
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how counters are shown")
+
+
+def run(options: argparse.Namespace) -> int:
+    from bounceback.cli.proxying import run_proxy  # uvloop and the rest load only for who uses them
+
+    if len(options.listen) != len(options.upstream):
+        raise CommandError(
+            f"each --listen must have an --upstream: {len(options.listen)} and {len(options.upstream)} are given"
+        )
+    if not options.listen and not options.fault:
+        raise CommandError("must have --listen and --upstream, or a --fault file with listeners")
+    if options.drain_seconds < 0:
+        raise CommandError("--drain-seconds must be 0 or more")
+    return run_proxy(options, _token(options.token_file))
+
+
+def _token(file: str | None) -> str:
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "")
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--token-file {file}: cannot be read: {error}") from error
+    if not token:
+        raise CommandError(f"--token-file {file}: must hold a token")
+    return token

@@ -1,0 +1,81 @@
+"""What the control API of `bounceback proxy` speaks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from typing import Any, Final
+
+from bounceback.api.problems import dotted
+from bounceback.cli.proxy_course import Faults, Source
+from bounceback.cli.proxy_file import ProxyListener, fault_of
+from bounceback.proxy import counters
+from bounceback.proxy.control import Controlled, RefusedError
+from bounceback.proxy.relay import Relay
+
+Json = dict[str, Any]
+MOST: Final = 100
+OF_THE_FILE: Final = "is a fault of the file: change it there"
+
+
+class Control(Controlled):
+    def __init__(
+        self,
+        relay: Relay,
+        faults: Faults,
+        listeners: Iterable[ProxyListener],
+        addresses: Mapping[str, tuple[str, int]],
+        apply: Callable[[], None],
+    ) -> None:
+        self._relay = relay
+        self._faults = faults
+        self._listeners = tuple(listeners)
+        self._addresses = addresses
+        self._apply = apply
+
+    def listing(self) -> Json:
+        in_force = {rule.name for rule in self._relay.rules}
+        return {
+            "listeners": [
+                {
+                    **listener.to_json(),
+                    "host": self._addresses[listener.name][0],
+                    "port": self._addresses[listener.name][1],
+                }
+                for listener in self._listeners
+            ],
+            "faults": [
+                {**taken.fault.to_json(), "source": taken.source, "inForce": name in in_force}
+                for name, taken in self._faults.taken.items()
+            ],
+        }
+
+    def counters(self) -> Json:
+        return counters.document(self._relay.counters(), self._relay.traffic())
+
+    def put(self, name: str, fault: Json) -> bool:
+        self._is_ours(name)
+        known = {listener.name: listener.protocol for listener in self._listeners}
+        if fault.get("name", name) != name:
+            raise RefusedError(400, {"name": f"must be {name}, as in the path, or unset"})
+        found, problems = fault_of({**fault, "name": name}, known)
+        if found is None:
+            raise RefusedError(400, {dotted(problem.path): problem.message for problem in problems})
+        new = name not in self._faults.taken
+        if new and len(self._faults.taken) >= MOST:
+            raise RefusedError(409, {"": f"must be at most {MOST} faults"})
+        self._faults.put(found, monotonic())
+        self._apply()
+        return new
+
+    def remove(self, name: str) -> None:
+        self._is_ours(name)
+        if name not in self._faults.taken:
+            raise RefusedError(404, {"name": f"must be one of: {', '.join(self._faults.taken) or '(there is none)'}"})
+        self._faults.remove(name)
+        self._apply()
+
+    def _is_ours(self, name: str) -> None:
+        taken = self._faults.taken.get(name)
+        if taken is not None and taken.source is Source.FILE:
+            raise RefusedError(409, {"name": OF_THE_FILE})

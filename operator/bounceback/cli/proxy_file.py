@@ -1,0 +1,171 @@
+"""What `bounceback proxy` is told by its file and its control API: listeners, and faults as experiments have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Final, Self
+
+from pydantic import Field, create_model, model_validator
+
+from bounceback.api.meta import repeated
+from bounceback.api.pattern import Pattern
+from bounceback.api.problems import Problem, parse
+from bounceback.faults import KINDS, Fault
+from bounceback.faults.base import NetworkFault
+from bounceback.faults.relayed import CONNECTION_KINDS, can_be_relayed, rules
+from bounceback.types import relay
+from bounceback.types.choice import Choice
+from bounceback.types.fields import Model, Name, Percent
+from bounceback.types.rules import FieldError, exactly_one, refuse
+from bounceback.types.selectors import Protocol
+
+RELAYED: Final[tuple[type[NetworkFault], ...]] = tuple(
+    {
+        kind.kind: kind
+        for kind in (*KINDS, *CONNECTION_KINDS)
+        if issubclass(kind, NetworkFault) and can_be_relayed(kind)
+    }.values()
+)
+ADDRESS: Final = "must be HOST:PORT, for example 127.0.0.1:5433 or [::1]:5433"
+RAMP_NEEDS: Final = "durationSeconds must be given with pattern.ramp: its steps are parts of it"
+Spot = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+def address(text: str, *, any_port: bool = False) -> tuple[str, int]:
+    """Host and port; port 0, any that is free, only with `any_port`. Raises ValueError with what must be."""
+    host, colon, digits = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not colon or not bare or not digits.isdecimal() or (":" in bare and bare == host) or len(digits) > 5:
+        raise ValueError(ADDRESS)
+    if not (0 if any_port else 1) <= int(digits) <= 65535:
+        raise ValueError(f"must have a port from {0 if any_port else 1} to 65535")
+    return bare, int(digits)
+
+
+class ProxyListener(Model):
+    """A port that connections come to, and where they go on to."""
+
+    name: Name = Field(description="Faults refer to it by this name.")
+    listen: Spot = Field(description="HOST:PORT to listen on; port 0 is any that is free.")
+    upstream: Spot = Field(description="HOST:PORT that what comes is passed on to.")
+    protocol: Protocol = Field(Protocol.TCP, description="TCP or UDP.")
+
+    @model_validator(mode="after")
+    def _are_addresses(self) -> Self:
+        problems = []
+        for field, text, any_port in (("listen", self.listen, True), ("upstream", self.upstream, False)):
+            try:
+                address(text, any_port=any_port)
+            except ValueError as error:
+                problems.append(((field,), str(error)))
+        if problems:
+            raise FieldError(problems)
+        return self
+
+
+class ProxyTiming(Model):
+    """What every entry of `faults` has beside the one field that names its kind."""
+
+    name: Name = Field(description="Unique; what the rule that it makes is called in the counters.")
+    listener: Name | None = Field(None, description="Only connections of this listener; unset: of all.")
+    start_after_seconds: int = Field(0, ge=0, le=86_400, description="Time from when it is taken up.")
+    duration_seconds: int | None = Field(
+        None, ge=1, le=86_400, description="How long it lasts; unset: as long as it is there."
+    )
+    pattern: Pattern | None = Field(None, description="How it comes and goes, or grows.")
+    probability: Percent = Field(100, description="Chance of each connection to be hit, in percent.")
+    nth: int = Field(0, ge=0, le=1_000_000, description="Only every nth connection; 0: any.")
+    first_n: int = Field(0, ge=0, le=1_000_000_000, description="At most this many are hit; 0: no end.")
+    seed: int = Field(0, ge=0, le=2_147_483_647, description="The same seed, the same connections and delays.")
+
+    @property
+    def fault(self) -> NetworkFault:
+        """The one kind that is set."""
+        kinds: dict[str, NetworkFault | None] = {kind.kind: getattr(self, kind.kind) for kind in RELAYED}
+        return next(value for value in kinds.values() if value is not None)
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        given = [kind.kind for kind in RELAYED if getattr(self, kind.kind) is not None]
+        if len(given) != 1:
+            raise refuse(exactly_one((kind.kind for kind in RELAYED), given))
+        if self.fault.peers:
+            message = "must be unset here: the peer is the upstream of the listener"
+            raise refuse(message, self.fault.kind, "peers")
+        if self.pattern is not None and self.pattern.ramp is not None and self.duration_seconds is None:
+            raise refuse(RAMP_NEEDS, "durationSeconds")
+        return self
+
+    @property
+    def relay_rules(self) -> tuple[relay.Rule, ...]:
+        """At its full strength."""
+        choice = Choice(self.probability / 100, self.nth, self.first_n, self.seed)
+        return rules(self.fault, self.name, choice, self.listener or "")
+
+
+if TYPE_CHECKING:
+    ProxyFault = ProxyTiming
+else:
+
+    def _summary(kind: type[Fault]) -> str:
+        return " ".join((kind.__doc__ or "").split())
+
+    ProxyFault = create_model(
+        "ProxyFault",
+        __base__=ProxyTiming,
+        __doc__="One fault: exactly one kind, and which connections it hits.",
+        **{kind.kind: (kind | None, Field(None, alias=kind.kind, description=_summary(kind))) for kind in RELAYED},
+    )
+
+
+class ProxyFile(Model):
+    """What the file of `bounceback proxy --fault` holds."""
+
+    listeners: Annotated[list[ProxyListener], Field(max_length=100)] = Field(
+        default_factory=list, description="Beside those of the command line."
+    )
+    faults: Annotated[list[ProxyFault], Field(max_length=100)] = Field(
+        default_factory=list, description="What happens to the connections."
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        problems = [
+            *repeated("listeners", [listener.name for listener in self.listeners]),
+            *repeated("faults", [fault.name for fault in self.faults]),
+        ]
+        if problems:
+            raise FieldError(problems)
+        return self
+
+
+def file_of(data: object, known: Mapping[str, Protocol]) -> tuple[ProxyFile | None, tuple[Problem, ...]]:
+    """The file, or what stands against it; `known` are the listeners of the command line."""
+    found, problems = parse(ProxyFile, data, ())
+    if found is None:
+        return None, problems
+    listeners = {**known, **{listener.name: listener.protocol for listener in found.listeners}}
+    problems = tuple(
+        problem for n, fault in enumerate(found.faults) for problem in _unfit(fault, listeners, ("faults", n))
+    )
+    return (None, problems) if problems else (found, ())
+
+
+def fault_of(data: object, known: Mapping[str, Protocol]) -> tuple[ProxyFault | None, tuple[Problem, ...]]:
+    """One entry, or what stands against it."""
+    found, problems = parse(ProxyFault, data, ())
+    problems = problems or tuple(_unfit(found, known, ())) if found else problems
+    return (None, problems) if problems else (found, ())
+
+
+def _unfit(fault: ProxyFault, listeners: Mapping[str, Protocol], root: tuple[str | int, ...]) -> Iterator[Problem]:
+    """What only the listeners can tell."""
+    if fault.listener is not None and fault.listener not in listeners:
+        yield Problem((*root, "listener"), f"must be one of the listeners: {', '.join(listeners)}")
+        return
+    protocols = {listeners[fault.listener]} if fault.listener else set(listeners.values())
+    acts = [rule.act for rule in fault.relay_rules]
+    for needed, kinds in ((Protocol.TCP, relay.STREAM_ONLY), (Protocol.UDP, relay.DATAGRAM_ONLY)):
+        if protocols and needed not in protocols and any(isinstance(act, kinds) for act in acts):
+            words = ", ".join(name for name in listeners if fault.listener in (None, name))
+            yield Problem((*root, fault.fault.kind), f"must be for a listener with protocol {needed}; {words} is not")

@@ -1,0 +1,202 @@
+"""The life of `bounceback proxy`: start, follow the file and the control API, drain, count."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import math
+import resource
+import signal
+import sys
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from time import monotonic
+from typing import Any, Final
+
+from bounceback.cli.documents import UnreadableError
+from bounceback.cli.exits import PASSED, CommandError
+from bounceback.cli.proxy_course import Faults, Source
+from bounceback.cli.proxy_file import ProxyFile, ProxyListener, address
+from bounceback.cli.proxy_source import FileSource, WrongFileError
+from bounceback.proxy import counters
+from bounceback.proxy.relay import Relay
+from bounceback.proxy.upstream import Fixed
+from bounceback.types.selectors import Protocol
+
+LOOK_SECONDS: Final = 0.04
+"""How often the file is looked at: with what a change takes, within 50 ms."""
+
+Json = dict[str, Any]
+
+
+def run_proxy(options: argparse.Namespace, token: str) -> int:
+    """The exit code. Raises CommandError."""
+    import uvloop
+
+    listeners = [_listener(n, *pair) for n, pair in enumerate(zip(options.listen, options.upstream, strict=True), 1)]
+    source = FileSource(options.fault, {listener.name: listener.protocol for listener in listeners})
+    try:
+        first = source.read()
+    except (UnreadableError, WrongFileError) as error:
+        raise CommandError(str(error)) from error
+    if not (listeners := [*listeners, *first.listeners]):
+        raise CommandError(f"{options.fault}: listeners: must name one where no --listen is given")
+    _more_descriptors()
+    return uvloop.run(_Proxy(options, token, listeners, source).live(first))
+
+
+class _Proxy:
+    def __init__(
+        self, options: argparse.Namespace, token: str, listeners: list[ProxyListener], source: FileSource
+    ) -> None:
+        self._options = options
+        self._token = token
+        self._listeners = listeners
+        self._source = source
+        self._faults = Faults()
+        self._addresses: dict[str, tuple[str, int]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def live(self, first: ProxyFile) -> int:
+        self._relay = Relay()
+        self._end = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
+        async with AsyncExitStack() as stack:
+            for listener in self._listeners:
+                await self._listen(listener)
+            if self._options.control:
+                await self._serve(stack)
+            self._take_file(first)
+            for line in self._words():
+                _say(line)
+            gc.freeze()  # what is there now stays: it need not be looked through again and again
+            await self._follow_file()
+            left = await self._relay.drain(self._options.drain_seconds)
+        if left:
+            _say(f"{left} connections were reset: they were still open after {self._options.drain_seconds:g} s")
+        self._tell()
+        return PASSED
+
+    # The start
+
+    async def _listen(self, listener: ProxyListener) -> None:
+        host, port = address(listener.listen, any_port=True)
+        upstream = Fixed(*address(listener.upstream))
+        try:
+            await upstream.addresses(None)
+        except OSError as error:
+            raise CommandError(
+                f"upstream {listener.upstream}: must be a host that resolves: {error.strerror}"
+            ) from error
+        listen = self._relay.listen if listener.protocol is Protocol.TCP else self._relay.listen_udp
+        try:
+            self._addresses[listener.name] = await listen(listener.name, host, port, upstream)
+        except OSError as error:
+            raise CommandError(f"listen {listener.listen}: cannot be listened on: {error.strerror}") from error
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        from bounceback.cli.proxy_control import Control
+        from bounceback.proxy.control import served
+
+        try:
+            host, port = address(self._options.control, any_port=True)
+            control = Control(self._relay, self._faults, self._listeners, self._addresses, self._apply)
+            self._control = await stack.enter_async_context(served(control, host, port, self._token))
+        except ValueError as error:
+            raise CommandError(f"--control {self._options.control}: {error}") from error
+        except OSError as error:
+            raise CommandError(f"--control {self._options.control}: cannot be listened on: {error}") from error
+
+    def _words(self) -> Iterable[str]:
+        for listener in self._listeners:
+            here = _shown(self._addresses[listener.name])
+            yield f"{listener.name}: {here} -> {listener.upstream} ({listener.protocol})"
+        if self._options.control:
+            yield f"control API: http://{_shown(self._control)}"
+
+    # Changes
+
+    async def _follow_file(self) -> None:
+        """Until it is asked to end."""
+        while not self._end.is_set():
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._end.wait()
+            except TimeoutError:
+                try:
+                    if (changed := self._source.changed()) is not None:
+                        self._take_file(changed)
+                        _say(f"{self._options.fault}: taken up: {len(changed.faults)} faults")
+                except (UnreadableError, WrongFileError) as error:
+                    _say(f"{error}\nwhat was in force stays")
+
+    def _take_file(self, file: ProxyFile) -> None:
+        of_the_api = {name for name, taken in self._faults.taken.items() if taken.source is Source.API}
+        for n, fault in enumerate(file.faults):
+            if fault.name in of_the_api:
+                raise self._source.wrong(("faults", n, "name"), "must not be that of a fault made by the control API")
+        self._faults.replace_file(file.faults, monotonic())
+        self._apply()
+
+    def _apply(self) -> None:
+        """Bring what is in force now into force, and come back when that changes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = monotonic()
+        rules, until = self._faults.rules(now)
+        self._relay.follow(rules)
+        if until < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(max(0.001, until - now), self._apply)
+
+    # The end
+
+    def _asked_to_end(self) -> None:
+        if self._end.is_set():
+            self._options.drain_seconds = 0
+        self._end.set()
+
+    def _tell(self) -> None:
+        rules, listeners = self._relay.counters(), self._relay.traffic()
+        if self._options.output == "json":
+            print(json.dumps(counters.document(rules, listeners)))
+        else:
+            print(counters.table(rules, listeners))
+
+
+def _listener(number: int, listen: str, upstream: str) -> ProxyListener:
+    from bounceback.api.problems import parse
+
+    name, equals, place = listen.rpartition("=")
+    place, slash, protocol = place.partition("/")
+    entry = {
+        "name": name if equals else f"listener-{number}",
+        "listen": place,
+        "upstream": upstream,
+        "protocol": protocol.upper() if slash else "TCP",
+    }
+    found, problems = parse(ProxyListener, entry, ())
+    if found is None:
+        words = {"upstream": f"--upstream {upstream}"}
+        raise CommandError(
+            "; ".join(f"{words.get(str(p.path[0]), f'--listen {listen}')}: {p.message}" for p in problems)
+        )
+    return found
+
+
+def _more_descriptors() -> None:
+    """As many as we may have: two for each connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _shown(where: tuple[str, int]) -> str:
+    return f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,120 @@
+"""Faults as rules of the relay: those of the kernel by what they ask of it, so that both rungs do the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from bounceback.faults.base import Fault, NetworkFault
+from bounceback.faults.connection_data_limit import ConnectionDataLimit
+from bounceback.faults.connection_fault import ConnectionFault
+from bounceback.faults.connection_refusal import ConnectionRefusal
+from bounceback.faults.connection_reset import ConnectionReset
+from bounceback.faults.connection_slicing import ConnectionSlicing
+from bounceback.faults.connection_slow_close import ConnectionSlowClose
+from bounceback.faults.connection_timeout import ConnectionTimeout
+from bounceback.types import relay
+from bounceback.types.choice import ALWAYS, Choice
+from bounceback.types.plan import Act, Drop, Netem, Rate, Rung
+
+CONNECTION_KINDS: Final[tuple[type[ConnectionFault], ...]] = (
+    ConnectionTimeout,
+    ConnectionReset,
+    ConnectionRefusal,
+    ConnectionSlowClose,
+    ConnectionSlicing,
+    ConnectionDataLimit,
+)
+KERNEL_RUNGS: Final = frozenset({Rung.NETEM, Rung.TBF, Rung.NFT})
+
+_Part = tuple[relay.Act, relay.Connections, Choice, relay.Drawn | None]
+
+
+def can_be_relayed(fault: type[Fault]) -> bool:
+    """Whether `rules` knows what to make of this kind."""
+    if not issubclass(fault, NetworkFault):
+        return False
+    return issubclass(fault, ConnectionFault) or bool(KERNEL_RUNGS & set(fault.model_construct().rungs()))
+
+
+def rules(fault: NetworkFault, name: str, choice: Choice = ALWAYS, listener: str = "") -> tuple[relay.Rule, ...]:
+    """What a relay does for this fault; `choice` is among connections, or segments where the act is a loss of these.
+
+    The rule that counts its hits has the fault's name; those beside it have that name with a number.
+    Raises ValueError for a fault that no relay can carry out.
+    """
+    if isinstance(fault, ConnectionFault):
+        parts: list[_Part] = [(act, which, choice, None) for act, which in fault.does()]
+    else:
+        rung = next((rung for rung in fault.rungs() if rung in KERNEL_RUNGS), None)
+        if rung is None:
+            raise ValueError(f"{fault.kind} cannot be carried out by a relay")
+        parts = _of_the_kernel(fault.act(rung), choice)
+    return tuple(
+        relay.Rule(name if n == 0 else f"{name}.{n + 1}", act, fault.ways(), chosen, per, which, listener)
+        for n, (act, which, chosen, per) in enumerate(parts)
+    )
+
+
+def _of_the_kernel(act: Act, choice: Choice) -> list[_Part]:
+    every = relay.Connections.ALL
+    match act:
+        case Netem():
+            return [(part, every, *_among(part, act, choice)) for part in _of_netem(act)]
+        case Rate():
+            throttle = relay.Throttle(act.bytes_per_second, act.burst_bytes, shared=True)
+            return [(throttle, every, choice, None)]
+        case Drop(reject=True):
+            return [
+                (relay.Reset(), relay.Connections.EXISTING, choice, None),
+                (relay.Refuse(), relay.Connections.NEW, choice, None),
+            ]
+        case Drop() if act.choice.everything:
+            return [(relay.Silence(), every, choice, None)]
+        case Drop():
+            chosen = act.choice if choice.everything else choice
+            share = act.choice.probability
+            return [(relay.Lose(share if chosen is choice else 1.0), every, chosen, relay.Drawn.SEGMENT)]
+        case _:
+            raise ValueError(f"a relay cannot do {act}")
+
+
+def _among(part: relay.Act, act: Netem, choice: Choice) -> tuple[Choice, relay.Drawn | None]:
+    """Packets that are not delayed are segments that are not held."""
+    if isinstance(part, relay.Hold) and act.delayed_percent < 100:
+        share = act.delayed_percent / 100
+        return replace(choice, probability=choice.probability * share), relay.Drawn.SEGMENT
+    return choice, None
+
+
+def _of_netem(act: Netem) -> list[relay.Act]:
+    found: list[relay.Act] = []
+    if act.reorder_percent:
+        found.append(relay.Reorder(act.reorder_percent / 100, act.reorder_correlation, act.delay_us))
+    elif act.delay_us:
+        found.append(
+            relay.Hold(
+                act.delay_us,
+                act.jitter_us,
+                act.delay_correlation,
+                act.distribution,
+                act.spike_percent / 100,
+                act.spike_factor,
+            )
+        )
+    if act.loss_percent or act.burst_begins_percent:
+        found.append(
+            relay.Lose(
+                act.loss_percent / 100,
+                act.loss_correlation,
+                act.burst_begins_percent / 100,
+                act.burst_ends_percent / 100,
+                act.burst_loss_percent / 100,
+                act.calm_loss_percent / 100,
+            )
+        )
+    if act.duplicate_percent:
+        found.append(relay.Duplicate(act.duplicate_percent / 100, act.duplicate_correlation))
+    if act.corrupt_percent:
+        found.append(relay.Corrupt(act.corrupt_percent / 100, act.corrupt_correlation))
+    return found
