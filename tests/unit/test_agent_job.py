@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bounceback.agent import job as job_module
-from bounceback.agent.job import DRAIN_SECONDS, Job, State, Word
+from bounceback.agent.job import Job, State, Word
 from bounceback.agent.schedule import Times
-from bounceback.drivers import KernelError, Refused, Site
+from bounceback.drivers import DRAIN_SECONDS, KernelError, Refused, Site
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import Target
 from bounceback.types.pattern import OnOff
@@ -33,6 +33,8 @@ class Kernel:
     keeps: Exception | None = None  # raised by revert
     gone: bool = False  # somebody took it away
     detail: dict[str, str] = field(default_factory=lambda: {"with": "a test"})
+    drain_seconds: float = DRAIN_SECONDS
+    cut_off: int = 0
 
     def apply(self, order: Order, site: Site) -> Kernel:
         if self.refuses:

@@ -19,7 +19,6 @@ from bounceback.types.plan import Flow, Order, Told
 FIRST_HIT_SECONDS: Final = 0.05
 HITS_SECONDS: Final = 1.0
 HITS_LINES: Final = 10.0  # a second, of all orders together: a log that rotates loses its beginning
-DRAIN_SECONDS: Final = 1.0  # what a delay holds for longer than this is lost when the delay ends
 DRAIN_LOOK_SECONDS: Final = 0.02
 WHOLE: Final = Step(0.0, 1.0)
 
@@ -93,7 +92,7 @@ class Job:
             self._lift(word.now, why)
         if self.state is State.IN_FORCE and word.now - self._since >= self._course.next_at:
             self._go_on(word.now)
-        if self.state is State.LIFTED and (word.now >= self._lifted_at + DRAIN_SECONDS or self._drained()):
+        if self.state is State.LIFTED and (word.now >= self._lifted_at + self._patience() or self._drained()):
             self._revert()
 
     def next_look(self, now: float) -> float:
@@ -191,6 +190,10 @@ class Job:
         with suppress(KernelError):  # reverting, which comes next, says whether it mattered
             self._in_force.lift()
 
+    def _patience(self) -> float:
+        assert self._in_force is not None
+        return self._in_force.drain_seconds
+
     def _drained(self) -> bool:
         assert self._in_force is not None
         try:
@@ -207,7 +210,8 @@ class Job:
         except (KernelError, OSError) as error:
             self._fail(f"could not be reverted: {error}")
             return
-        tell(Told.CLEARED, self.order.injection, {"why": self._why})
+        cut = {"cutOff": self._in_force.cut_off} if self._in_force.cut_off else {}
+        tell(Told.CLEARED, self.order.injection, {"why": self._why, **cut})
         self._end()
 
     def _fail(self, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from bounceback.agent import places
@@ -16,7 +17,7 @@ from bounceback.agent.schedule import Times
 from bounceback.agent.wake import LONGEST, Wake
 from bounceback.drivers import KernelError, Refused, site
 from bounceback.types.instants import Instant
-from bounceback.types.plan import Plan, Told, flow_from
+from bounceback.types.plan import Plan, Redirect, Told, flow_from
 
 HEARTBEAT_SECONDS: Final = 1.0
 GUARD_LOOK_SECONDS: Final = 0.02  # nobody tells when an abstract socket appears
@@ -85,6 +86,8 @@ class Agent:
                 tell(Told.REFUSED, order.injection, {"reason": place.reason, "message": str(place)})
                 continue
             where = site(self._plan, order, place.netns)
+            if isinstance(order.act, Redirect) and order.act.speaks == "dns":
+                where = replace(where, resolvers=place.resolvers())
             yield Job(order, Times.of(order, now), place, where, self._guard, self._look)
 
     def _look(self, job: Job) -> list[str]:

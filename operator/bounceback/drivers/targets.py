@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bounceback.drivers import Refused
@@ -32,6 +32,19 @@ class Target:
                 return True
             os.close(folder)
         return False
+
+    def resolvers(self) -> tuple[str, ...]:
+        """Addresses of nameservers, as the kubelet gave them to the pod (resolv.conf(5)); empty: nobody knows."""
+        if self.process is None:
+            folders: Iterable[int] = [os.open(f"{self.proc}/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        else:
+            folders = _folders(self.proc, self.pod_uid)
+        for folder in folders:
+            text = _read(folder, "root/etc/resolv.conf")
+            os.close(folder)
+            if found := nameservers(text):
+                return found
+        return ()
 
     def close(self) -> None:
         self.netns.close()
@@ -62,6 +75,12 @@ def find(pod_uid: str, proc: str = "/proc") -> Target:
             raise Refused("HostNetwork", "the pod has the node's own network: a fault there would hit the whole node")
         return target
     raise Refused("TargetGone", f"no process of pod {pod_uid} runs on this node")
+
+
+def nameservers(text: str) -> tuple[str, ...]:
+    """From the text of a resolv.conf, in order."""
+    words = (line.split() for line in text.splitlines())
+    return tuple(parts[1] for parts in words if len(parts) > 1 and parts[0] == "nameserver")
 
 
 def in_pod(cgroups: str, pod_uid: str) -> bool:

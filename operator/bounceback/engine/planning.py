@@ -12,7 +12,7 @@ from bounceback.engine.model import AgentRef, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
 from bounceback.faults.base import NetworkFault
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Act, Feature, Flow, Netem, Order, Plan, Rung
+from bounceback.types.plan import Act, Feature, Flow, Order, Plan, Queued, Rung
 
 START_GRACE: Final = 60.0
 """Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
@@ -59,7 +59,7 @@ class Carried:
 
 def needs_guard(act: Act, has: Set[Feature]) -> bool:
     """Qdiscs outlive the process that made them, and so do nft tables where the kernel knows no owner of a table."""
-    return isinstance(act, Netem) or Feature.NFT_OWNER not in has
+    return isinstance(act, Queued) or Feature.NFT_OWNER not in has
 
 
 def injections(run: str, chosen: Iterable[Chosen], now: float) -> tuple[InjectionStatus, ...]:

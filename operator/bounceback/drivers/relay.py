@@ -1,0 +1,294 @@
+"""Connections led through a relay of ours in the target's network: rules for what flows, for names, for certificates.
+
+The relay is a child process (proxy/inside.py). nftables redirects new connections to it, in a table that the kernel
+takes away with this process, and the kernel ends the child with it too. So nothing needs to be undone by others where
+tables have owners. Connections that are open when the order begins are not redirected: they are reset, or kept, as the
+order says. At the end the redirect goes first; the relay then lets its connections end, and resets those that do not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import IO, Any, Final
+
+from bounceback.drivers import KernelError, Refused, Site, redirect
+from bounceback.drivers.libnft import Nft
+from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from bounceback.drivers.nft_text import peer_sets, set_names, table
+from bounceback.types.plan import Act, Feature, Flow, Order, Redirect
+
+START_SECONDS: Final = 15.0
+ANSWER_SECONDS: Final = 2.0
+END_SECONDS: Final = 2.0
+Json = dict[str, Any]
+
+
+def apply(order: Order, site: Site) -> Relayed:
+    assert isinstance(order.act, Redirect)
+    if site.slot >= redirect.MOST:
+        raise Refused("Conflict", f"a target can have {redirect.MOST} relays at once, this is one more")
+    nft = Nft(site.netns)
+    child: Child | None = None
+    try:
+        _make_way(nft, order, site)
+        child = Child(order, site)
+        ports = child.await_ports()
+        families = _redirect(nft, order, site, ports)
+        closed = _reset_open(order, site)
+    except BaseException:
+        if child is not None:
+            child.end()
+        nft.close()
+        raise
+    return Relayed(order, site, nft, child, ports, families, closed)
+
+
+def _redirect(nft: Nft, order: Order, site: Site, ports: redirect.Ports) -> tuple[str, ...]:
+    """The families used: one table for both where the kernel can, else one for each."""
+    exempt = (*site.exempt, *_gateways(site))
+    tries = ((("inet",), True), (("ip", "ip6"), True), (("ip",), True), (("ip", "ip6"), False))
+    trouble = KernelError("not tried")
+    for families, owner in tries:
+        if not owner and not site.guarded:
+            continue
+        try:
+            nft.run(redirect.creation(order, site.slot, exempt, families, ports, owner))
+        except KernelError as error:
+            trouble = error
+        else:
+            return families
+    raise Refused("MissingFeature", f"this node's kernel has no {Feature.NFT_REDIRECT}: {trouble}")
+
+
+def _reset_open(order: Order, site: Site) -> int:
+    """How many connections were open and are reset, if that is asked for."""
+    assert isinstance(order.act, Redirect)
+    if order.act.existing != "Reset":
+        return 0
+    from bounceback.drivers import sockets
+
+    return sockets.destroy(site.netns, order.flows, redirect.sides(order), (*site.exempt, *_gateways(site)))
+
+
+def _gateways(site: Site) -> list[str]:
+    netlink = Netlink(site.netns, NETLINK_ROUTE)
+    try:
+        return sorted(netlink.gateways())
+    finally:
+        netlink.close()
+
+
+def _make_way(nft: Nft, order: Order, site: Site) -> None:
+    """A table of this name without an owner is what an earlier try left."""
+    netlink = Netlink(site.netns, NETLINK_NETFILTER)
+    try:
+        for family, name in netlink.tables():
+            if name == table(order.injection):
+                nft.run(f"delete table {family} {name}")
+    finally:
+        netlink.close()
+
+
+def undo(order: Order, site: Site) -> None:
+    """The child died with the agent; where the kernel knows no owners of tables, the redirect did not."""
+    nft = Nft(site.netns)
+    try:
+        _make_way(nft, order, site)
+    finally:
+        nft.close()
+
+
+class Child:
+    """The relay's process. What it says is read when somebody asks."""
+
+    def __init__(self, order: Order, site: Site) -> None:
+        assert isinstance(order.act, Redirect)
+        self._order = order
+        with site.netns.entered():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bounceback.proxy.inside"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        assert self._process.stdout is not None
+        self._out: IO[bytes] = self._process.stdout
+        os.set_blocking(self._out.fileno(), False)
+        self._partial = b""
+        self.seen: Json = {"hits": 0, "open": 0}
+        self.drained: int | None = None
+        self._say(
+            {
+                "parent": os.getpid(),
+                "speaks": order.act.speaks,
+                "sides": redirect.sides(order),
+                "mark": redirect.MARK + site.slot,
+                "servers": site.resolvers,
+                "rules": self._rules(order.act),
+            }
+        )
+
+    def await_ports(self) -> redirect.Ports:
+        """Raises KernelError when it does not come up."""
+        ports: redirect.Ports = self._await("ports", START_SECONDS)
+        return ports
+
+    def follow(self, act: Redirect | None) -> None:
+        """Other rules, or none. Raises KernelError."""
+        self._say({"rules": self._rules(act) if act else []})
+        self._await("following", ANSWER_SECONDS)
+
+    def drain(self, seconds: float) -> None:
+        self._say({"drain": seconds})
+
+    def listen(self) -> None:
+        """Take in what it said meanwhile. Raises KernelError when it is not there any more."""
+        self._read()
+        if self._process.poll() is not None and self.drained is None:
+            raise KernelError(f"the relay ended: {self._last_words()}")
+
+    def end(self) -> None:
+        """It is gone afterwards, and has said what it had to cut off."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._read()
+        self._out.close()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _rules(self, act: Redirect) -> list[Json]:
+        """One for each side: what the target sends is what its client gets where the peer opened the connection."""
+        rule: Json = {"name": self._order.injection, **json.loads(act.rule)}
+        if act.speaks != "tcp":
+            return [rule]
+        ways = redirect.directions(self._order)
+        sides = [(side, family) for side in redirect.sides(self._order) for family in ("ip", "ip6")]
+        return [
+            {**rule, "name": f"{self._order.injection}/{side}-{family}", "direction": ways[side],
+             "listener": f"{side}-{family}"}
+            for side, family in sides
+        ]  # fmt: skip
+
+    def _say(self, message: Json) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise KernelError(f"the relay ended: {self._last_words() or error}") from error
+
+    def _await(self, what: str, seconds: float) -> Any:
+        deadline = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._out, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0:
+                selector.select(left)
+                for message in self._read():
+                    if "refused" in message:
+                        raise KernelError(f"the relay refused: {message['refused']}")
+                    if what in message:
+                        return message[what]
+                if self._process.poll() is not None:
+                    raise KernelError(f"the relay ended: {self._last_words()}")
+        raise KernelError(f"the relay did not answer within {seconds:.0f} s")
+
+    def _read(self) -> list[Json]:
+        messages = []
+        while chunk := self._out.read():
+            *lines, self._partial = (self._partial + chunk).split(b"\n")
+            messages += [json.loads(line) for line in lines]
+        for message in messages:
+            self.seen = message.get("seen", self.seen)
+            if "drained" in message:  # once when asked to, and once when it ends
+                self.drained = (self.drained or 0) + message["drained"]
+        return messages
+
+    def _last_words(self) -> str:
+        told = self._process.stderr.read() if self._process.stderr and self._process.poll() is not None else b""
+        return told.decode(errors="replace").strip().rpartition("\n")[2][:300]
+
+
+class Relayed:
+    """Connections that go through a relay; see `drivers.InForce`."""
+
+    def __init__(
+        self,
+        order: Order,
+        site: Site,
+        nft: Nft,
+        child: Child,
+        ports: redirect.Ports,
+        families: tuple[str, ...],
+        closed: int,
+    ) -> None:
+        assert isinstance(order.act, Redirect)
+        self.detail = {"with": f"relay by nft {' and '.join(families)}", "table": table(order.injection)}
+        if order.act.existing == "Reset":
+            self.detail["reset"] = str(closed)
+        self.drain_seconds = order.act.drain
+        self.cut_off = 0
+        self._order, self._site, self._nft, self._child = order, site, nft, child
+        self._ports, self._families = ports, families
+        self._generation = 0
+
+    def hits(self) -> int:
+        self._child.listen()
+        return int(self._child.seen["hits"])
+
+    def held(self) -> int:
+        """Connections that have not ended yet."""
+        self._child.listen()
+        return 0 if self._child.drained is not None else max(1, int(self._child.seen["open"]))
+
+    def amend(self, flows: tuple[Flow, ...]) -> None:
+        """As `nft.DropInForce.amend` does it."""
+        before, after = self._order, replace(self._order, flows=flows)
+        former, following = self._generation, self._generation + 1
+        exempt = (*self._site.exempt, *_gateways(self._site))
+        with_both, without_old = [], []
+        for family in self._families:
+            at = f"{family} {table(before.injection)}"
+            listed = redirect.rules(after, self._site.slot, exempt, family, following, self._ports)
+            new = [f"add rule {at} {side} {rule}" for side, rule in listed]
+            with_both += [*peer_sets(at, family, flows, following), *new]
+            without_old += [f"flush chain {at} {side}" for side in redirect.sides(before)]
+            without_old += [*new, *(f"delete set {at} {each}" for each in set_names(before.flows, family, former))]
+        self._nft.run("\n".join(with_both))
+        self._order, self._generation = after, following
+        self._nft.run("\n".join(without_old))
+
+    def change(self, act: Act | None) -> None:
+        assert act is None or isinstance(act, Redirect)
+        self._child.follow(act)
+
+    def lift(self) -> None:
+        """New connections go straight; those that the relay has may end by themselves for a while, without faults."""
+        self._take_away_redirect()
+        self._child.follow(None)
+        self._child.drain(self.drain_seconds)
+
+    def revert(self) -> None:
+        self._take_away_redirect()
+        self._child.end()
+        self.cut_off = self._child.drained or 0
+        self._nft.close()
+
+    def _take_away_redirect(self) -> None:
+        netlink = Netlink(self._site.netns, NETLINK_NETFILTER)
+        try:
+            for family, name in netlink.tables():
+                if name == table(self._order.injection):
+                    self._nft.run(f"delete table {family} {name}")
+        finally:
+            netlink.close()

@@ -1,0 +1,261 @@
+"""The relay in a target's network: what it does to connections, to whom, and that it goes without a trace."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from bounceback.types.choice import Choice
+from bounceback.types.pattern import OnOff
+from bounceback.types.plan import Direction, Feature, Order, Redirect, Told
+from bounceback.types.relay import Act, Hold, LimitData, Refuse, Reset, Rule, Silence
+from tests.kernel.lab import (
+    NODE,
+    ONE,
+    ONE6,
+    PORT,
+    TARGET,
+    TWO,
+    Lab,
+    ask,
+    connect,
+    echo,
+    order,
+    peer,
+    plan,
+    reach,
+    round_trip,
+)
+
+
+@pytest.fixture(autouse=True)
+def _kernel(needs: Callable[..., None]) -> None:
+    needs(Feature.NFT_REDIRECT, Feature.NFT_OWNER)
+
+
+def relayed(act: Act, choice: Choice | None = None, existing: str = "Keep", drain: float = 0.5) -> Redirect:
+    rule = asdict(Rule("", act, choice=choice or Choice()))
+    del rule["name"], rule["direction"], rule["listener"]
+    return Redirect("tcp", json.dumps(rule), existing, drain)
+
+
+def slow(milliseconds: int = 100, **more: object) -> Redirect:
+    return relayed(Hold(delay_us=milliseconds * 1000), **more)  # type: ignore[arg-type]
+
+
+def quickest(connection: socket.socket, times: int = 5) -> float:
+    return min(round_trip(connection) for _ in range(times))
+
+
+def children(of: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("direction", "there", "back"), [(Direction.EGRESS, 1, 1), (Direction.INGRESS, 1, 1), (Direction.BOTH, 2, 2)]
+)
+def test_connections_with_the_peer_are_slow_both_those_made_and_those_taken(
+    lab: Lab, direction: Direction, there: int, back: int
+) -> None:
+    held = order(slow(), peer(ONE), direction=direction)
+    with echo(lab.one, ONE), echo(lab.two, TWO), echo(lab.target, TARGET):
+        agent = lab.start(plan(held))
+        agent.until(Told.IN_FORCE)
+        with connect(lab.target, ONE, seconds=3) as made, connect(lab.one, TARGET, seconds=3) as taken:
+            assert quickest(made) == pytest.approx(0.1 * there, abs=0.03)
+            assert quickest(taken) == pytest.approx(0.1 * back, abs=0.03)
+        with connect(lab.target, TWO) as other:
+            assert quickest(other) < 0.05
+        agent.until(Told.HITS)
+        assert agent.control({"stop": True})[0] == 0
+        agent.end()
+        with connect(lab.target, ONE) as made:
+            assert quickest(made) < 0.05
+    assert agent.hits(held.injection) >= 10 * there
+    assert lab.left() == []
+
+
+def test_what_the_target_sends_is_told_from_what_it_gets(lab: Lab) -> None:
+    """Five bytes may go out, any number may come in; on connections that the target made and on those it took."""
+    cut = order(relayed(LimitData(size=5)), peer(ONE), direction=Direction.EGRESS)
+    with echo(lab.one, ONE), echo(lab.target, TARGET):
+        agent = lab.start(plan(cut))
+        agent.until(Told.IN_FORCE)
+        for client, address in ((lab.target, ONE), (lab.one, TARGET)):
+            with connect(client, address, seconds=3) as connection:
+                answers = []
+                for _ in range(8):
+                    try:
+                        answers.append(ask(connection, 2))
+                    except OSError:
+                        break
+                assert answers.count("ok") in (4, 5), answers
+        agent.control({"stop": True})
+        agent.end()
+    assert lab.left() == []
+
+
+def test_ipv6_and_exempt_peers(lab: Lab) -> None:
+    everybody = order(slow())
+    with echo(lab.one, ONE6), echo(lab.two, TWO), echo(lab.node, NODE):
+        agent = lab.start(plan(everybody, exempt=(f"{TWO}/32",)))
+        agent.until(Told.IN_FORCE)
+        with connect(lab.target, ONE6, seconds=3) as connection:
+            assert quickest(connection) > 0.19
+        with connect(lab.target, TWO) as spared, connect(lab.target, NODE) as gateway:
+            assert quickest(spared) < 0.05
+            assert quickest(gateway) < 0.05
+        agent.control({"stop": True})
+        agent.end()
+    assert lab.left() == []
+
+
+def test_two_relays_and_the_connection_goes_through_both(lab: Lab) -> None:
+    one, two = order(slow(50), peer(ONE)), order(slow(80), peer(ONE), duration=2.0)
+    with echo(lab.one, ONE):
+        agent = lab.start(plan(one, two))
+        for each in (one, two):
+            agent.until(Told.IN_FORCE, each.injection)
+        with connect(lab.target, ONE, seconds=3) as connection:
+            assert quickest(connection) == pytest.approx(0.26, abs=0.05)
+        agent.until(Told.VERIFIED, two.injection)
+        with connect(lab.target, ONE, seconds=3) as connection:
+            assert quickest(connection) == pytest.approx(0.1, abs=0.03)
+        agent.control({"stop": True})
+        agent.end()
+    assert lab.left() == []
+
+
+def test_live_connections_are_reset_where_that_is_asked_for_and_kept_otherwise(lab: Lab) -> None:
+    with echo(lab.one, ONE), connect(lab.target, ONE) as kept:
+        assert ask(kept) == "ok"
+        agent = lab.start(plan(order(slow(), peer(ONE))))
+        agent.until(Told.IN_FORCE)
+        assert quickest(kept) < 0.05
+        agent.control({"stop": True})
+        agent.end()
+        agent = lab.start(plan(order(slow(existing="Reset"), peer(ONE))))
+        line = agent.until(Told.IN_FORCE)
+        assert line.detail["reset"] == "1"
+        with pytest.raises(ConnectionResetError):
+            ask(kept)
+        agent.control({"stop": True})
+        agent.end()
+
+
+def test_what_will_not_end_is_reset_when_the_relay_goes_and_that_is_told(lab: Lab) -> None:
+    with echo(lab.one, ONE):
+        held = order(slow(drain=0.3), peer(ONE), duration=1.5)
+        agent = lab.start(plan(held))
+        agent.until(Told.IN_FORCE)
+        with connect(lab.target, ONE, seconds=3) as stays:
+            assert ask(stays, 3) == "ok"
+            cleared = agent.until(Told.CLEARED)
+            assert cleared.detail == {"why": "Duration", "cutOff": 1}
+            with pytest.raises(ConnectionResetError):
+                ask(stays)
+        agent.end()
+    assert lab.left() == []
+
+
+@pytest.mark.parametrize(("act", "seen"), [(Refuse(), "refused"), (Silence(), "silence")], ids=["refuse", "silence"])
+def test_down_and_silent(lab: Lab, act: Act, seen: str) -> None:
+    fault = order(relayed(act), peer(ONE, "TCP", PORT))
+    with echo(lab.one, ONE), echo(lab.one, ONE, PORT + 1):
+        agent = lab.start(plan(fault))
+        agent.until(Told.IN_FORCE)
+        assert reach(lab.target, ONE) == seen
+        assert reach(lab.target, ONE, PORT + 1) == "ok"
+        agent.control({"stop": True})
+        agent.end()
+        assert reach(lab.target, ONE) == "ok"
+    assert lab.left() == []
+
+
+def test_every_third_connection_is_reset(lab: Lab) -> None:
+    fault = order(relayed(Reset(), Choice(nth=3)), peer(ONE), direction=Direction.BOTH)
+    with echo(lab.one, ONE):
+        agent = lab.start(plan(fault))
+        agent.until(Told.IN_FORCE)
+        seen = []
+        for _ in range(9):
+            try:
+                with connect(lab.target, ONE) as connection:
+                    seen.append(ask(connection))
+            except ConnectionResetError:
+                seen.append("reset")
+        assert seen == ["ok", "ok", "reset"] * 3
+        agent.control({"stop": True})
+        agent.end()
+    assert agent.hits(fault.injection) == 3
+
+
+def test_turns_reach_live_connections(lab: Lab) -> None:
+    held: Order = order(slow(), peer(ONE), duration=6, pattern=OnOff(1.5, 1.5))
+    with echo(lab.one, ONE):
+        agent = lab.start(plan(held))
+        agent.until(Told.IN_FORCE)
+        with connect(lab.target, ONE, seconds=3) as connection:
+            assert quickest(connection, 2) > 0.19
+            assert agent.until(Told.STEP).detail == {"percent": 0}
+            assert quickest(connection, 3) < 0.05
+            assert agent.until(Told.STEP).detail == {"percent": 100}
+            assert quickest(connection, 2) > 0.19
+        agent.control({"stop": True})
+        agent.end()
+
+
+def test_other_peers_while_it_runs(lab: Lab) -> None:
+    held = order(slow(), peer(ONE))
+    with echo(lab.one, ONE), echo(lab.two, TWO):
+        agent = lab.start(plan(held))
+        agent.until(Told.IN_FORCE)
+        code, _ = agent.control({"amend": {held.injection: [asdict(peer(TWO))]}})
+        assert code == 0
+        with connect(lab.target, ONE) as before, connect(lab.target, TWO, seconds=3) as after:
+            assert quickest(before) < 0.05
+            assert quickest(after) > 0.19
+        agent.control({"stop": True})
+        agent.end()
+    assert lab.left() == []
+
+
+def test_a_killed_agent_leaves_neither_redirect_nor_relay(lab: Lab) -> None:
+    with echo(lab.one, ONE):
+        agent = lab.start(plan(order(slow(), peer(ONE))))
+        agent.until(Told.IN_FORCE)
+        (child,) = children(agent.process.pid)
+        with connect(lab.target, ONE, seconds=3) as connection:
+            assert ask(connection, 3) == "ok"
+            agent.signal(signal.SIGKILL)
+            killed = time.monotonic()
+            while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text():
+                assert time.monotonic() < killed + 2
+                time.sleep(0.01)
+            while reach(lab.target, ONE) != "ok":
+                assert time.monotonic() < killed + 2
+            with pytest.raises(ConnectionResetError):
+                ask(connection)
+    assert lab.left() == []
+
+
+def test_a_killed_relay_is_told_and_undone(lab: Lab) -> None:
+    with echo(lab.one, ONE):
+        fault = order(slow(), peer(ONE))
+        agent = lab.start(plan(fault))
+        agent.until(Told.IN_FORCE)
+        import os
+
+        (child,) = children(agent.process.pid)
+        os.kill(child, signal.SIGKILL)
+        assert "the relay ended" in agent.until(Told.FAILED).detail["message"]
+        agent.end()
+        assert reach(lab.target, ONE) == "ok"
+    assert lab.left() == []
