@@ -1,0 +1,189 @@
+"""Bad certificates, made on the spot, each wrong in the one thing that it is asked to be wrong in.
+
+A certificate that is Expired, NotYetValid or for the wrong host is wrong in that alone only for clients that trust who
+signed it. So an authority that they trust can be given; without one it is signed by one of our own that nobody knows.
+All keys made here are made for this process, on the curve P-256, and never leave it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from bounceback.types.names import TlsAnswer
+
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+OTHER_HOST: Final = "another-host.invalid"  # RFC 2606: nobody's
+DAY: Final = timedelta(days=1)
+YEAR: Final = timedelta(days=365)
+VALID: Final[Mapping[TlsAnswer, tuple[timedelta, timedelta]]] = {
+    TlsAnswer.EXPIRED: (-YEAR, -DAY),
+    TlsAnswer.NOT_YET_VALID: (DAY, YEAR),
+}
+MOST_KEPT: Final = 512  # names come from clients
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who signs; `certificate` is sent along where it is not a root itself."""
+
+    certificate: x509.Certificate
+    key: SigningKey
+
+    @classmethod
+    def from_pem(cls, certificate: bytes, key: bytes) -> Authority:
+        """As a Secret of the type kubernetes.io/tls holds them. Raises ValueError for what cannot sign certificates."""
+        found = x509.load_pem_x509_certificates(certificate)[0]
+        try:
+            private = serialization.load_pem_private_key(key, None)
+        except (TypeError, UnsupportedAlgorithm) as error:  # it asks for a password, or is of a kind of its own
+            raise ValueError(f"the authority's key cannot be read: {error}") from error
+        if not isinstance(private, SigningKey):
+            raise ValueError("the authority's key must be of RSA, ECDSA or EdDSA")
+        if private.public_key() != found.public_key():
+            raise ValueError("the authority's key does not belong to its certificate")
+        try:
+            may_sign = found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            may_sign = False
+        if not may_sign:
+            raise ValueError("the authority's certificate must be one that may sign others (CA:TRUE)")
+        return cls(found, private)
+
+    @classmethod
+    def made(cls, name: str) -> Authority:
+        """A root of our own."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = datetime.now(UTC)
+        usage = _usage(signs_certificates=True)
+        certificate = (
+            _builder(subject, subject, key.public_key(), now - YEAR, now + YEAR)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        return cls(certificate, key)
+
+    @property
+    def is_root(self) -> bool:
+        return self.certificate.subject == self.certificate.issuer
+
+    def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        edwards = isinstance(self.key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+        return builder.sign(self.key, None if edwards else hashes.SHA256())
+
+
+class Certificates:
+    """A server's side of TLS for each name and each thing that is wrong with it."""
+
+    def __init__(self, authorities: Mapping[str, Authority] | None = None) -> None:
+        """`authorities` by the names that rules know them by."""
+        self._authorities = {"": Authority.made("Bounceback, of this process"), **(authorities or {})}
+        self._stranger = Authority.made("Bounceback, unknown to all")
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._private = self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self.context = lru_cache(MOST_KEPT)(self._context)
+
+    def knows(self, authority: str) -> bool:
+        return authority in self._authorities
+
+    def certificate(self, answer: TlsAnswer, name: str, authority: str = "") -> tuple[x509.Certificate, Authority]:
+        """For that host name or IP address, and who signed it. Raises ValueError for what cannot be in one."""
+        signer = self._stranger if answer is TlsAnswer.UNKNOWN_AUTHORITY else self._authorities[authority]
+        begins, ends = VALID.get(answer, (-DAY, YEAR))
+        now = datetime.now(UTC)
+        host = OTHER_HOST if answer is TlsAnswer.WRONG_HOST else name
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Bounceback tlsFault {answer}")])
+        issuer = signer.certificate
+        builder = (
+            _builder(subject, issuer.subject, self._key.public_key(), now + begins, now + ends)
+            .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(_issued_by(issuer), critical=False)
+        )
+        return signer.sign(builder), signer
+
+    def _context(self, answer: TlsAnswer, name: str, authority: str) -> ssl.SSLContext:
+        """For a handshake with the certificate; no session that a client could come back with."""
+        certificate, signer = self.certificate(answer, name, authority)
+        chain = [certificate] if signer.is_root else [certificate, signer.certificate]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
+        _load(context, self._private + b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain))
+        return context
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begins: datetime, ends: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _issued_by(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """The key that the issuer's certificate calls its own (RFC 5280 section 4.2.1.1)."""
+    try:
+        named = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier(
+            x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest, None, None
+        )
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
+    """From memory: the standard library takes files only, and the key belongs on no disk."""
+    descriptor = os.memfd_create("bounceback")
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,253 @@
+"""Real clients that are shown a bad certificate: each refuses it for the one thing that is wrong, or is found out."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from bounceback.proxy.certificates import Authority, Certificates
+from bounceback.proxy.handshake import STAY_SECONDS, End
+from bounceback.proxy.tls import TlsCount, TlsGate, TlsTraffic
+from bounceback.proxy.upstream import Fixed
+from bounceback.types.choice import Choice
+from bounceback.types.names import CERTIFICATES, TlsAnswer, TlsRule
+from tests.relay.tls_place import HOST, NAME, SOON, TRUSTED, VERSIONS, Place, run, tls_place
+
+# X509_V_ERR_* (x509_vfy.h), what OpenSSL says of it, and the alert that it sends (statem_lib.c, x509table).
+WRONG = {
+    TlsAnswer.EXPIRED: (10, "certificate has expired", "certificate_expired"),
+    TlsAnswer.NOT_YET_VALID: (9, "certificate is not yet valid", "bad_certificate"),
+    TlsAnswer.WRONG_HOST: (62, "mismatch", "bad_certificate"),
+    TlsAnswer.UNKNOWN_AUTHORITY: (20, "unable to get local issuer certificate", "unknown_ca"),
+}
+KINDS = pytest.mark.parametrize("answer", sorted(CERTIFICATES))
+TLS = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with tls_place(tmp_path) as made:
+        yield made
+
+
+async def ended(gate: TlsGate, name: str = "bad", *, handshakes: int = 1) -> TlsCount:
+    """The count, once so many handshakes are over: a client knows how it ended before the server does."""
+    async with asyncio.timeout(SOON):
+        while sum(gate.counts()[name].ends.values()) < handshakes:
+            await asyncio.sleep(0.01)
+    return gate.counts()[name]
+
+
+@TLS
+@KINDS
+async def test_python_refuses_it_for_what_is_wrong(place: Place, answer: TlsAnswer, version: ssl.TLSVersion) -> None:
+    code, words, alert = WRONG[answer]
+    place.gate.put({"bad": TlsRule(answer, (NAME,), authority=TRUSTED)})
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        await place.talk(place.client(version=version))
+    assert (refused.value.verify_code, words in str(refused.value).lower()) == (code, True)
+    count = await ended(place.gate)
+    assert (count.hits, count.alerts, count.accepted) == (1, {alert: 1}, 0)
+    assert place.heard == []
+
+
+@pytest.mark.parametrize("option", ["-tls1_2", "-tls1_3"])
+@KINDS
+async def test_openssl_refuses_it_for_what_is_wrong(place: Place, answer: TlsAnswer, option: str) -> None:
+    code, words, alert = WRONG[answer]
+    place.gate.put({"bad": TlsRule(answer, (NAME,), authority=TRUSTED)})
+    verify = ["-CAfile", place.ca_file, "-verify_return_error", "-verify_hostname", NAME]
+    there = ["-connect", f"{HOST}:{place.port}", "-servername", NAME]
+    exit_code, said = await run("openssl", "s_client", *there, *verify, option)
+    assert exit_code != 0
+    assert f"num={code}:" in said
+    assert words in said.lower()
+    assert (await ended(place.gate)).alerts == {alert: 1}
+
+
+@pytest.mark.parametrize("most", ["1.2", "1.3"])
+@KINDS
+async def test_curl_refuses_it(place: Place, answer: TlsAnswer, most: str) -> None:
+    """The host it looks at only when the handshake is over, without an alert: that is no acceptance."""
+    place.gate.put({"bad": TlsRule(answer, (NAME,), authority=TRUSTED)})
+    there = ["--resolve", f"{NAME}:{place.port}:{HOST}", f"https://{NAME}:{place.port}/"]
+    exit_code, said = await run("curl", "-sS", "--cacert", place.ca_file, "--tls-max", most, *there)
+    assert exit_code == 60, said  # the peer's certificate cannot be authenticated
+    count = await ended(place.gate)
+    assert count.ends == ({End.WITHDREW: 1} if answer is TlsAnswer.WRONG_HOST else {End.REFUSED: 1})
+    assert place.heard == []
+
+
+@TLS
+@KINDS
+async def test_a_client_that_takes_it_is_found_out_and_gets_nothing(
+    place: Place, answer: TlsAnswer, version: ssl.TLSVersion
+) -> None:
+    place.gate.put({"bad": TlsRule(answer, (NAME,), authority=TRUSTED)})
+    got = await place.talk(place.client(verify=False, version=version))
+    assert got.answer == b""
+    assert (await ended(place.gate)).accepted == 1
+    assert place.heard == []  # what it sent has reached nobody
+
+
+async def test_a_client_that_takes_it_and_waits_for_the_server_is_found_out_too(place: Place) -> None:
+    place.gate.put({"bad": TlsRule(TlsAnswer.EXPIRED)})
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    reader, writer = await asyncio.open_connection(
+        HOST, place.port, ssl=place.client(verify=False), server_hostname=NAME
+    )
+    assert await reader.read() == b""
+    assert loop.time() - begin >= STAY_SECONDS * 0.9
+    assert (await ended(place.gate)).accepted == 1
+    writer.close()
+
+
+async def test_a_client_that_leaves_without_a_word_has_not_taken_it(place: Place) -> None:
+    """uvloop's own client sends no alert."""
+    place.gate.put({"bad": TlsRule(TlsAnswer.EXPIRED, authority=TRUSTED)})
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await asyncio.open_connection(HOST, place.port, ssl=place.client(), server_hostname=NAME)
+    assert (await ended(place.gate)).ends == {End.CLOSED: 1}
+
+
+@KINDS
+async def test_without_an_authority_that_clients_trust_it_is_unknown_as_well(place: Place, answer: TlsAnswer) -> None:
+    place.gate.put({"bad": TlsRule(answer, (NAME,))})
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        await place.talk(place.client())
+    assert refused.value.verify_code == 20
+
+
+async def test_a_client_that_names_nobody_gets_one_for_the_address(place: Place) -> None:
+    """By address there is no SNI: only a rule for all names is about it, and the address is in the certificate."""
+    place.gate.put(
+        {"named": TlsRule(TlsAnswer.WRONG_HOST, ("*",)), "bad": TlsRule(TlsAnswer.EXPIRED, authority=TRUSTED)}
+    )
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        await place.talk(place.client(), HOST)
+    assert refused.value.verify_code == 10
+    assert place.gate.counts()["named"] == TlsCount()
+
+
+@pytest.mark.parametrize("kind", ["root", "intermediate"])
+async def test_an_authority_that_is_given_may_have_any_key_and_a_root_above_it(
+    place: Place, tmp_path: Path, kind: str
+) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    own = Authority.made("root of all")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the shop's")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name if kind == "root" else place.ca.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(own.certificate.not_valid_before_utc)
+        .not_valid_after(own.certificate.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key if kind == "root" else place.ca.key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    client = place.client()
+    if kind == "root":
+        client = ssl.create_default_context(cadata=pem.decode())
+    else:
+        # Signed by one below place.ca, which may sign no more authorities: made again without that bound.
+        root = _root_without_bound(place)
+        client = ssl.create_default_context(cadata=root.decode())
+    gate = TlsGate(Certificates({"given": Authority.from_pem(pem, private)}))
+    gate.put({"bad": TlsRule(TlsAnswer.EXPIRED, authority="given")})
+    _, port = await place.relay.listen("other", HOST, 0, Fixed(HOST, place.true_port), gate)
+    place.port = port
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        await place.talk(client)
+    assert refused.value.verify_code == 10
+
+
+def _root_without_bound(place: Place) -> bytes:
+    old = place.ca.certificate
+    again = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.subject)
+        .public_key(old.public_key())
+        .serial_number(8)
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(place.ca.key, hashes.SHA256())
+    )
+    return again.public_bytes(serialization.Encoding.PEM)
+
+
+def test_what_cannot_sign_is_no_authority(place: Place) -> None:
+    server = (place.folder / "server.pem").read_bytes()
+    ca = (place.folder / "ca.pem").read_bytes()
+    with pytest.raises(ValueError, match="CA:TRUE"):
+        Authority.from_pem(server, server)
+    with pytest.raises(ValueError, match="does not belong"):
+        Authority.from_pem(ca, server)
+    with pytest.raises(ValueError):
+        Authority.from_pem(b"", server)
+    with pytest.raises(ValueError):
+        Authority.from_pem(ca, b"")
+
+
+def test_a_rule_with_an_authority_that_was_not_given_is_refused_and_changes_nothing(place: Place) -> None:
+    good = {"bad": TlsRule(TlsAnswer.EXPIRED)}
+    place.gate.put(good)
+    with pytest.raises(ValueError, match="no authority 'nobody'"):
+        place.gate.put({"bad": TlsRule(TlsAnswer.EXPIRED, authority="nobody")})
+    assert place.gate.counts().keys() == good.keys()
+
+
+async def test_every_second_handshake_is_bad_and_the_others_are_the_servers_own(place: Place) -> None:
+    place.gate.put({"bad": TlsRule(TlsAnswer.EXPIRED, authority=TRUSTED, choice=Choice(nth=2))})
+    good = []
+    for _ in range(4):
+        try:
+            good.append((await place.talk(place.client())).answer.endswith(b"yes"))
+        except ssl.SSLCertVerificationError:
+            good.append(False)
+    assert good == [True, False, True, False]
+    assert place.gate.counts()["bad"].seen == 4
+    assert place.gate.traffic == TlsTraffic(answered=2, passed=2)
+
+
+async def test_no_server_is_needed_for_a_bad_certificate_and_certificates_are_made_once(place: Place) -> None:
+    gate = TlsGate(Certificates({TRUSTED: place.ca}))
+    _, place.port = await place.relay.listen("alone", HOST, 0, Fixed(HOST, 1), gate)
+    gate.put({"bad": TlsRule(TlsAnswer.EXPIRED, authority=TRUSTED)})
+    seen = {(await place.talk(place.client(verify=False))).fingerprint for _ in range(3)}
+    assert len(seen) == 1
+    other = await place.talk(place.client(verify=False), "other.shop.test")
+    assert other.fingerprint not in seen
+
+
+async def test_a_client_without_anything_in_common_is_no_proof_of_anything(place: Place) -> None:
+    """It would not have got as far as the certificate."""
+    place.gate.put({"bad": TlsRule(TlsAnswer.EXPIRED, authority=TRUSTED)})
+    context = place.client(version=ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # the certificate's key is of ECDSA
+    with pytest.raises(ssl.SSLError):
+        await place.talk(context)
+    assert (await ended(place.gate)).ends == {End.FAILED: 1}
+
+
+async def test_forty_clients_at_once(place: Place) -> None:
+    place.gate.put({"bad": TlsRule(TlsAnswer.EXPIRED, authority=TRUSTED)})
+    outcomes = await asyncio.gather(*(place.talk(place.client()) for _ in range(40)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {ssl.SSLCertVerificationError}
+    assert (await ended(place.gate, handshakes=40)).alerts == {"certificate_expired": 40}
