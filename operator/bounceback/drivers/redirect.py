@@ -84,10 +84,7 @@ def _who(flows: tuple[Flow, ...], kind: str, generation: int, address: str, port
                 yield f"{kind} {address} @g{generation}n{n}_{suffix} {transport(protocol, numbers, port)}"
 
 
-def directions(order: Order) -> Mapping[str, Direction]:
-    """Which way of a connection's data is hit, as the relay sees it: it takes its client's part.
-
-    The client of a connection that the target takes is the peer; so what the target sends is what that client gets.
-    """
+def seen_from(side: str, way: Direction) -> Direction:
+    """The relay takes its client's part. Who opens a connection that the target takes is the peer: all is turned."""
     turned = {Direction.EGRESS: Direction.INGRESS, Direction.INGRESS: Direction.EGRESS}
-    return {"out": order.direction, "in": turned.get(order.direction, order.direction)}
+    return way if side == "out" else turned.get(way, way)

@@ -21,7 +21,7 @@ from bounceback.drivers import KernelError, Refused, Site, redirect
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from bounceback.drivers.nft_text import peer_sets, set_names, table
-from bounceback.types.plan import Act, Feature, Flow, Order, Redirect
+from bounceback.types.plan import Act, Direction, Feature, Flow, Order, Redirect
 
 START_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 2.0
@@ -168,17 +168,21 @@ class Child:
             self._process.stderr.close()
 
     def _rules(self, act: Redirect) -> list[Json]:
-        """One for each side: what the target sends is what its client gets where the peer opened the connection."""
-        rule: Json = {"name": self._order.injection, **json.loads(act.rule)}
+        """Those for connections once for each listener: what the target sends is what the client of some gets."""
+        rules: list[Json] = json.loads(act.rules)
         if act.speaks != "tcp":
-            return [rule]
-        ways = redirect.directions(self._order)
-        sides = [(side, family) for side in redirect.sides(self._order) for family in ("ip", "ip6")]
+            return rules
+        listeners = [(side, family) for side in redirect.sides(self._order) for family in ("ip", "ip6")]
         return [
-            {**rule, "name": f"{self._order.injection}/{side}-{family}", "direction": ways[side],
-             "listener": f"{side}-{family}"}
-            for side, family in sides
-        ]  # fmt: skip
+            {
+                **rule,
+                "name": f"{rule['name']}/{side}-{family}",
+                "direction": redirect.seen_from(side, Direction(rule["direction"])),
+                "listener": f"{side}-{family}",
+            }
+            for side, family in listeners
+            for rule in rules
+        ]
 
     def _say(self, message: Json) -> None:
         assert self._process.stdin is not None

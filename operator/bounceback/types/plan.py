@@ -44,6 +44,7 @@ class Feature(StrEnum):
     INGRESS = "sch_ingress"
     MIRRED = "act_mirred"
     IFB = "ifb"
+    SOCK_DESTROY = "sock-destroy"  # open connections ended from outside (CONFIG_INET_DIAG_DESTROY)
 
 
 class Rung(StrEnum):
@@ -52,6 +53,7 @@ class Rung(StrEnum):
     NETEM = "Netem"
     TBF = "Tbf"
     NFT = "Nft"
+    SOCKETS = "Sockets"
     RELAY = "Relay"  # connections are led through a relay of ours in the target's network
     API = "Api"  # no kernel needed: the fault is a request to the Kubernetes API
 
@@ -74,11 +76,20 @@ class Flow:
     ports: tuple[int, ...] = ()
 
 
+class Packets(StrEnum):
+    """Which packets of its flows a drop is about."""
+
+    ALL = "all"
+    OPENING = "opening"  # those that open a TCP connection (SYN)
+    OPEN = "open"  # those of TCP connections that were open when it began
+
+
 @dataclass(frozen=True, slots=True)
 class Drop:
     """Packets are lost: all of them (a partition) or those chosen. `reject`: answered by RST or ICMP, not silence."""
 
     reject: bool = False
+    packets: Packets = Packets.ALL
     choice: Choice = ALWAYS
     driver: str = field(default="nft", init=False)
 
@@ -150,36 +161,49 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Reset:
+    """Open TCP connections are ended (sock_diag(7)), those chosen; with `refuse_new` others cannot be opened."""
+
+    refuse_new: bool = False
+    choice: Choice = ALWAYS
+    driver: str = field(default="sockets", init=False)
+
+    def scaled(self, share: float) -> Reset:
+        """That share of the connections."""
+        return replace(self, choice=replace(self.choice, probability=self.choice.probability * share))
+
+
+@dataclass(frozen=True, slots=True)
 class Redirect:
-    """New connections are led through a relay. `rule`: one of types.relay ("tcp") or types.names ("dns", "tls"), JSON.
+    """New connections are led through a relay. `rules`: a JSON list of types.relay ("tcp") or types.names ("dns", "tls").
 
     `existing`: connections that are open already are reset ("Reset") or not touched ("Keep"). `drain`: seconds that
     those in the relay have at the end, before they are reset.
     """
 
     speaks: str
-    rule: str
+    rules: str
     existing: str = "Keep"
     drain: float = 5.0
     driver: str = field(default="relay", init=False)
 
     def scaled(self, share: float) -> Redirect:
-        """As the rule is scaled (types/relay.py); of names and handshakes that share is hit."""
-        if self.speaks != "tcp":
-            rule = json.loads(self.rule)
-            rule["choice"]["probability"] *= share
-            return replace(self, rule=json.dumps(rule))
-        from bounceback.types import relay  # it imports this module
+        """As the rules are scaled (types/relay.py); of names and handshakes that share is hit."""
+        listed = json.loads(self.rules)
+        if self.speaks == "tcp":
+            from bounceback.types import relay  # it imports this module
 
-        scaled = relay.rule_from(json.loads(self.rule)).scaled(share)
-        return replace(self, rule=json.dumps(asdict(scaled)))
+            return replace(self, rules=json.dumps([asdict(relay.rule_from(each).scaled(share)) for each in listed]))
+        for each in listed:
+            each["choice"]["probability"] *= share
+        return replace(self, rules=json.dumps(listed))
 
 
-Act = Drop | Netem | Rate | Redirect
+Act = Drop | Netem | Rate | Reset | Redirect
 Queued = Netem | Rate
 """Acts that are qdiscs: they have a place among those of their target, and outlive the process that made them."""
 
-_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate, "relay": Redirect}
+_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate, "sockets": Reset, "relay": Redirect}
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +278,8 @@ def act_from(data: Mapping[str, Any]) -> Act:
     kind = _ACTS[fields.pop("driver")]
     if "choice" in fields:
         fields["choice"] = Choice(**fields["choice"])
+    if "packets" in fields:
+        fields["packets"] = Packets(fields["packets"])
     return kind(**fields)
 
 
