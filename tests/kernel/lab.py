@@ -67,7 +67,8 @@ def order(act: Act, *flows: Flow, injection: str = "", direction: Direction = Di
     duration = moments.pop("duration", 20.0)
     name = injection or f"test-{next(_numbers)}"
     absolute = {key: now + value for key, value in moments.items()}
-    return Order(name, "test", "ns", "pod", POD_UID, act, direction, flows, duration=duration, pattern=pattern, **absolute)
+    where = ("test", "ns", "pod", POD_UID)
+    return Order(name, *where, act, direction, flows, duration=duration, pattern=pattern, **absolute)
 
 
 def plan(*orders: Order, **fields: Any) -> Plan:

@@ -1,7 +1,7 @@
 """What the table of a relay says: connections with the peers are led to its ports. Text from values, nothing else.
 
-Each relay's own packets carry a mark, and a table leaves alone what a relay of its place or a later one sends. The tables
-are asked in the order of their places. So a connection goes through all relays that are about it, one after another.
+Each relay's own packets carry a mark, and a table leaves alone what a relay of its place or a later one sends. The
+tables are asked in the order of their places: a connection goes through all relays that are about it, one by one.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def rules(
 
 
 def _openings(act: Redirect, port: str) -> Iterator[str]:
-    """Packets that open something. Where nobody tracked connections before, the packets of old ones look new as well."""
+    """Packets that open something. Where nobody tracked connections before, those of old ones look new as well."""
     asks = f"th {port} 53 " if act.speaks == "dns" else ""
     yield f"{asks}tcp flags & (fin | syn | rst | ack) == syn "
     if asks:

@@ -175,8 +175,9 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """New connections are led through a relay. `rules`: a JSON list of types.relay ("tcp") or types.names ("dns", "tls").
+    """New connections are led through a relay.
 
+    `rules` is a JSON list of what `speaks` is about: types.relay ("tcp") or types.names ("dns", "tls").
     `existing`: connections that are open already are reset ("Reset") or not touched ("Keep"). `drain`: seconds that
     those in the relay have at the end, before they are reset.
     """
