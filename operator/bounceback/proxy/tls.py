@@ -59,6 +59,7 @@ class TlsTraffic:
     answered: int = 0  # by a rule
     passed: int = 0
     other: int = 0  # passed, because they did not begin with a ClientHello
+    unreachable: int = 0  # whose server was to say hello, and did not
 
 
 class _Applied:
@@ -119,7 +120,7 @@ class TlsGate:
         return {name: applied.count for name, applied in self._known.items()}
 
     async def __call__(self, accepted: Accepted) -> bool:
-        """Whether a rule has answered the connection, which is closed then. Raises OSError of the true server."""
+        """Whether a rule has answered the connection, which is closed then."""
         if not self._active:
             self.traffic.passed += 1
             return False
@@ -148,12 +149,20 @@ class TlsGate:
                 await asyncio.get_running_loop().sock_sendall(sock, PLAIN_TEXT)
             await farewell(sock)
         else:
-            if rule.cut_after is CutAfter.SERVER_HELLO:
+            await self._cut(rule, accepted)
+
+    async def _cut(self, rule: TlsRule, accepted: Accepted) -> None:
+        reset = rule.cut_by is CutBy.RESET
+        if rule.cut_after is CutAfter.SERVER_HELLO:
+            try:
                 await _pass_server_hello(accepted)
-            if rule.cut_by is CutBy.RESET:
-                reset_socket(sock)
-            else:
-                await farewell(sock)
+            except OSError:
+                self.traffic.unreachable += 1
+                reset = True  # as any client of a server that is not there
+        if reset:
+            reset_socket(accepted.sock)
+        else:
+            await farewell(accepted.sock)
 
     async def _present(self, chosen: _Applied, name: str, sock: socket.socket) -> None:
         try:
