@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bounceback.drivers import PREFIX, KernelError, nft, tc
+from bounceback.drivers import PREFIX, KernelError, nft, sockets, tc
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netns import Netns
 from bounceback.types.plan import Feature
@@ -18,7 +18,13 @@ _U32: Final = "protocol ip pref 1 u32 match ip dst 203.0.113.1/32"
 # tool, what to try, and what takes it away again.
 _TRIALS: Final[dict[Feature, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
     Feature.NETEM: ("tc", ("qdisc add dev lo root netem delay 1ms",), ("qdisc del dev lo root",)),
+    Feature.TBF: ("tc", ("qdisc add dev lo root tbf rate 1gbit burst 1mb limit 1mb",), ("qdisc del dev lo root",)),
     Feature.PRIO: ("tc", ("qdisc add dev lo root handle bb00: prio bands 16",), ("qdisc del dev lo root",)),
+    Feature.HTB: (
+        "tc",
+        ("qdisc add dev lo root handle bb00: htb", "class add dev lo parent bb00: classid bb00:2 htb rate 1gbit"),
+        ("qdisc del dev lo root",),
+    ),
     Feature.INGRESS: ("tc", ("qdisc add dev lo ingress",), ("qdisc del dev lo ingress",)),
     Feature.U32: (
         "tc",
@@ -38,7 +44,15 @@ def features(netns: Netns) -> list[Feature]:
     """In the order of `Feature`; of a namespace whose loopback nobody else changes."""
     found = {feature for feature, trial in _TRIALS.items() if _works(netns, *trial)}
     found |= _tables(netns)
+    found |= {Feature.SOCK_DESTROY} if _ends_connections(netns) else set()
     return [feature for feature in Feature if feature in found]
+
+
+def _ends_connections(netns: Netns) -> bool:
+    try:
+        return sockets.can(netns)
+    except KernelError:  # a kernel that does not tell of its sockets either
+        return False
 
 
 def _works(netns: Netns, tool: str, attempt: tuple[str, ...], removal: tuple[str, ...]) -> bool:

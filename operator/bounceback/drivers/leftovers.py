@@ -9,7 +9,7 @@ from bounceback.drivers import PREFIX, KernelError, Site, queues
 from bounceback.drivers.netlink import INGRESS, NETLINK_NETFILTER, NETLINK_ROUTE, ROOT, Netlink
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.nft_text import table
-from bounceback.types.plan import Drop, Order, Queued
+from bounceback.types.plan import Order, Queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def left(netns: Netns, still: Iterable[tuple[Order, Site]] = ()) -> list[str]:
 
 
 def unaccounted(found: Iterable[Found], still: Iterable[tuple[Order, Site]]) -> list[Found]:
-    tables = {table(order.injection) for order, _ in still if isinstance(order.act, Drop)}
+    tables = {table(order.injection) for order, _ in still if not isinstance(order.act, Queued)}
     slots = {site.slot for order, site in still if isinstance(order.act, Queued)}
 
     def accounted(each: Found) -> bool:

@@ -1,4 +1,4 @@
-"""Questions to the kernel over netlink(7): what is there, and what has been counted. Nothing is changed here.
+"""Questions to the kernel over netlink(7): what is there, and what has been counted.
 
 Counters are read twenty times a second until the first hit, on up to fifty targets: too often to start `tc` and `nft`
 for each. The layouts are those of rtnetlink(7), linux/pkt_sched.h and linux/netfilter/nf_tables.h.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from bounceback.drivers import KernelError
 from bounceback.drivers.netns import Netns
 
 NETLINK_ROUTE: Final = 0
+NETLINK_SOCK_DIAG: Final = 4
 NETLINK_NETFILTER: Final = 12
 ANSWER_SECONDS: Final = 5.0
 
@@ -85,7 +86,7 @@ class Netlink:
 
     def links(self) -> list[Link]:
         found = []
-        for body in self._dump(_GET_LINK, _LINK.pack(0, 0, 0, 0, 0)):
+        for body in self.dump(_GET_LINK, _LINK.pack(0, 0, 0, 0, 0)):
             _, _, index, flags, _ = _LINK.unpack_from(body)
             found.append(Link(index, _text(_attributes(body[16:])[3]), bool(flags & 1), bool(flags & 8)))
         return found
@@ -93,7 +94,7 @@ class Netlink:
     def qdiscs(self) -> list[Qdisc]:
         """Those of all interfaces, with what they have counted."""
         found = []
-        for body in self._dump(_GET_QDISC, _TRAFFIC.pack(0, 0, 0, 0, 0)):
+        for body in self.dump(_GET_QDISC, _TRAFFIC.pack(0, 0, 0, 0, 0)):
             _, link, handle, parent, _ = _TRAFFIC.unpack_from(body)
             attributes = _attributes(body[20:])
             statistics = _attributes(attributes.get(7, b""))
@@ -108,13 +109,13 @@ class Netlink:
 
     def filters(self, link: int, parent: int) -> set[int]:
         """The preferences (tc's `pref`) in use on a qdisc."""
-        bodies = self._dump(_GET_FILTER, _TRAFFIC.pack(0, link, 0, parent, 0))
+        bodies = self.dump(_GET_FILTER, _TRAFFIC.pack(0, link, 0, parent, 0))
         return {_TRAFFIC.unpack_from(body)[4] >> 16 for body in bodies}
 
     def gateways(self) -> set[str]:
         """Next hops of the default routes: the node, as a pod sees it."""
         found: set[str] = set()
-        for body in self._dump(_GET_ROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        for body in self.dump(_GET_ROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
             family, length, *_ = _ROUTE.unpack_from(body)
             if length:
                 continue
@@ -126,7 +127,7 @@ class Netlink:
     def tables(self) -> set[tuple[str, str]]:
         """Family and name of the nf_tables tables of the families that Bounceback uses."""
         found: set[tuple[str, str]] = set()
-        for body in self._dump(_GET_TABLE, _TABLES.pack(0, 0, 0)):
+        for body in self.dump(_GET_TABLE, _TABLES.pack(0, 0, 0)):
             if body[0] in FAMILIES:
                 found.add((FAMILIES[body[0]], _text(_attributes(body[4:])[1])))
         return found
@@ -140,12 +141,38 @@ class Netlink:
             return int(struct.unpack(">Q", _attributes(_attributes(answer[4:])[4])[2])[0])
         raise KernelError(f"counter {name} of table {family} {table}: no answer")
 
-    def _dump(self, kind: int, body: bytes) -> list[bytes]:
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The answers to one question. Raises KernelError."""
         for _ in range(_TRIES):
             answers = self._ask(kind, _DUMP, body)
             if self._whole:
                 return answers
         raise KernelError("the kernel's state changed while it was read, each time")
+
+    def each(self, kind: int, bodies: Collection[bytes]) -> list[int]:
+        """What the kernel answers to each of these requests, in their order: 0 or an errno. Raises KernelError."""
+        first = self._sequence + 1
+        self._sequence += len(bodies)
+        requests = [
+            _HEADER.pack(16 + len(body), kind, _REQUEST | _ACK, first + n, 0) + body for n, body in enumerate(bodies)
+        ]
+        self._socket.send(b"".join(requests))
+        answers: dict[int, int] = {}
+        while len(answers) < len(bodies):
+            part = self._received()
+            start = 0
+            while start + 16 <= len(part):
+                length, told, _, sequence, _ = _HEADER.unpack_from(part, start)
+                if told == _ERROR and sequence >= first:
+                    answers[sequence] = -struct.unpack_from("=i", part, start + 16)[0]
+                start += length + 3 & ~3
+        return [answers[first + n] for n in range(len(bodies))]
+
+    def _received(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 17)
+        except OSError as error:
+            raise KernelError(f"netlink: {error}") from error
 
     def _ask(self, kind: int, flags: int, body: bytes) -> list[bytes]:
         self._sequence += 1
@@ -153,11 +180,7 @@ class Netlink:
         self._socket.send(_HEADER.pack(16 + len(body), kind, _REQUEST | flags, self._sequence, 0) + body)
         answers: list[bytes] = []
         while True:
-            try:
-                part = self._socket.recv(1 << 17)
-            except OSError as error:
-                raise KernelError(f"netlink: {error}") from error
-            if self._gather(part, answers):
+            if self._gather(self._received(), answers):
                 return answers
 
     def _gather(self, part: bytes, answers: list[bytes]) -> bool:

@@ -18,9 +18,11 @@ from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from bounceback.drivers.nft_text import COUNTER, groups, peer_sets, present, set_names, sets, table, transport
 from bounceback.types.choice import Choice
-from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Order
+from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Order, Packets
 
 FIRST: Final = "first"
+FRESH: Final = "fresh"
+_OPENS: Final = "tcp flags & (syn | ack) == syn"
 _AGES: Final = "1/week"  # no limit of a fault that lasts a day at most gets a packet more
 _DICE: Final = 1_000_000
 _SIDES: Final = {
@@ -159,14 +161,14 @@ class DropInForce:
         before = self._order.act
         assert isinstance(before, Drop)
         assert act is None or isinstance(act, Drop)
-        if act is not None and (act.reject, act.choice.first_n) != (before.reject, before.choice.first_n):
+        if act is not None and _fixed(act) != _fixed(before):
             raise KernelError("only the probability and the nth of a drop can be changed")
         lines = []
         for family in self._families:
             at = f"{family} {table(self._order.injection)}"
             lines.append(f"flush chain {at} chosen")
             if act is not None:
-                lines.append(f"add rule {at} chosen {_choice(act.choice)}")
+                lines += [f"add rule {at} chosen {rule}" for rule in _chosen(act)]
         self._nft.run("\n".join(lines))
         self._order = replace(self._order, act=act or before)
 
@@ -179,6 +181,11 @@ class DropInForce:
             if (family, name) in self._reader.tables():
                 self._nft.run(f"delete table {family} {name}")
         self._nft.close()
+
+
+def _fixed(act: Drop) -> tuple[object, ...]:
+    """What a table has from its creation on."""
+    return act.reject, act.packets, act.choice.first_n
 
 
 def _gateways(site: Site) -> set[str]:
@@ -203,7 +210,10 @@ def creation(order: Order, exempt: tuple[str, ...], families: tuple[str, ...], o
         if order.act.choice.first_n:
             lines.append(f"add limit {at} {FIRST} {{ rate {_AGES} burst {order.act.choice.first_n} packets }}")
         lines += [f"add rule {at} lost {statement}" for statement in _lost(order.act)]
-        lines.append(f"add rule {at} chosen {_choice(order.act.choice)}")
+        if order.act.packets is Packets.OPEN:
+            kind = "type inet_service . inet_service; flags dynamic; size 262144;"
+            lines.append(f"add set {at} {FRESH} {{ {kind} }}")
+        lines += [f"add rule {at} chosen {rule}" for rule in _chosen(order.act)]
         for side in _SIDES[order.direction]:
             lines.append(f"add chain {at} {side} {{ type filter hook {_HOOKS[side][0]} priority filter; }}")
         lines += sets(at, family, {"exempt": exempt})
@@ -218,11 +228,24 @@ def _lost(act: Drop) -> list[str]:
     return [f"counter name {COUNTER} drop"]
 
 
-def _choice(choice: Choice) -> str:
-    """Of the packets of the flows, as `types.choice` says: a condition is looked at when those before it hold.
+def _chosen(act: Drop) -> list[str]:
+    """Of the packets of the flows, those to hit, as `types.choice` says: a condition is looked at if those before hold.
 
-    The kernel throws its own dice: of a seed it knows nothing.
+    The kernel throws its own dice: of a seed it knows nothing. Which connections are open already it is not asked (that
+    would make it track them all): one whose opening is seen is fresh.
     """
+    if act.packets is Packets.OPENING:
+        return [f"{_OPENS} {_conditions(act.choice)}"]
+    if act.packets is Packets.OPEN:
+        both_ways = " ".join(
+            f"add @{FRESH} {{ {pair} }}" for pair in ("tcp sport . tcp dport", "tcp dport . tcp sport")
+        )
+        known = f"tcp sport . tcp dport @{FRESH} accept"
+        return [f"{_OPENS} {both_ways} accept", known, f"meta l4proto tcp {_conditions(act.choice)}"]
+    return [_conditions(act.choice)]
+
+
+def _conditions(choice: Choice) -> str:
     conditions = [f"numgen inc mod {choice.nth} {choice.nth - 1}"] if choice.nth > 1 else []
     if choice.probability < 1:
         conditions.append(f"numgen random mod {_DICE} < {round(choice.probability * _DICE)}")
