@@ -12,9 +12,8 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-import cel
-
 from bounceback.engine.cel_functions import FUNCTIONS, NAMESPACES, STANDARD
+from bounceback.engine.cel_library import cel
 from bounceback.engine.cel_shape import Shape, largest_collection, shape_of
 
 MOST_STEPS: Final = 1_000_000
