@@ -17,7 +17,7 @@ GENERATED := crds helm/bounceback/files docs examples/systems
 TEST_CLUSTER ?= bounceback-test
 CLUSTER_KUBECONFIG = $$($(BIN)/python -m dev kubeconfig --name $(TEST_CLUSTER))
 
-.PHONY: help venv lint format generate generated unit kernel integration e2e test demo image cluster ready gone bench clean
+.PHONY: help venv lint format generate generated unit relay kernel integration e2e test demo image cluster ready gone bench clean
 
 help: ## What there is
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,6 +56,9 @@ generated: venv ## Fail where `generate` would change something
 
 unit: venv ## Tests that need nothing but Python
 	@$(PYTEST) tests/unit
+
+relay: venv ## Tests of the relay with real sockets of loopback
+	@$(PYTEST) tests/relay
 
 kernel: venv ## Tests of drivers and agents against this kernel
 	@$(PYTEST) tests/kernel
