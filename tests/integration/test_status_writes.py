@@ -11,7 +11,6 @@ from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS
 from tests.spec_cases import EXPERIMENT
 
-
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("api")]
 
 

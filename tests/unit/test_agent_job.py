@@ -34,7 +34,7 @@ class Kernel:
     gone: bool = False  # somebody took it away
     detail: dict[str, str] = field(default_factory=lambda: {"with": "a test"})
     drain_seconds: float = DRAIN_SECONDS
-    cut_off: int = 0
+    farewell: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, order: Order, site: Site) -> Kernel:
         if self.refuses:

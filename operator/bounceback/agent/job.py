@@ -210,8 +210,7 @@ class Job:
         except (KernelError, OSError) as error:
             self._fail(f"could not be reverted: {error}")
             return
-        cut = {"cutOff": self._in_force.cut_off} if self._in_force.cut_off else {}
-        tell(Told.CLEARED, self.order.injection, {"why": self._why, **cut})
+        tell(Told.CLEARED, self.order.injection, {"why": self._why, **self._in_force.farewell})
         self._end()
 
     def _fail(self, message: str) -> None:

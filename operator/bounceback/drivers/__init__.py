@@ -7,14 +7,15 @@ Standard library only: the agent imports this, and imports a driver only when it
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from bounceback.drivers.netns import Netns
 from bounceback.types.plan import Act, Flow, Order, Plan, Queued, Redirect
 
 DRAIN_SECONDS: Final = 1.0  # what a delay holds for longer than this is lost when the delay ends
+NOTHING_MORE: Final[Mapping[str, Any]] = {}
 PREFIX: Final = "bb-"  # of everything with a name that Bounceback makes in a kernel
 
 
@@ -46,7 +47,7 @@ class InForce(Protocol):
 
     detail: dict[str, str]
     drain_seconds: float  # how long what is held may take to go, once it is lifted
-    cut_off: int  # what `revert` had to end, that had begun under the order: connections
+    farewell: Mapping[str, Any]  # what else is told when it is cleared
 
     def hits(self) -> int:
         """Packets touched so far. Raises KernelError when what counted is gone."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from bounceback.drivers import DRAIN_SECONDS, KernelError, Refused, Site, queues, tc
+from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, KernelError, Refused, Site, queues, tc
 from bounceback.drivers.netlink import INGRESS, NETLINK_ROUTE, ROOT, Link, Netlink, Qdisc
 from bounceback.types.plan import Act, Direction, Flow, Order
 
@@ -255,7 +255,7 @@ class QueueInForce:
     """A trouble of packets that is in force; see `drivers.InForce`."""
 
     drain_seconds = DRAIN_SECONDS
-    cut_off = 0
+    farewell = NOTHING_MORE
 
     def __init__(self, kind: Kind, order: Order, site: Site, netlink: Netlink, devices: list[Device]) -> None:
         self.detail = {"with": kind.name, "devices": " ".join(device.name for device in devices)}

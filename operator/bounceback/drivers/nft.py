@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bounceback.drivers import DRAIN_SECONDS, PREFIX, KernelError, Refused, Site
+from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, PREFIX, KernelError, Refused, Site
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from bounceback.drivers.nft_text import COUNTER, groups, peer_sets, present, set_names, sets, table, transport
@@ -119,7 +119,7 @@ class DropInForce:
     """A partition or random loss that is in force; see `drivers.InForce`."""
 
     drain_seconds = DRAIN_SECONDS
-    cut_off = 0
+    farewell = NOTHING_MORE
 
     def __init__(self, order: Order, site: Site, nft: Nft, families: tuple[str, ...], exempt: tuple[str, ...]) -> None:
         self.detail = {"with": f"nft {' and '.join(families)}", "table": table(order.injection)}

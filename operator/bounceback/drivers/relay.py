@@ -241,7 +241,7 @@ class Relayed:
         if order.act.existing == "Reset":
             self.detail["reset"] = str(closed)
         self.drain_seconds = order.act.drain
-        self.cut_off = 0
+        self.farewell: dict[str, Any] = {}
         self._order, self._site, self._nft, self._child = order, site, nft, child
         self._ports, self._families = ports, families
         self._generation = 0
@@ -285,7 +285,8 @@ class Relayed:
     def revert(self) -> None:
         self._take_away_redirect()
         self._child.end()
-        self.cut_off = self._child.drained or 0
+        last = {"cutOff": self._child.drained, **{key: self._child.seen.get(key) for key in ("accepted", "alerts")}}
+        self.farewell = {key: value for key, value in last.items() if value}
         self._nft.close()
 
     def _take_away_redirect(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, nft
+from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, InForce, KernelError, Refused, Site, nft
 from bounceback.drivers.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import ALWAYS, Chooser
@@ -71,7 +71,7 @@ class ResetInForce:
     """Connections that are gone, and a refusal of new ones that is in force; see `drivers.InForce`."""
 
     drain_seconds = DRAIN_SECONDS
-    cut_off = 0
+    farewell = NOTHING_MORE
 
     def __init__(self, order: Order, site: Site, refusing: InForce | None) -> None:
         self.detail = {"with": "sock_diag" + (" and nft" if refusing else "")}

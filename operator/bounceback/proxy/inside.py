@@ -12,36 +12,17 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import uvloop
 
-from bounceback.proxy.relay import Relay
-from bounceback.proxy.upstream import Original
-from bounceback.types.relay import rule_from
+from bounceback.proxy.inside_tcp import Connections
+from bounceback.proxy.task import Json, Ports, Task
 
 LOOK_SECONDS: Final = 0.02
 PR_SET_PDEATHSIG: Final = 1
-LOCAL: Final = {"ip": "127.0.0.1", "ip6": "::1"}
-ANY: Final = {"ip": "0.0.0.0", "ip6": "::"}  # noqa: S104 - a redirect of what comes in goes to the interface's address
-Json = dict[str, Any]
-Ports = dict[str, dict[str, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What the agent hands over at the start."""
-
-    parent: int  # the agent's process id
-    speaks: str  # "tcp", "dns" or "tls"
-    sides: tuple[str, ...]  # "out", "in"
-    mark: int  # SO_MARK of what goes on to the true peers
-    servers: tuple[str, ...]  # the target's resolvers, for "dns"
-    rules: tuple[Json, ...]
 
 
 class Work(Protocol):
@@ -58,44 +39,6 @@ class Work(Protocol):
     async def drain(self, seconds: float) -> int: ...
 
 
-class Connections:
-    """Rules for what flows in connections."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._relay = Relay()
-
-    async def listen(self) -> Ports:
-        upstream = Original(self._task.mark)
-        return {side: await self._on(side, upstream) for side in self._task.sides}
-
-    async def _on(self, side: str, upstream: Original) -> dict[str, int]:
-        found = {}
-        for family, host in (LOCAL if side == "out" else ANY).items():
-            if can_listen(host):
-                _, found[family] = await self._relay.listen(f"{side}-{family}", host, 0, upstream)
-        return found
-
-    def follow(self, rules: list[Json]) -> None:
-        self._relay.follow(rule_from(rule) for rule in rules)
-
-    def seen(self) -> Json:
-        return {"hits": sum(c.hits for c in self._relay.counters().values()), "open": self._relay.open}
-
-    async def drain(self, seconds: float) -> int:
-        return await self._relay.drain(seconds)
-
-
-def can_listen(host: str) -> bool:
-    """Whether this network knows the address's family at all."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
-            tried.bind((host, 0))
-    except OSError:
-        return False
-    return True
-
-
 def work_for(task: Task) -> Work:
     """Imported here: certificates and DNS messages are heavy, and the target pays."""
     if task.speaks == "dns":
@@ -110,8 +53,7 @@ def work_for(task: Task) -> Work:
 
 
 async def serve(lines: asyncio.StreamReader, tell: Callable[[Json], None]) -> None:
-    first = json.loads(await lines.readline())
-    task = Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in first.items()})
+    task = Task.from_json(await lines.readline())
     if os.getppid() != task.parent:
         return  # the agent died before the kernel was asked to tell
     work = work_for(task)
@@ -119,14 +61,16 @@ async def serve(lines: asyncio.StreamReader, tell: Callable[[Json], None]) -> No
     tell({"ports": await work.listen()})
     async with asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(_look(work, tell))
+        draining: asyncio.Task[None] | None = None
         while line := await lines.readline():
             order = json.loads(line)
             if "rules" in order:
                 tell(_changed(work, order["rules"]))
             if "drain" in order:
-                tasks.create_task(_drain(work, float(order["drain"]), tell))
+                draining = tasks.create_task(_drain(work, float(order["drain"]), tell))
         looking.cancel()
-        await _drain(work, 0, tell)
+        if draining is None or draining.cancel():  # what was drained to its end is not counted twice
+            await _drain(work, 0, tell)
 
 
 def _changed(work: Work, rules: list[Json]) -> Json:
