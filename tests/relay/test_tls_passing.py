@@ -156,7 +156,7 @@ async def test_waiting_for_the_rest_of_a_hello_costs_no_processor_time(ways: Way
 
 
 async def test_a_server_that_speaks_first_is_heard_after_a_while(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "PEEK_SECONDS", 0.2)
+    monkeypatch.setattr(tls, "FIRST_SECONDS", 0.2)
     gate = TlsGate(Certificates())
     gate.put({"bad": TlsRule(TlsAnswer.EXPIRED)})
     way = await ways(handler=gate)

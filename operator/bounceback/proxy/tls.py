@@ -5,7 +5,7 @@ server's certificate, the client's own, ALPN, tickets, all as without us. We nev
 
 The name is that of the ClientHello (SNI). What does not begin with one is not TLS to us and passes: protocols that
 speak plainly first and change to TLS later (STARTTLS, PostgreSQL's sslmode), and servers that speak first, whose
-clients we wait for in vain for PEEK_SECONDS.
+clients we wait for in vain for FIRST_SECONDS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from bounceback.proxy.side import reset_socket
 from bounceback.types.choice import Chooser
 from bounceback.types.names import CERTIFICATES, CutAfter, CutBy, TlsAnswer, TlsRule, matcher, plain
 
-PEEK_SECONDS: Final = 3.0
+FIRST_SECONDS: Final = 1.0  # for a client's first byte
+HELLO_SECONDS: Final = 10.0  # for all of its hello
 FAREWELL_SECONDS: Final = 2.0
 SERVER_SECONDS: Final = 15.0
 LARGEST_PEEK: Final = 131_072
@@ -181,8 +182,8 @@ class TlsGate:
 async def peek(sock: socket.socket) -> Hello | None:
     """The ClientHello that the client's bytes begin with, all of which are still to be read; None: there is none."""
     try:
-        async with asyncio.timeout(PEEK_SECONDS):
-            return await _peek(sock)
+        async with asyncio.timeout(FIRST_SECONDS) as limit:
+            return await _peek(sock, limit)
     except (TimeoutError, OSError):
         return None
     finally:
@@ -190,11 +191,13 @@ async def peek(sock: socket.socket) -> Hello | None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
-async def _peek(sock: socket.socket) -> Hello | None:
+async def _peek(sock: socket.socket, limit: asyncio.Timeout) -> Hello | None:
     needed = 1
     while True:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)  # or what is there wakes us again and again
         await _readable(sock)
+        if needed == 1:
+            limit.reschedule(asyncio.get_running_loop().time() + HELLO_SECONDS)
         try:
             data = sock.recv(LARGEST_PEEK, socket.MSG_PEEK)
         except BlockingIOError:
