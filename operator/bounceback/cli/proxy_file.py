@@ -12,10 +12,11 @@ from bounceback.api.pattern import Pattern
 from bounceback.api.problems import Problem, parse
 from bounceback.faults import KINDS, Fault
 from bounceback.faults.base import NetworkFault
+from bounceback.faults.chosen import Chosen
+from bounceback.faults.connection_fault import ConnectionFault
 from bounceback.faults.relayed import CONNECTION_KINDS, can_be_relayed, rules
 from bounceback.types import relay
-from bounceback.types.choice import Choice
-from bounceback.types.fields import Model, Name, Percent
+from bounceback.types.fields import Model, Name
 from bounceback.types.rules import FieldError, exactly_one, refuse
 from bounceback.types.selectors import Protocol
 
@@ -63,7 +64,7 @@ class ProxyListener(Model):
         return self
 
 
-class ProxyTiming(Model):
+class ProxyTiming(Chosen):
     """What every entry of `faults` has beside the one field that names its kind."""
 
     name: Name = Field(description="Unique; what the rule that it makes is called in the counters.")
@@ -73,10 +74,11 @@ class ProxyTiming(Model):
         None, ge=1, le=86_400, description="How long it lasts; unset: as long as it is there."
     )
     pattern: Pattern | None = Field(None, description="How it comes and goes, or grows.")
-    probability: Percent = Field(100, description="Chance of each connection to be hit, in percent.")
-    nth: int = Field(0, ge=0, le=1_000_000, description="Only every nth connection; 0: any.")
-    first_n: int = Field(0, ge=0, le=1_000_000_000, description="At most this many are hit; 0: no end.")
-    seed: int = Field(0, ge=0, le=2_147_483_647, description="The same seed, the same connections and delays.")
+    per: relay.Drawn | None = Field(
+        None,
+        description="What probability, nth and firstN choose among: Connection, or Segment (also: datagram); unset: "
+        "Connection for faults on connections, Segment for those on packets.",
+    )
 
     @property
     def fault(self) -> NetworkFault:
@@ -92,6 +94,8 @@ class ProxyTiming(Model):
         if self.fault.peers:
             message = "must be unset here: the peer is the upstream of the listener"
             raise refuse(message, self.fault.kind, "peers")
+        if self.per is relay.Drawn.SEGMENT and isinstance(self.fault, ConnectionFault):
+            raise refuse(f"must be Connection, or unset, for {self.fault.kind}", "per")
         if self.pattern is not None and self.pattern.ramp is not None and self.duration_seconds is None:
             raise refuse(RAMP_NEEDS, "durationSeconds")
         return self
@@ -99,8 +103,7 @@ class ProxyTiming(Model):
     @property
     def relay_rules(self) -> tuple[relay.Rule, ...]:
         """At its full strength."""
-        choice = Choice(self.probability / 100, self.nth, self.first_n, self.seed)
-        return rules(self.fault, self.name, choice, self.listener or "")
+        return rules(self.fault, self.name, self.choice(), self.listener or "", self.per)
 
 
 if TYPE_CHECKING:

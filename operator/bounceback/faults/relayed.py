@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from bounceback.faults.base import Fault, NetworkFault
@@ -27,7 +26,7 @@ CONNECTION_KINDS: Final[tuple[type[ConnectionFault], ...]] = (
 )
 KERNEL_RUNGS: Final = frozenset({Rung.NETEM, Rung.TBF, Rung.NFT})
 
-_Part = tuple[relay.Act, relay.Connections, Choice, relay.Drawn | None]
+_Part = tuple[relay.Act, relay.Connections]
 
 
 def can_be_relayed(fault: type[Fault]) -> bool:
@@ -37,54 +36,52 @@ def can_be_relayed(fault: type[Fault]) -> bool:
     return issubclass(fault, ConnectionFault) or bool(KERNEL_RUNGS & set(fault.model_construct().rungs()))
 
 
-def rules(fault: NetworkFault, name: str, choice: Choice = ALWAYS, listener: str = "") -> tuple[relay.Rule, ...]:
-    """What a relay does for this fault; `choice` is among connections, or segments where the act is a loss of these.
+def rules(
+    fault: NetworkFault, name: str, choice: Choice = ALWAYS, listener: str = "", per: relay.Drawn | None = None
+) -> tuple[relay.Rule, ...]:
+    """What a relay does for this fault.
 
-    The rule that counts its hits has the fault's name; those beside it have that name with a number.
+    The choice is among connections for faults on these, among segments and datagrams for faults on packets, or among
+    what `per` says. The first rule has the fault's name; those beside it have that name with a number.
     Raises ValueError for a fault that no relay can carry out.
     """
     if isinstance(fault, ConnectionFault):
-        parts: list[_Part] = [(act, which, choice, None) for act, which in fault.does()]
+        parts = fault.does()
     else:
         rung = next((rung for rung in fault.rungs() if rung in KERNEL_RUNGS), None)
         if rung is None:
             raise ValueError(f"{fault.kind} cannot be carried out by a relay")
-        parts = _of_the_kernel(fault.act(rung), choice)
+        parts = _of_the_kernel(fault.act(rung), choice if per is not relay.Drawn.CONNECTION else ALWAYS)
+        per = per or relay.Drawn.SEGMENT
     return tuple(
-        relay.Rule(name if n == 0 else f"{name}.{n + 1}", act, fault.ways(), chosen, per, which, listener)
-        for n, (act, which, chosen, per) in enumerate(parts)
+        relay.Rule(
+            name if n == 0 else f"{name}.{n + 1}",
+            act,
+            fault.ways(),
+            choice,
+            per if isinstance(act, relay.OF_SEGMENTS) else None,
+            which,
+            listener,
+        )
+        for n, (act, which) in enumerate(parts)
     )
 
 
-def _of_the_kernel(act: Act, choice: Choice) -> list[_Part]:
+def _of_the_kernel(act: Act, choice: Choice) -> tuple[_Part, ...]:
     every = relay.Connections.ALL
     match act:
         case Netem():
-            return [(part, every, *_among(part, act, choice)) for part in _of_netem(act)]
+            return tuple((part, every) for part in _of_netem(act))
         case Rate():
-            throttle = relay.Throttle(act.bytes_per_second, act.burst_bytes, shared=True)
-            return [(throttle, every, choice, None)]
+            return ((relay.Throttle(act.bytes_per_second, act.burst_bytes, shared=True), every),)
         case Drop(reject=True):
-            return [
-                (relay.Reset(), relay.Connections.EXISTING, choice, None),
-                (relay.Refuse(), relay.Connections.NEW, choice, None),
-            ]
-        case Drop() if act.choice.everything:
-            return [(relay.Silence(), every, choice, None)]
+            return ((relay.Reset(), relay.Connections.EXISTING), (relay.Refuse(), relay.Connections.NEW))
+        case Drop() if choice.everything:
+            return ((relay.Silence(), every),)
         case Drop():
-            chosen = act.choice if choice.everything else choice
-            share = act.choice.probability
-            return [(relay.Lose(share if chosen is choice else 1.0), every, chosen, relay.Drawn.SEGMENT)]
+            return ((relay.Lose(1.0), every),)
         case _:
             raise ValueError(f"a relay cannot do {act}")
-
-
-def _among(part: relay.Act, act: Netem, choice: Choice) -> tuple[Choice, relay.Drawn | None]:
-    """Packets that are not delayed are segments that are not held."""
-    if isinstance(part, relay.Hold) and act.delayed_percent < 100:
-        share = act.delayed_percent / 100
-        return replace(choice, probability=choice.probability * share), relay.Drawn.SEGMENT
-    return choice, None
 
 
 def _of_netem(act: Netem) -> list[relay.Act]:
@@ -102,17 +99,17 @@ def _of_netem(act: Netem) -> list[relay.Act]:
                 act.spike_factor,
             )
         )
-    if act.loss_percent or act.burst_begins_percent:
+    if act.burst_begins_percent:
         found.append(
             relay.Lose(
-                act.loss_percent / 100,
-                act.loss_correlation,
-                act.burst_begins_percent / 100,
-                act.burst_ends_percent / 100,
-                act.burst_loss_percent / 100,
-                act.calm_loss_percent / 100,
+                burst_begins=act.burst_begins_percent / 100,
+                burst_ends=act.burst_ends_percent / 100,
+                lost_in_burst=act.burst_loss_percent / 100,
+                lost_outside=act.calm_loss_percent / 100,
             )
         )
+    elif act.loss_percent:
+        found.append(relay.Lose(act.loss_percent / 100, act.loss_correlation))
     if act.duplicate_percent:
         found.append(relay.Duplicate(act.duplicate_percent / 100, act.duplicate_correlation))
     if act.corrupt_percent:

@@ -48,6 +48,11 @@ class Applied:
         self.chooser = Chooser(rule.choice, rule.name)
         self.buckets: dict[Direction, Bucket] = {}
 
+    @property
+    def hits_everything(self) -> bool:
+        """On a connection that was chosen; else it depends on the segment."""
+        return self.rule.drawn is not Drawn.SEGMENT or self.rule.choice.everything
+
     def hits_segment(self) -> bool:
         """Whether the next segment is hit; numbers it."""
         return self.rule.drawn is not Drawn.SEGMENT or self.chooser.next()
@@ -215,7 +220,7 @@ class Lane:
         """Seconds that the rules hold the next segment; of size 0: something that is no segment, nor counted."""
         late = 0.0
         for applied, delays in self._made().holds:
-            if applied.rule.drawn is Drawn.SEGMENT and not (size and applied.hits_segment()):
+            if not (applied.hits_segment() if size else applied.hits_everything):
                 continue
             late += delays.next()
             if size:

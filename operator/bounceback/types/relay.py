@@ -192,6 +192,8 @@ ACTS: Final[dict[str, type[Act]]] = {
         LimitData,
     )
 }
+OF_SEGMENTS: Final = (Hold, Lose, Duplicate, Corrupt, Reorder)
+"""Acts on single segments, which a choice may be among."""
 DATAGRAM_ONLY: Final = (Duplicate, Reorder)
 STREAM_ONLY: Final = (Reset, Refuse, SlowClose, Slice, LimitData)
 
