@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from bounceback.api.schema import structural
 from bounceback.types.fields import NAME_PATTERN, OBJECT_NAME_PATTERN
+from bounceback.types.names import PATTERN, PATTERN_WORDS
 from bounceback.types.rules import FieldError, Path
 
 Json = dict[str, Any]
@@ -21,6 +22,7 @@ Spec = TypeVar("Spec", bound=BaseModel)
 PATTERNS: Final[Mapping[str, str]] = {
     NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or digit",
     OBJECT_NAME_PATTERN: "lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit",
+    PATTERN: PATTERN_WORDS,
 }
 LONGEST_VALUE: Final = 60
 

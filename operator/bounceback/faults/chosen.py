@@ -1,4 +1,4 @@
-"""Which of the things that a fault is about it hits: four fields, the same for every kind, on the entry that holds it."""
+"""Which of what a fault is about it hits: the same four fields for every kind, on the entry that holds it."""
 
 from __future__ import annotations
 

@@ -27,8 +27,7 @@ _LABEL: Final = "[A-Za-z0-9_*]([-A-Za-z0-9_*]{0,61}[A-Za-z0-9_*])?"
 PATTERN: Final = rf"^{_LABEL}(\.{_LABEL})*\.?$"
 """A pattern, as a regular expression of RE2, which the API server uses too."""
 PATTERN_WORDS: Final = (
-    "a DNS name of at most 253 characters: labels of letters, digits, dashes and underscores with dots between; "
-    "* stands for any characters"
+    "a DNS name, labels of letters, digits, dashes and underscores with dots between; * stands for any characters"
 )
 
 Matcher = Callable[[str], bool]
