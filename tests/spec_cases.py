@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bounceback.faults import KINDS as FAULT_KINDS
+from tests.spec_cases_packets import PACKETS
+
 Json = dict[str, Any]
 Change = Callable[[Json], None]
 
@@ -81,7 +84,7 @@ def _watched(**fields: Any) -> Change:
     return _probe(kubernetes={"apiVersion": "v1", "kind": "Pod", "expression": "true", **fields})
 
 
-ONE_FAULT = "exactly one of networkPartition, networkDelay, networkLoss, podDelete must be given"
+ONE_FAULT = f"exactly one of {', '.join(kind.kind for kind in FAULT_KINDS)} must be given"
 ONE_PATTERN = "exactly one of onOff, intermittent, ramp must be given"
 TURNS = {
     "shortestOnMilliseconds": 200,
@@ -213,28 +216,28 @@ EXPERIMENTS: Final = (
         "correlated loss by nft",
         "FaultExperiment",
         _fault(networkLoss={"lossPercent": 5, "correlationPercent": 5}, mechanism="Nft"),
-        "mechanism must be Netem, or unset, for networkLoss",
+        "mechanism must be Netem or Relay, or unset, for networkLoss",
         "spec.faults[0].mechanism",
     ),
     Case(
         "loss by a request",
         "FaultExperiment",
         _fault(networkLoss={"lossPercent": 5}, mechanism="Api"),
-        "mechanism must be Netem or Nft, or unset, for networkLoss",
+        "mechanism must be Netem or Nft or Relay, or unset, for networkLoss",
         "spec.faults[0].mechanism",
     ),
     Case(
         "a delay by nft",
         "FaultExperiment",
         _fault(networkDelay={"delayMilliseconds": 5}, mechanism="Nft"),
-        "mechanism must be Netem, or unset, for networkDelay",
+        "mechanism must be Netem or Relay, or unset, for networkDelay",
         "spec.faults[0].mechanism",
     ),
     Case(
         "a partition by netem",
         "FaultExperiment",
         _fault(networkPartition={}, mechanism="Netem"),
-        "mechanism must be Nft, or unset, for networkPartition",
+        "mechanism must be Nft or Relay, or unset, for networkPartition",
         "spec.faults[0].mechanism",
     ),
     Case(
@@ -473,4 +476,8 @@ CHECKS: Final = (
     ),
 )
 
-CASES: Final = (*EXPERIMENTS, *CHECKS)
+_PACKETS: Final = tuple(
+    Case(name, "FaultExperiment", _fault(**entry), message, f"spec.faults[0]{field}" if message else "")
+    for name, entry, message, field in PACKETS
+)
+CASES: Final = (*EXPERIMENTS, *_PACKETS, *CHECKS)

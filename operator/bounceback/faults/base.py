@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Model
 from bounceback.types.plan import Act, Direction, Feature, Rung
 from bounceback.types.rules import Rule
@@ -22,8 +23,8 @@ class Fault(Model):
     entry_rules: ClassVar[tuple[Rule, ...]] = ()  # on the entry of spec.faults that holds it; the fault may be unset
 
     @abstractmethod
-    def rungs(self) -> tuple[Rung, ...]:
-        """The ways to carry it out, best first."""
+    def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
+        """The ways to carry it out among those that can tell such a choice, best first."""
 
 
 class NetworkFault(Fault):
@@ -36,41 +37,50 @@ class NetworkFault(Fault):
     )
 
     @abstractmethod
-    def act(self, rung: Rung) -> Act:
-        """What the agent is to do on that rung."""
+    def act(self, rung: Rung, choice: Choice = ALWAYS) -> Act:
+        """What the agent is to do on that rung of the kernel. Raises ValueError for the relay, which has rules."""
 
     @abstractmethod
     def ways(self) -> Direction:
         """Which way's packets are hit."""
 
     @abstractmethod
-    def needs(self, rung: Rung) -> frozenset[Feature]:
+    def needs(self, rung: Rung, choice: Choice = ALWAYS) -> frozenset[Feature]:
         """What the kernel of the target's node must be able to do; any one of the nft families will do beside it."""
 
-    def missing(self, rung: Rung, has: Set[Feature]) -> list[Feature]:
+    def missing(self, rung: Rung, has: Set[Feature], choice: Choice = ALWAYS) -> list[Feature]:
         """What is needed on that rung and not there; empty: it can be done."""
-        lacking = sorted(self.needs(rung) - has)
-        if rung is Rung.NFT and not has & {Feature.NFT_INET, Feature.NFT_IP}:
+        lacking = sorted(self.needs(rung, choice) - has)
+        if rung in (Rung.NFT, Rung.RELAY) and not has & {Feature.NFT_INET, Feature.NFT_IP}:
             lacking.append(Feature.NFT_INET)
+        if rung in (Rung.NETEM, Rung.TBF) and not has & {Feature.PRIO, Feature.HTB}:
+            lacking.append(Feature.PRIO)
         return lacking
 
 
-NETEM_NEEDS = frozenset({Feature.NETEM, Feature.PRIO, Feature.U32})
 INGRESS_NEEDS = frozenset({Feature.INGRESS, Feature.MIRRED, Feature.IFB})
+RELAY_NEEDS = frozenset({Feature.NFT_REDIRECT})
 
 
-def netem_needs(direction: Direction) -> frozenset[Feature]:
-    """What tc needs for netem on that way: incoming packets are led through an ifb device."""
-    return NETEM_NEEDS if direction is Direction.EGRESS else NETEM_NEEDS | INGRESS_NEEDS
+def queue_needs(qdisc: Feature, direction: Direction) -> frozenset[Feature]:
+    """What tc needs for a qdisc on that way, the root apart: incoming packets are led through an ifb device."""
+    needs = frozenset({qdisc, Feature.U32})
+    return needs if direction is Direction.EGRESS else needs | INGRESS_NEEDS
+
+
+def nft_needs(choice: Choice) -> frozenset[Feature]:
+    """What nf_tables needs to choose like that."""
+    needs = {Feature.NFT_NUMGEN} if choice.probability < 1 or choice.nth > 1 else set()
+    return frozenset(needs | ({Feature.NFT_LIMIT} if choice.first_n else set()))
 
 
 def first_possible(
-    fault: NetworkFault, has: Set[Feature], allowed: Iterable[Rung]
+    fault: NetworkFault, has: Set[Feature], allowed: Iterable[Rung], choice: Choice = ALWAYS
 ) -> tuple[Rung | None, dict[Rung, list[Feature]]]:
     """The best rung that the node can do among those allowed, or None with what each of them lacks."""
     lacking: dict[Rung, list[Feature]] = {}
     for rung in allowed:
-        if not (missing := fault.missing(rung, has)):
+        if not (missing := fault.missing(rung, has, choice)):
             return rung, {}
         lacking[rung] = missing
     return None, lacking

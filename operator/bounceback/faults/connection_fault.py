@@ -6,8 +6,9 @@ from abc import abstractmethod
 
 from pydantic import Field
 
-from bounceback.faults.base import NetworkFault
+from bounceback.faults.base import RELAY_NEEDS, NetworkFault, nft_needs
 from bounceback.types import relay
+from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.plan import Act, Direction, Feature, Rung
 
 
@@ -23,15 +24,21 @@ class ConnectionFault(NetworkFault):
     def does(self) -> tuple[tuple[relay.Act, relay.Connections], ...]:
         """What the relay is to do, and to which connections."""
 
-    def rungs(self) -> tuple[Rung, ...]:
+    def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
         return (Rung.RELAY,)
 
-    def act(self, rung: Rung) -> Act:
+    def act(self, rung: Rung, choice: Choice = ALWAYS) -> Act:
         """Of a rung of the kernel. Raises ValueError for the relay: its rules are `relayed.rules`."""
         raise ValueError(f"{self.kind} has no act on {rung}")
 
     def ways(self) -> Direction:
         return self.direction
 
-    def needs(self, rung: Rung) -> frozenset[Feature]:
-        return frozenset()
+    def needs(self, rung: Rung, choice: Choice = ALWAYS) -> frozenset[Feature]:
+        match rung:
+            case Rung.RELAY:
+                return RELAY_NEEDS
+            case Rung.SOCKETS:
+                return frozenset({Feature.SOCK_DESTROY})
+            case _:
+                return nft_needs(choice)

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from bounceback.faults.connection_fault import ConnectionFault
 from bounceback.types import relay
-from bounceback.types.plan import Act, Drop, Rung
+from bounceback.types.choice import ALWAYS, Choice
+from bounceback.types.plan import Act, Drop, Packets, Rung
 
 
 class TimedOut(StrEnum):
@@ -20,8 +21,8 @@ class TimedOut(StrEnum):
 class ConnectionTimeout(ConnectionFault):
     """Data between the target and its peers is silently held back, as behind a cut cable: nobody is told anything.
 
-    By nftables where all connections are meant, which holds back the opening of new ones, too; else by the relay, which
-    takes them and then is silent. When it is over what was held back arrives, unless it was to be discarded: a
+    By nftables, which drops the packets, of new connections those that open them; or by the relay, which takes them and
+    then is silent. When it is over what was held back arrives, unless it was to be discarded: a
     connection that lost bytes is reset then, for its stream has a hole.
     """
 
@@ -38,13 +39,16 @@ class ConnectionTimeout(ConnectionFault):
         False, description="Throw away what is sent meanwhile; connections that lost something are reset at the end."
     )
 
-    def rungs(self) -> tuple[Rung, ...]:
-        if self.connections is TimedOut.NEW or self.close_after_milliseconds or self.discard:
-            return (Rung.RELAY,)
-        return (Rung.NFT, Rung.RELAY)
+    def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
+        """nft chooses among packets; a share of the connections is the relay's to choose."""
+        by_relay = self.close_after_milliseconds or self.discard or not choice.everything
+        return (Rung.RELAY,) if by_relay else (Rung.NFT, Rung.RELAY)
 
-    def act(self, rung: Rung) -> Act:
-        return Drop() if rung is Rung.NFT else super().act(rung)
+    def act(self, rung: Rung, choice: Choice = ALWAYS) -> Act:
+        if rung is not Rung.NFT:
+            return super().act(rung, choice)
+        new = self.connections is TimedOut.NEW
+        return Drop(packets=Packets.OPENING if new else Packets.ALL)
 
     def does(self) -> tuple[tuple[relay.Act, relay.Connections], ...]:
         silence = relay.Silence(self.discard, self.close_after_milliseconds * 1000)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from bounceback.faults.base import NetworkFault
+from bounceback.faults.base import RELAY_NEEDS, NetworkFault, nft_needs
+from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.plan import Act, Direction, Drop, Feature, Rung
 
 
@@ -34,14 +35,16 @@ class NetworkPartition(NetworkFault):
         description="Drop: silence, as behind a cut cable. Reject: refused at once, with RST or an ICMP error.",
     )
 
-    def rungs(self) -> tuple[Rung, ...]:
-        return (Rung.NFT,)
+    def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
+        return (Rung.NFT, Rung.RELAY)
 
-    def act(self, rung: Rung) -> Act:
-        return Drop(reject=self.action is Action.REJECT)
+    def act(self, rung: Rung, choice: Choice = ALWAYS) -> Act:
+        return Drop(reject=self.action is Action.REJECT, choice=choice)
 
     def ways(self) -> Direction:
         return self.direction
 
-    def needs(self, rung: Rung) -> frozenset[Feature]:
-        return frozenset({Feature.NFT_REJECT} if self.action is Action.REJECT else ())
+    def needs(self, rung: Rung, choice: Choice = ALWAYS) -> frozenset[Feature]:
+        if rung is Rung.RELAY:
+            return RELAY_NEEDS
+        return nft_needs(choice) | ({Feature.NFT_REJECT} if self.action is Action.REJECT else frozenset())

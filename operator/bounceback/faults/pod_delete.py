@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from bounceback.faults.base import Fault
+from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.plan import Rung
 
 
@@ -30,5 +31,5 @@ class PodDelete(Fault):
         None, ge=1, le=3600, description="Delete again this often while the fault lasts; unset: one time."
     )
 
-    def rungs(self) -> tuple[Rung, ...]:
+    def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
         return (Rung.API,)
