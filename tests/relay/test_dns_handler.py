@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.relay.name_server import DNSKEY, ORIGIN, name_server
 HOST = "127.0.0.1"
 SOON = 5.0  # seconds in which an answer must come
 SILENCE = 0.4  # seconds without an answer that are taken for none
+CLOCK = 0.002  # the loop's timers know milliseconds
 TCP, UDP = True, False
 
 
@@ -250,10 +252,9 @@ async def test_silence(line: Line, tcp: bool) -> None:
 @pytest.mark.parametrize("tcp", [UDP, TCP])
 async def test_a_late_answer_is_the_true_one(line: Line, tcp: bool) -> None:
     line.resolver.put({"slow": DnsRule(DnsAnswer.DELAY, delay_ms=300)})
-    loop = asyncio.get_running_loop()
-    begin = loop.time()
+    begin = time.monotonic()
     assert addresses(await line.ask("db.shop.test", tcp=tcp)) == ["10.0.0.7"]
-    assert loop.time() - begin >= 0.3
+    assert time.monotonic() - begin >= 0.3 - CLOCK
 
 
 async def test_rules_compose_delays_add_up_and_then_the_first_other_answers(line: Line) -> None:
@@ -265,10 +266,9 @@ async def test_rules_compose_delays_add_up_and_then_the_first_other_answers(line
             "broken": DnsRule(DnsAnswer.SERV_FAIL),
         }
     )
-    loop = asyncio.get_running_loop()
-    begin = loop.time()
+    begin = time.monotonic()
     assert (await line.ask("db.shop.test")).rcode() == dns.rcode.NXDOMAIN
-    assert loop.time() - begin >= 0.3
+    assert time.monotonic() - begin >= 0.3 - CLOCK
     assert line.resolver.counts()["broken"] == DnsCount(0, 0)
 
 
@@ -339,8 +339,8 @@ async def test_sockets_do_not_pile_up(line: Line) -> None:
     """A flow whose queries are answered goes within two seconds."""
     before = descriptors()
     await asyncio.gather(*(line.ask("db.shop.test") for _ in range(50)))
-    end = asyncio.get_running_loop().time() + 20
-    while descriptors() > before and asyncio.get_running_loop().time() < end:
+    end = time.monotonic() + 20
+    while descriptors() > before and time.monotonic() < end:
         await asyncio.sleep(0.1)
     assert descriptors() <= before
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 HANDSHAKE_SECONDS: Final = 15.0
-STAY_SECONDS: Final = 2.0
+STAY_SECONDS: Final = 5.0
 """Some clients look at the certificate only when the handshake is done. Who is still there after so long, or has sent
 something, has taken it."""
 AT_A_TIME: Final = 65_536
