@@ -38,7 +38,8 @@ class Scenario:
 
     @property
     def needs_netem(self) -> bool:
-        return "networkDelay" in (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+        text = (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+        return "networkDelay" in text or "mechanism: Netem" in text
 
 
 def scenarios() -> Iterator[Scenario]:

@@ -51,7 +51,8 @@ def test_an_example_is_valid_and_brings_the_checks_that_it_names(folder: Path) -
 def test_an_example_names_its_requirement_and_its_verdict_for_each_system(folder: Path) -> None:
     assert re.match(r"[A-G]\d+(\.\d+)?-[a-z-]+$", folder.name)
     verdicts = expected(load(folder / "experiment.yaml"))
-    assert verdicts["web"] == Verdict.PASSED
+    sound = [verdict for variant, verdict in verdicts.items() if not render.VARIANTS[variant][0]]
+    assert sound == [Verdict.PASSED], "one system that keeps its promises, and passes"
     assert verdicts.keys() <= render.VARIANTS.keys()
     assert set(verdicts.values()) <= set(Verdict)
     readme = (folder / "README.md").read_text()

@@ -27,7 +27,7 @@ GOOD: list[tuple[str, Json]] = [
     ("dnsFault", {"answer": "WrongAddress", "addresses": ["192.0.2.1", "2001:db8::1"], "ttlSeconds": 86_400}),
     ("dnsFault", {"answer": "WrongAddress", "addresses": ["192.0.2.1"], "recordTypes": ["A"]}),
     ("tlsFault", {"answer": "Expired"}),
-    ("tlsFault", {"answer": "WrongHost", "names": ["*"], "authoritySecret": "shop-ca"}),
+    ("tlsFault", {"answer": "WrongHost", "names": ["*"]}),
     ("tlsFault", {"answer": "HandshakeCut", "cutAfter": "ServerHello", "cutBy": "Close"}),
     ("tlsFault", {"answer": "PlainText", "peers": [{"service": {"name": "db"}, "ports": [{"port": 443}]}]}),
 ]
@@ -56,8 +56,6 @@ BAD: list[tuple[str, Json, str, str]] = [
     ("dnsFault", {"answer": "NxDomain", "ttlSeconds": 5}, ".ttlSeconds", "ttlSeconds must be 0 or unset"),
     ("tlsFault", {"answer": "Expired", "cutAfter": "ServerHello"}, ".cutAfter", "must be unset"),
     ("tlsFault", {"answer": "PlainText", "cutBy": "Close"}, ".cutBy", "must be unset"),
-    ("tlsFault", {"answer": "UnknownAuthority", "authoritySecret": "ca"}, ".authoritySecret", "must be unset"),
-    ("tlsFault", {"answer": "Expired", "authoritySecret": "No Name"}, ".authoritySecret", "lower-case letters"),
 ]
 
 
@@ -103,8 +101,8 @@ def test_what_the_tls_handler_is_told() -> None:
     fault = TlsFault.model_validate({"answer": "HandshakeCut", "cutAfter": "ServerHello", "cutBy": "Close"})
     expected = TlsRule(TlsAnswer.HANDSHAKE_CUT, (), CutAfter.SERVER_HELLO, CutBy.CLOSE)
     assert fault.rule() == expected
-    signed = TlsFault.model_validate({"answer": "Expired", "authoritySecret": "shop-ca"})
-    assert signed.rule(Choice(nth=2)) == TlsRule(TlsAnswer.EXPIRED, authority="shop-ca", choice=Choice(nth=2))
+    expired = TlsFault.model_validate({"answer": "Expired"})
+    assert expired.rule(Choice(nth=2)) == TlsRule(TlsAnswer.EXPIRED, choice=Choice(nth=2))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pydantic import Field, create_model, model_validator
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.faults import KINDS, Fault
+from bounceback.faults.chosen import Chosen
 from bounceback.types.fields import Model, Name, ObjectName
 from bounceback.types.outcome import Expect, Impact, VehicleKind
 from bounceback.types.plan import Rung
@@ -60,7 +61,29 @@ class Target(Model):
     pods: PodTargets = Field(description="Pods by label.")
 
 
-class FaultTiming(Model):
+class Existing(StrEnum):
+    KEEP = "Keep"
+    RESET = "Reset"
+
+
+class RelayUse(Model):
+    """Where a fault is carried out by a relay: what becomes of connections at its beginning and at its end."""
+
+    existing_connections: Existing = Field(
+        Existing.KEEP,
+        description="Connections that are open when it begins cannot be led through a relay: Keep leaves them alone, "
+        "and the fault does not reach them; Reset breaks them off, so that new ones come.",
+    )
+    drain_seconds: int = Field(
+        5,
+        ge=0,
+        le=600,
+        description="How long connections may stay in the relay once the fault is over; it does nothing to them then, "
+        "and resets those that are left.",
+    )
+
+
+class FaultTiming(Chosen):
     """What every entry of `spec.faults` has beside the one field that names its kind."""
 
     list_keys: ClassVar[tuple[str, ...]] = ("name",)
@@ -81,6 +104,7 @@ class FaultTiming(Model):
     pattern: Pattern | None = Field(
         None, description="How it comes and goes, or grows, while it lasts; unset: all of it, all the time."
     )
+    relay: RelayUse = Field(default_factory=RelayUse, description="Only of meaning where a relay carries it out.")
     follow: bool = Field(True, description="Follow the peers' addresses as they change while the fault is in force.")
 
     @property
@@ -95,8 +119,10 @@ class FaultTiming(Model):
         if len(given) != 1:
             raise refuse(exactly_one((kind.kind for kind in KINDS), given))
         fault = self.fault
-        if self.mechanism is not None and self.mechanism not in fault.rungs():
-            raise refuse(_must_be("mechanism", _words(fault.rungs()), fault.kind), "mechanism")
+        if self.mechanism is not None and self.mechanism not in (rungs := fault.rungs(self.choice())):
+            raise refuse(_must_be("mechanism", _words(rungs), fault.kind), "mechanism")
+        if not fault.rungs(self.choice()):
+            raise refuse(f"nth and firstN must be unset for {fault.kind}", "nth")
         if self.pattern is not None and Rung.API in fault.rungs():
             raise refuse(_no_pattern(fault.kind), "pattern")
         if self.vehicle not in (fits := _vehicles(fault)):

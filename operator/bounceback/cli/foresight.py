@@ -14,12 +14,13 @@ from bounceback.cli.exits import CommandError
 from bounceback.cli.follow import is_finished
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
+from bounceback.engine.planning import act_of, needs_guard
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault, first_possible
 from bounceback.kube import KubeError
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Feature, Netem, Rung
+from bounceback.types.plan import Feature, Rung
 from bounceback.vehicles.choice import choose_vehicle
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.pods import pod_info
@@ -206,10 +207,10 @@ class Foresight:
                     continue
                 yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
                 continue
-            allowed = (fault.mechanism,) if fault.mechanism else kind.rungs()
+            allowed = (fault.mechanism,) if fault.mechanism else kind.rungs(fault.choice())
             rung: Rung | None = None
             if capability := nodes.get(pod.node):
-                rung, lacking = first_possible(kind, capability.features, allowed)
+                rung, lacking = first_possible(kind, capability.features, allowed, fault.choice())
                 if rung is None:
                     missing = "; ".join(f"{way} needs {', '.join(parts)}" for way, parts in lacking.items())
                     outlook.refuse(
@@ -218,7 +219,8 @@ class Foresight:
                         "a node that can, or another fault",
                     )
                     continue
-            guarded = isinstance(kind.act(rung or allowed[0]), Netem)
+            features = capability.features if capability else frozenset({Feature.NFT_OWNER})
+            guarded = needs_guard(act_of(fault, rung or allowed[0]), features)
             try:
                 refused = self._sidecar_refused(acting, outlook.namespace, pod, guarded)
                 vehicle, why = choose_vehicle(fault.vehicle, pod, refused)

@@ -13,7 +13,7 @@ from bounceback.api.status import CheckCopy
 from bounceback.controller.office import Office
 from bounceback.engine.cel import check_syntax
 from bounceback.engine.model import NodeCapability, PodInfo
-from bounceback.engine.planning import Chosen, Preparation, needs_guard
+from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard
 from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
@@ -153,8 +153,8 @@ class Preparing:
     ) -> Chosen:
         if capability.problem:
             raise Refused(field, "NodeUnknown", f"node {pod.node} could not be probed: {capability.problem}")
-        allowed = (fault.mechanism,) if fault.mechanism else kind.rungs()
-        rung, lacking = first_possible(kind, capability.features, allowed)
+        allowed = (fault.mechanism,) if fault.mechanism else kind.rungs(fault.choice())
+        rung, lacking = first_possible(kind, capability.features, allowed, fault.choice())
         if rung is None:
             missing = "; ".join(f"{way} needs {', '.join(parts)}" for way, parts in lacking.items())
             raise Refused(
@@ -163,7 +163,7 @@ class Preparing:
                 f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; choose pods on a node "
                 "that can, or another fault",
             )
-        guarded = needs_guard(kind.act(rung), capability.features)
+        guarded = needs_guard(act_of(fault, rung), capability.features)
         if (pod.uid, guarded) not in self._refusals:
             self._refusals[pod.uid, guarded] = await self._office.agents.sidecar_refused(self._acting, pod, guarded)
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from bounceback.api.experiment import FaultTiming
@@ -11,8 +12,10 @@ from bounceback.api.status import CheckCopy, InjectionStatus
 from bounceback.engine.model import AgentRef, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
 from bounceback.faults.base import NetworkFault
+from bounceback.faults.name_fault import NameFault
+from bounceback.faults.relayed import rules
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Act, Feature, Flow, Order, Plan, Queued, Rung
+from bounceback.types.plan import Act, Feature, Flow, Order, Plan, Queued, Redirect, Rung
 
 START_GRACE: Final = 60.0
 """Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
@@ -55,6 +58,20 @@ class Carried:
 
     ref: AgentRef
     plan: Plan
+
+
+def act_of(entry: FaultTiming, rung: Rung) -> Act:
+    """What the agent is to do on that rung."""
+    fault, choice = entry.fault, entry.choice()
+    assert isinstance(fault, NetworkFault)
+    if rung is not Rung.RELAY:
+        return fault.act(rung, choice)
+    if isinstance(fault, NameFault):
+        act = fault.act(rung, choice)
+        assert isinstance(act, Redirect)
+    else:
+        act = Redirect("tcp", json.dumps([asdict(rule) for rule in rules(fault, entry.name, choice)]))
+    return replace(act, existing=str(entry.relay.existing_connections), drain=float(entry.relay.drain_seconds))
 
 
 def needs_guard(act: Act, has: Set[Feature]) -> bool:
@@ -128,7 +145,7 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         pod_namespace=choice.pod.namespace,
         pod_name=injection.pod,
         pod_uid=injection.pod_uid,
-        act=fault.act(choice.rung),
+        act=act_of(choice.fault, choice.rung),
         direction=fault.ways(),
         flows=choice.flows,
         start_at=injection.start_at,

@@ -3,6 +3,13 @@
 from typing import Final
 
 from bounceback.faults.base import Fault
+from bounceback.faults.connection_data_limit import ConnectionDataLimit
+from bounceback.faults.connection_refusal import ConnectionRefusal
+from bounceback.faults.connection_reset import ConnectionReset
+from bounceback.faults.connection_slicing import ConnectionSlicing
+from bounceback.faults.connection_slow_close import ConnectionSlowClose
+from bounceback.faults.connection_timeout import ConnectionTimeout
+from bounceback.faults.dns_fault import DnsFault
 from bounceback.faults.network_bandwidth import NetworkBandwidth
 from bounceback.faults.network_corrupt import NetworkCorrupt
 from bounceback.faults.network_delay import NetworkDelay
@@ -11,6 +18,7 @@ from bounceback.faults.network_loss import NetworkLoss
 from bounceback.faults.network_partition import NetworkPartition
 from bounceback.faults.network_reorder import NetworkReorder
 from bounceback.faults.pod_delete import PodDelete
+from bounceback.faults.tls_fault import TlsFault
 
 KINDS: Final[tuple[type[Fault], ...]] = (
     NetworkPartition,
@@ -20,18 +28,15 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     NetworkCorrupt,
     NetworkReorder,
     NetworkBandwidth,
+    ConnectionTimeout,
+    ConnectionReset,
+    ConnectionRefusal,
+    ConnectionSlowClose,
+    ConnectionSlicing,
+    ConnectionDataLimit,
+    DnsFault,
+    TlsFault,
     PodDelete,
 )
 
-__all__ = [
-    "KINDS",
-    "Fault",
-    "NetworkBandwidth",
-    "NetworkCorrupt",
-    "NetworkDelay",
-    "NetworkDuplicate",
-    "NetworkLoss",
-    "NetworkPartition",
-    "NetworkReorder",
-    "PodDelete",
-]
+__all__ = ["KINDS", "Fault", "PodDelete"]

@@ -8,24 +8,21 @@ from pydantic import Field, model_validator
 
 from bounceback.faults.name_fault import NameFault, NamePattern
 from bounceback.types.choice import ALWAYS, Choice
-from bounceback.types.fields import ObjectName
-from bounceback.types.names import CERTIFICATES, CutAfter, CutBy, TlsAnswer, TlsRule
+from bounceback.types.names import CutAfter, CutBy, TlsAnswer, TlsRule
 from bounceback.types.rules import Rule, refuse
 
-SIGNED = sorted(CERTIFICATES - {TlsAnswer.UNKNOWN_AUTHORITY})
 CUT_WITH = "cutAfter and cutBy must be unset with any answer but HandshakeCut"
-SECRET_WITH = "authoritySecret must be unset with any answer but Expired, NotYetValid and WrongHost"
 
 
 class TlsFault(NameFault):
     """New TLS connections of the target get a bad certificate, half a handshake or plain text instead of their server.
 
     The certificates are made on the spot, for the name that the client asks for (SNI), and sent by a relay in the
-    target's network; connections to other names go on to their server untouched, and none is ever decrypted. A client
-    that takes a bad certificate is counted as `accepted`: it gets no answer, and what it sends reaches nobody. TLS is
-    seen where a connection begins with it. Where the target also speaks to servers that speak first (mail, MySQL),
-    name the peers or ports that are meant, or those connections begin a second late. Proof is the number of handshakes
-    that were answered.
+    target's network; connections to other names go on to their server untouched, and none is ever decrypted. Who signed
+    them nobody knows: of an Expired one, too, many clients complain about that first. A client that takes a bad
+    certificate is counted as `accepted`: it gets no answer, and what it sends reaches nobody. TLS is seen where a
+    connection begins with it. Where the target also speaks to servers that speak first (mail, MySQL), name the peers
+    or ports that are meant, or those connections begin a second late. Proof is the number of handshakes answered.
     """
 
     kind: ClassVar[str] = "tlsFault"
@@ -35,9 +32,6 @@ class TlsFault(NameFault):
             "self.answer == 'HandshakeCut' || (self.cutAfter == 'ClientHello' && self.cutBy == 'Reset')",
             CUT_WITH,
             ".cutAfter",
-        ),
-        Rule(
-            f"!has(self.authoritySecret) || self.answer in {[str(a) for a in SIGNED]}", SECRET_WITH, ".authoritySecret"
         ),
     )
 
@@ -56,12 +50,6 @@ class TlsFault(NameFault):
         description="For HandshakeCut: the last message that passes, ClientHello or the true server's ServerHello.",
     )
     cut_by: CutBy = Field(CutBy.RESET, description="For HandshakeCut: Reset (RST) or Close (FIN).")
-    authority_secret: ObjectName | None = Field(
-        None,
-        description="A Secret (kubernetes.io/tls) of the experiment's namespace with an authority that the target "
-        "trusts: it signs the certificate, which is wrong in this one thing then. Unset: nobody knows who signed it, "
-        "and many clients complain about that first.",
-    )
 
     @model_validator(mode="after")
     def _fits_answer(self) -> Self:
@@ -70,9 +58,7 @@ class TlsFault(NameFault):
                 raise refuse(CUT_WITH, "cutAfter")
             if self.cut_by is not CutBy.RESET:
                 raise refuse(CUT_WITH, "cutBy")
-        if self.authority_secret is not None and self.answer not in SIGNED:
-            raise refuse(SECRET_WITH, "authoritySecret")
         return self
 
     def rule(self, choice: Choice = ALWAYS) -> TlsRule:
-        return TlsRule(self.answer, tuple(self.names), self.cut_after, self.cut_by, self.authority_secret or "", choice)
+        return TlsRule(self.answer, tuple(self.names), self.cut_after, self.cut_by, choice=choice)

@@ -82,9 +82,15 @@ def _turns(lengths: Iterable[tuple[float, float]], duration: float) -> Iterator[
 
 
 def pattern_from(data: Mapping[str, Any] | None) -> Pattern | None:
-    """From what `dataclasses.asdict` and JSON made of it. Raises KeyError or TypeError for anything else."""
+    """From what `dataclasses.asdict` and JSON made of it. Raises KeyError for anything else."""
     if data is None:
         return None
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    kinds: dict[str, type[Pattern]] = {"onOff": OnOff, "intermittent": Intermittent, "ramp": Ramp}
-    return kinds[given.pop("kind")](**given)
+    match data["kind"]:
+        case "onOff":
+            return OnOff(data["on"], data["off"])
+        case "intermittent":
+            return Intermittent(tuple(data["on"]), tuple(data["off"]), data["seed"])
+        case "ramp":
+            return Ramp(data["start"], data["end"], data["steps"])
+        case other:
+            raise KeyError(other)
