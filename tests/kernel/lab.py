@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -293,11 +294,50 @@ def deliveries(
     return arrived
 
 
+def flood(source: Netns, receiver: Netns, address: str, seconds: float, pace: float, size: int) -> list[float]:
+    """When each datagram arrived, of those that were sent every `pace` seconds: the kernel's moments, in seconds."""
+    moments: list[float] = []
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with receiver.entered():
+        sink = socket.socket(family, socket.SOCK_DGRAM)
+    with source.entered():
+        sender = socket.socket(family, socket.SOCK_DGRAM)
+    with sink, sender:
+        sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 27)
+        sink.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sink.bind((address, PORT))
+        began = time.monotonic()
+        sent = 0
+        while (now := time.monotonic()) < began + seconds:
+            while sent < (now - began) / pace:  # made up for where this process had to wait
+                with contextlib.suppress(OSError):
+                    sender.sendto(bytes(size), (address, PORT))
+                sent += 1
+            time.sleep(pace)
+        sink.settimeout(1.0)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                _, ancillary, _, _ = sink.recvmsg(size, 100)
+                whole, nanoseconds = _TIME.unpack_from(ancillary[0][2])
+                moments.append(whole + nanoseconds / 1e9)
+    return moments
+
+
 # The network itself
+
+
+@cache
+def _stamps() -> socket.socket:
+    """As long as one socket asks for it the kernel stamps all packets. It begins a while after the first one asks: what
+    has no stamp by then gets that of the moment in which it is read."""
+    asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    asking.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    return asking
 
 
 @contextlib.contextmanager
 def network() -> Iterator[Lab]:
+    _stamps()
     prefix = f"bbt{os.getpid()}-{next(_numbers)}"
     names = [f"{prefix}-{role}" for role in ("target", "node", "one", "two")]
     folder = Path(tempfile.mkdtemp(prefix="bbt", dir="/tmp"))

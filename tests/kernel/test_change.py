@@ -147,6 +147,13 @@ def test_conditions_hold_together_as_they_do_in_the_relay(lab: Lab) -> None:
         assert sum(fates) == in_force.hits() == 400
 
 
+@pytest.mark.parametrize("count", [100_000, 1_000_000, 1_000_000_000])
+def test_a_large_number_of_first_packets_is_taken(lab: Lab, count: int) -> None:
+    with force(lab, Drop(choice=Choice(first_n=count))) as in_force:
+        assert all(lost(lab, 50))
+        assert in_force.hits() == 50
+
+
 def test_both_directions_are_counted_together(lab: Lab) -> None:
     with force(lab, Drop(choice=Choice(first_n=4)), Direction.BOTH) as in_force:
         assert datagrams(lab.one, lab.target, TARGET, 3) == 0

@@ -79,6 +79,14 @@ def test_only_what_an_order_uses_is_needed(act: Drop, guarded: bool, needed: set
     assert set(nft.needs(act, guarded)) == needed
 
 
+@pytest.mark.parametrize(
+    ("count", "unit"), [(1, "week"), (10_000, "week"), (100_000, "day"), (1_000_000, "hour"), (10**9, "second")]
+)
+def test_a_limit_to_the_first_packets_fits_in_the_kernels_numbers(count: int, unit: str) -> None:
+    text = nft.creation(order(Drop(choice=Choice(first_n=count))), (), ("inet",), owner=True)
+    assert f"add limit inet bb-inj first {{ rate 1/{unit} burst {count} packets }}" in text
+
+
 def test_a_kernel_without_owned_tables_needs_a_guard() -> None:
     assert nft.needs_guard(frozenset({Feature.NFT_INET}))
     assert not nft.needs_guard(frozenset({Feature.NFT_INET, Feature.NFT_OWNER}))

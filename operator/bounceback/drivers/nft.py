@@ -23,7 +23,8 @@ from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Order, Pa
 FIRST: Final = "first"
 FRESH: Final = "fresh"
 _OPENS: Final = "tcp flags & (syn | ack) == syn"
-_AGES: Final = "1/week"  # no limit of a fault that lasts a day at most gets a packet more
+# Units of nf_tables' limits in nanoseconds; the burst times the unit must fit in 64 bits.
+_UNITS: Final = {"week": 604_800 * 10**9, "day": 86_400 * 10**9, "hour": 3600 * 10**9, "minute": 60 * 10**9}
 _DICE: Final = 1_000_000
 _SIDES: Final = {
     Direction.EGRESS: ("out",),
@@ -51,7 +52,7 @@ def probes() -> dict[Feature, str]:
             f"add table ip {PREFIX}probe; add chain ip {PREFIX}probe n {{ type nat hook output priority -100; }}; "
             f"add rule ip {PREFIX}probe n meta l4proto tcp redirect to :5"
         ),
-        Feature.NFT_LIMIT: (chain + f"limit rate {_AGES} burst 5 packets accept").format("ip"),
+        Feature.NFT_LIMIT: (chain + f"{_first(5)} accept").format("ip"),
     }
 
 
@@ -208,7 +209,7 @@ def creation(order: Order, exempt: tuple[str, ...], families: tuple[str, ...], o
         lines += [f"add table {at} {{ flags owner; }}" if owner else f"add table {at}"]
         lines += [f"add counter {at} {COUNTER}", f"add chain {at} lost", f"add chain {at} chosen"]
         if order.act.choice.first_n:
-            lines.append(f"add limit {at} {FIRST} {{ rate {_AGES} burst {order.act.choice.first_n} packets }}")
+            lines.append(f"add limit {at} {FIRST} {{ {_first(order.act.choice.first_n).removeprefix('limit ')} }}")
         lines += [f"add rule {at} lost {statement}" for statement in _lost(order.act)]
         if order.act.packets is Packets.OPEN:
             kind = "type inet_service . inet_service; flags dynamic; size 262144;"
@@ -243,6 +244,12 @@ def _chosen(act: Drop) -> list[str]:
         known = f"tcp sport . tcp dport @{FRESH} accept"
         return [f"{_OPENS} {both_ways} accept", known, f"meta l4proto tcp {_conditions(act.choice)}"]
     return [_conditions(act.choice)]
+
+
+def _first(count: int) -> str:
+    """A limit that lets so many through and then one each week; of more than 30,000 one each day, hour or minute."""
+    unit = next((unit for unit, length in _UNITS.items() if count * length < 2**63), "second")
+    return f"limit rate 1/{unit} burst {count} packets"
 
 
 def _conditions(choice: Choice) -> str:
