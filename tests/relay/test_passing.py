@@ -125,6 +125,30 @@ async def test_who_reads_again_gets_all_of_it(way: Way) -> None:
     await sending
 
 
+async def test_bulk_arrives_whole_while_rules_come_and_go(way: Way) -> None:
+    client, server = await way.pair()
+    data = os.urandom(MIB) * 48
+
+    async def change() -> None:
+        for n in range(20):
+            way.relay.follow([Rule("late", Hold(1000))] if n % 2 else [])
+            await asyncio.sleep(0.01)
+
+    sending = asyncio.gather(client.send(data), change())
+    got = bytearray()
+    while len(got) < len(data):
+        got += await server.receive(MIB)
+    await sending
+    assert got == data
+    await client.send(b"little")
+    assert await server.exactly(6) == b"little"
+    client.half_close()
+    assert await server.receive() == b""
+    server.abort()
+    assert await client.reset()
+    assert way.relay.traffic()["way"].bytes_egress == len(data) + 7
+
+
 async def test_all_lanes_together_hold_no_more_than_they_may(ways: Ways) -> None:
     way = await ways(budget=Budget(each=4 * MIB, total=6 * MIB))
     pairs = [await way.pair() for _ in range(8)]

@@ -45,6 +45,13 @@ class Budget:
         return held < (self.each if self.used < self.total else self.LEAST)
 
 
+MUCH: Final = 64 * 1024
+"""Bytes read at a time from which on a side is taken to be sending in bulk: copying them is then what costs most."""
+LITTLE: Final = 16 * 1024
+BUFFER: Final = memoryview(bytearray(1024 * 1024))
+"""For all that send in bulk: it is empty again before the next one reads."""
+
+
 class Whole(Protocol):
     """What a side asks of its connection."""
 
@@ -110,9 +117,11 @@ class Side(asyncio.Protocol):
             self.other._write = self.transport.write
 
     def data_received(self, data: bytes) -> None:
-        self.bytes += len(data)
+        self.bytes += (size := len(data))
         if self.lane is None:
             self._write(data)
+            if size >= MUCH:
+                self._flow(True)
         else:
             self.lane.put(data, monotonic())
             self.pump()
@@ -172,6 +181,29 @@ class Side(asyncio.Protocol):
             self.lane = Lane(way, number)
         self.lane.follow(rules, monotonic())
         self.pump()
+
+    def pass_at_once(self, data: memoryview) -> None:
+        """Write what is in a buffer that will be used again: to the socket itself, and keep what it does not take."""
+        self.bytes += len(data)
+        sent, other = 0, self.other
+        if self.lane is None and other.transport is not None and not other.transport.get_write_buffer_size():
+            with suppress(OSError):  # full, or gone: the loop finds that out with the rest
+                sent = other.sock.send(data)
+        if self.lane is not None:
+            self.bytes -= len(data)
+            self.data_received(bytes(data))
+        elif sent < len(data):
+            self._write(bytes(data[sent:]))
+        if len(data) < LITTLE:
+            self._flow(False)
+
+    def _flow(self, much: bool) -> None:
+        """From now on data is read into a buffer that is there, not copied into objects; or as usual again."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.set_protocol(_Flow(self) if much else self)
+            if not self.paused and not self.ended:
+                self.transport.pause_reading()  # only beginning to read makes the loop ask which kind it is
+                self.transport.resume_reading()
 
     def regulate(self) -> None:
         """Read on, or wait: until the other side takes what is there, and until the lane has room."""
@@ -241,6 +273,25 @@ class Side(asyncio.Protocol):
         self._write = _nowhere
         self._connection.budget.used -= self._booked
         self._booked = 0
+
+
+class _Flow(asyncio.BufferedProtocol):
+    """In the place of a side that sends in bulk."""
+
+    __slots__ = ("_side", "connection_lost", "eof_received", "pause_writing", "resume_writing")
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+        self.eof_received = side.eof_received  # type: ignore[method-assign]
+        self.connection_lost = side.connection_lost  # type: ignore[method-assign]
+        self.pause_writing = side.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = side.resume_writing  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._side.pass_at_once(BUFFER[:nbytes])
 
 
 def _nowhere(data: bytes) -> None:
