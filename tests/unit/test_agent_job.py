@@ -108,7 +108,7 @@ def guard() -> Guard:
 def job(kernel: Kernel, told: Evidence, guard: Guard) -> Job:
     """Due at 10, too late after 20, over after 5 s or at 100."""
     netns = Netns()
-    return Job(ORDER, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [])
+    return Job(ORDER, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
 
 
 def test_the_whole_life(job: Job, kernel: Kernel, told: Evidence, guard: Guard) -> None:
@@ -134,7 +134,7 @@ def test_the_whole_life(job: Job, kernel: Kernel, told: Evidence, guard: Guard) 
 def test_a_pattern_comes_and_goes(kernel: Kernel, told: Evidence, guard: Guard) -> None:
     netns = Netns()
     order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
-    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [])
+    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
     for now in (10, 10.9, 11, 11.2, 11.5, 12.5, 13.1, 15):
         job.step(Word(now))
     assert kernel.did == ["apply", "pause", "change", "pause", "change", "lift", "revert"]
@@ -144,7 +144,7 @@ def test_a_pattern_comes_and_goes(kernel: Kernel, told: Evidence, guard: Guard) 
 def test_a_step_that_comes_late_skips_those_before(kernel: Kernel, told: Evidence, guard: Guard) -> None:
     netns = Netns()
     order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
-    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [])
+    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
     job.step(Word(10))
     assert job.next_look(10) == pytest.approx(0.05)
     kernel.count = 1
@@ -157,7 +157,7 @@ def test_a_step_that_comes_late_skips_those_before(kernel: Kernel, told: Evidenc
 def test_a_pattern_whose_fault_somebody_took_away_is_undone(kernel: Kernel, told: Evidence, guard: Guard) -> None:
     netns = Netns()
     order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
-    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [])
+    job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
     job.step(Word(10))
     kernel.gone = True
     job.step(Word(11))

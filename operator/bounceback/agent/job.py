@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,7 @@ class Job:
     site: Site
     dead_man: DeadMan
     look: Callable[[Job], list[str]]  # what of ours is left where this was, and belongs to no other order in force
+    clock: Callable[[], float] = time.monotonic  # for lengths only
     state: State = State.WAITING
     hits: int = 0
     left: tuple[str, ...] = ()
@@ -136,6 +138,7 @@ class Job:
             self.refuse("TargetGone", "the pod's processes ended before the fault was due")
             return
         self.dead_man.begin(injection)
+        began = self.clock()
         try:
             self._in_force = driver(self.order.act).apply(self._first_part(), self.site)
         except Refused as refusal:
@@ -144,7 +147,8 @@ class Job:
         except (KernelError, OSError) as error:
             self._fail(f"could not be applied: {error}")
         else:
-            self.state, self._since, self._next_hits = State.IN_FORCE, now, now + FIRST_HIT_SECONDS
+            self.state, self._since = State.IN_FORCE, now + self.clock() - began  # a relay takes its time to start
+            self._next_hits = self._since + FIRST_HIT_SECONDS
             tell(Told.IN_FORCE, injection, self._in_force.detail)
             if self._first.share < 1:
                 self._tell_step(self._first)

@@ -65,10 +65,9 @@ class Agent:
         while any(job.state is not State.ENDED for job in self._jobs):
             self._guard.look()
             self._reject_unreached()
-            word = self._word()
             for job in self._jobs:
-                job.step(word)
-            self._heartbeat(word.now)
+                job.step(self._word())  # the time of each: what one does may take long
+            self._heartbeat(self._now())
             if any(job.state is not State.ENDED for job in self._jobs):
                 self._await()
         self._guard.done()
