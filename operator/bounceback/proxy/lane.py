@@ -10,7 +10,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, cast
 
 from bounceback.proxy.counters import Counter
 from bounceback.proxy.shaping import Bucket, Delays, Dice, Losses, flipped, pieces
@@ -248,12 +248,19 @@ class Lane:
         self._last_due = last
 
     def take(self, now: float) -> list[Piece]:
-        """What comes out now, in order; an End is the last of it."""
+        """What comes out now, in order; an End is the last of it. Bytes are one piece where nothing is to cut them."""
+        if not self._items:
+            return []
+        stages = self._made()
+        out = self._due(now, stages)
+        if len(out) > 1 and not stages.slices:
+            end = [out.pop()] if isinstance(out[-1], End) else []
+            return [b"".join(cast(list[bytes], out)), *end] if out else end
+        return out
+
+    def _due(self, now: float, stages: _Stages) -> list[Piece]:
         out: list[Piece] = []
         items = self._items
-        if not items:
-            return out
-        stages = self._made()
         while items:
             item = items[0]
             if stages.throttles and not item.paced and item.due <= now + EARLY and isinstance(item.piece, bytes):
