@@ -111,11 +111,12 @@ def test_an_agent_is_told_what_the_user_asked_for(fault: NetworkFault, rung: Run
     assert fault.act(rung, choice) == act
 
 
-def test_a_high_rate_has_a_burst_that_a_timer_of_a_millisecond_can_fill() -> None:
-    act = made(NetworkBandwidth, kilobitsPerSecond=8_000_000).act(Rung.TBF)
-    assert isinstance(act, Rate)
-    assert act.burst_bytes == 1_000_000
-    assert rate.words(act).startswith("tbf rate 1000000000bps burst 1000000b ")
+def test_a_high_rate_has_a_burst_that_a_busy_machines_timer_can_fill() -> None:
+    for asked, burst in (({}, 10_000_000), ({"burstKilobytes": 16}, 1_000_000), ({"burstKilobytes": 2000}, 2_000_000)):
+        act = made(NetworkBandwidth, kilobitsPerSecond=8_000_000, **asked).act(Rung.TBF)
+        assert isinstance(act, Rate)
+        assert act.burst_bytes == burst
+        assert rate.words(act).startswith(f"tbf rate 1000000000bps burst {burst}b ")
 
 
 PRIO, HTB = {Feature.PRIO}, {Feature.HTB}

@@ -33,12 +33,12 @@ class NetworkBandwidth(PacketFault):
     kilobits_per_second: int = Field(
         ge=1, le=100_000_000, description="The rate: 1000 bits a second are 1; each interface and way has its own."
     )
-    burst_kilobytes: int = Field(
-        32,
+    burst_kilobytes: int | None = Field(
+        None,
         ge=2,
         le=1_000_000,
-        description="What passes at full speed after a pause (1000 bytes are 1); at high rates at least what takes a "
-        "millisecond.",
+        description="What passes at full speed after a pause (1000 bytes are 1), and at least what takes a "
+        "millisecond; unset: what takes ten, and at least 32.",
     )
     latency_milliseconds: int = Field(
         400, ge=1, le=60_000, description="How long a packet may wait; those that would have to wait longer are lost."
@@ -50,4 +50,5 @@ class NetworkBandwidth(PacketFault):
 
     def act(self, rung: Rung, choice: Choice = ALWAYS) -> Act:
         rate = self.kilobits_per_second * 125
-        return Rate(rate, max(self.burst_kilobytes * 1000, rate // 1000), self.latency_milliseconds * 1000)
+        burst = max(32_000, rate // 100) if self.burst_kilobytes is None else self.burst_kilobytes * 1000
+        return Rate(rate, max(burst, rate // 1000), self.latency_milliseconds * 1000)
