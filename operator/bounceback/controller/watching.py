@@ -173,7 +173,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = SILENCE
     chosen.networking.error_backoffs = (1, 2, 4)
     chosen.watching.chunk_size = 100  # an experiment takes some 60 KB in here, and a page of them is read at once
-    chosen.queueing.idle_timeout = 1.0  # for so long the last state of each object that changed is kept
+    chosen.queueing.idle_timeout = 0.1  # for so long the last state of each object that changed is kept
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.inactivity_timeout = SILENCE
     return chosen
