@@ -73,9 +73,7 @@ def files() -> dict[str, str]:
 
 def _text(document: Json) -> str:
     """What has no parts of its own in one line: a third of a deep document is indentation otherwise."""
-    return yaml.dump(
-        document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None
-    )
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None)
 
 
 class _Dumper(yaml.SafeDumper):

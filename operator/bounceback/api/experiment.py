@@ -12,6 +12,7 @@ from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.faults import KINDS, Fault
 from bounceback.faults.chosen import Chosen
+from bounceback.faults.packet_fault import NOT_COUNTED
 from bounceback.types.fields import Model, Name, ObjectName
 from bounceback.types.outcome import Expect, Impact, VehicleKind
 from bounceback.types.plan import Rung
@@ -119,10 +120,10 @@ class FaultTiming(Chosen):
         if len(given) != 1:
             raise refuse(exactly_one((kind.kind for kind in KINDS), given))
         fault = self.fault
-        if self.mechanism is not None and self.mechanism not in (rungs := fault.rungs(self.choice())):
+        if not (rungs := fault.rungs(self.choice())):
+            raise refuse(NOT_COUNTED.format(fault.kind), "nth")
+        if self.mechanism is not None and self.mechanism not in rungs:
             raise refuse(_must_be("mechanism", _words(rungs), fault.kind), "mechanism")
-        if not fault.rungs(self.choice()):
-            raise refuse(f"nth and firstN must be unset for {fault.kind}", "nth")
         if self.pattern is not None and Rung.API in fault.rungs():
             raise refuse(_no_pattern(fault.kind), "pattern")
         if self.vehicle not in (fits := _vehicles(fault)):
@@ -149,9 +150,8 @@ def _no_pattern(kind: str) -> str:
 
 
 def _entry_rules(kind: type[Fault]) -> Iterator[Rule]:
-    """What the API server can tell of an entry with this kind; the widest choice is that of the kind's defaults."""
-    plain = kind.model_construct()
-    rungs, vehicles = plain.rungs(), _vehicles(plain)
+    """What the API server can tell of an entry with this kind."""
+    rungs, vehicles = kind.all_rungs(), _vehicles(kind.model_construct())
     yield Rule(
         f"!has(self.{kind.kind}) || !has(self.mechanism) || self.mechanism in {[str(r) for r in rungs]}",
         _must_be("mechanism", _words(rungs), kind.kind),

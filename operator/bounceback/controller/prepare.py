@@ -13,6 +13,7 @@ from bounceback.api.status import CheckCopy
 from bounceback.controller.office import Office
 from bounceback.engine.cel import check_syntax
 from bounceback.engine.model import NodeCapability, PodInfo
+from bounceback.engine.overlap import overlapping
 from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard
 from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
@@ -117,7 +118,21 @@ class Preparing:
         for index, fault in enumerate(self._spec.faults):
             field = f"spec.faults[{index}]"
             chosen += await self._carry(field, fault, pods[fault.target], capabilities)
+        self._refuse_overlap(chosen)
         return _one_vehicle_each(chosen)
+
+    def _refuse_overlap(self, chosen: Sequence[Chosen]) -> None:
+        if (both := overlapping(chosen)) is None:
+            return
+        one, other = both
+        index = next(n for n, entry in enumerate(self._spec.faults) if entry.name == other.fault.name)
+        raise Refused(
+            f"spec.faults[{index}]",
+            "Overlap",
+            f"{other.fault.name} and {one.fault.name} want the same packets of pod {other.pod.name} at the same time, "
+            f"and {other.rung} gives a packet to one of them only; name other peers or ports, a later "
+            "startAfterSeconds, or a mechanism that composes (Nft, Relay)",
+        )
 
     async def _pods_of(self, index: int, target: Target) -> list[PodInfo]:
         selector = target.pods.selector

@@ -26,6 +26,11 @@ class Fault(Model):
     def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
         """The ways to carry it out among those that can tell such a choice, best first."""
 
+    @classmethod
+    def all_rungs(cls) -> tuple[Rung, ...]:
+        """Those of the kind, whatever its fields say."""
+        return cls.model_construct().rungs()
+
 
 class NetworkFault(Fault):
     """A fault on the traffic between the target and its peers, carried out by an agent in the target's network."""

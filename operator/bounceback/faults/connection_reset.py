@@ -41,7 +41,11 @@ class ConnectionReset(ConnectionFault):
         if self.after_bytes or self.after_milliseconds:
             return (Rung.RELAY,)
         by_packets = choice.everything and not self.refuse_new
-        return (Rung.SOCKETS, Rung.NFT, Rung.RELAY) if by_packets else (Rung.SOCKETS, Rung.RELAY)
+        return (Rung.SOCKETS, Rung.NFT) if by_packets else (Rung.SOCKETS,)
+
+    @classmethod
+    def all_rungs(cls) -> tuple[Rung, ...]:
+        return (Rung.SOCKETS, Rung.NFT, Rung.RELAY)
 
     def act(self, rung: Rung, choice: Choice = ALWAYS) -> Act:
         match rung:

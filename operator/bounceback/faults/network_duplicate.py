@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from bounceback.faults.packet_fault import PacketFault, counted_elsewhere
+from bounceback.faults.packet_fault import PacketFault, not_counted
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Percent
 from bounceback.types.plan import Act, Feature, Netem, Rung
@@ -23,7 +23,8 @@ class NetworkDuplicate(PacketFault):
     kind: ClassVar[str] = "networkDuplicate"
     hit_words: ClassVar[str] = "packets duplicated"
     qdisc: ClassVar[Feature] = Feature.NETEM
-    entry_rules: ClassVar[tuple[Rule, ...]] = (counted_elsewhere("networkDuplicate", Rung.NETEM, "Relay"),)
+    relayed: ClassVar[bool] = False
+    entry_rules: ClassVar[tuple[Rule, ...]] = (not_counted("networkDuplicate"),)
 
     duplicate_percent: int = Field(ge=1, le=100, description="Share of the packets that come twice.")
     correlation_percent: Percent = Field(

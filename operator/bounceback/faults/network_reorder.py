@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from bounceback.faults.packet_fault import PacketFault, counted_elsewhere
+from bounceback.faults.packet_fault import PacketFault, not_counted
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Percent
 from bounceback.types.plan import Act, Feature, Netem, Rung
@@ -24,8 +24,9 @@ class NetworkReorder(PacketFault):
     kind: ClassVar[str] = "networkReorder"
     hit_words: ClassVar[str] = "packets reordered"
     qdisc: ClassVar[Feature] = Feature.NETEM
+    relayed: ClassVar[bool] = False
     rules: ClassVar[tuple[Rule, ...]] = (Rule("self.reorderPercent < 100 || self.gap > 1", NOT_ALL, ".reorderPercent"),)
-    entry_rules: ClassVar[tuple[Rule, ...]] = (counted_elsewhere("networkReorder", Rung.NETEM, "Relay"),)
+    entry_rules: ClassVar[tuple[Rule, ...]] = (not_counted("networkReorder"),)
 
     reorder_percent: int = Field(ge=1, le=100, description="Share of the packets that are not held.")
     correlation_percent: Percent = Field(

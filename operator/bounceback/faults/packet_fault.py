@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field
 
@@ -12,11 +12,16 @@ from bounceback.types.plan import Direction, Feature, Rung
 from bounceback.types.rules import Rule
 
 
+NOT_COUNTED: Final = "nth and firstN must be unset for {}: netem throws dice and does not count"
+
+
 class PacketFault(NetworkFault):
     """On the packets between the target and its peers."""
 
     qdisc: ClassVar[Feature]
     """What carries it out, where the kernel has it."""
+    relayed: ClassVar[bool] = True
+    """A relay of TCP connections can do it, too."""
 
     direction: Direction = Field(
         Direction.EGRESS, description="Which way's packets: what the target sends (Egress), gets (Ingress), or Both."
@@ -25,7 +30,8 @@ class PacketFault(NetworkFault):
     def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
         """A qdisc throws dice of its own, and does not count."""
         own = Rung.TBF if self.qdisc is Feature.TBF else Rung.NETEM
-        return (Rung.RELAY,) if counts(choice) else (own, Rung.RELAY)
+        relay = (Rung.RELAY,) if self.relayed else ()
+        return relay if counts(choice) else (own, *relay)
 
     def ways(self) -> Direction:
         return self.direction
@@ -43,6 +49,11 @@ class PacketFault(NetworkFault):
 def counts(choice: Choice) -> bool:
     """It asks for more than dice."""
     return choice.nth > 1 or choice.first_n > 0
+
+
+def not_counted(kind: str) -> Rule:
+    """On the entry: a qdisc is all there is, and it cannot count."""
+    return Rule(f"!has(self.{kind}) || (self.nth <= 1 && self.firstN == 0)", NOT_COUNTED.format(kind), ".nth")
 
 
 def counted_elsewhere(kind: str, qdisc: Rung, others: str) -> Rule:
