@@ -1,4 +1,4 @@
-"""Faults that want the same packets of the same pod at the same time, by a mechanism that gives a packet to one only."""
+"""Faults that want the same packets of a pod at the same time, by a mechanism that gives a packet to one only."""
 
 from __future__ import annotations
 

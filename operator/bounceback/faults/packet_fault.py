@@ -11,7 +11,6 @@ from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.plan import Direction, Feature, Rung
 from bounceback.types.rules import Rule
 
-
 NOT_COUNTED: Final = "nth and firstN must be unset for {}: netem throws dice and does not count"
 
 
