@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bounceback.faults import KINDS as FAULT_KINDS
+from tests.spec_cases_names import NAMES
 from tests.spec_cases_packets import PACKETS
 
 Json = dict[str, Any]
@@ -480,4 +481,8 @@ _PACKETS: Final = tuple(
     Case(name, "FaultExperiment", _fault(**entry), message, f"spec.faults[0]{field}" if message else "")
     for name, entry, message, field in PACKETS
 )
-CASES: Final = (*EXPERIMENTS, *_PACKETS, *CHECKS)
+_NAMES: Final = tuple(
+    Case(name, "FaultExperiment", _fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)
+    for name, entry, message, field, *says in NAMES
+)
+CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *CHECKS)
