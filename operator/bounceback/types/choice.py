@@ -6,7 +6,6 @@ others draw from: the same seed and the same traffic make the same decisions, on
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,6 +64,8 @@ class Chooser:
 
 def stream(seed: int, name: str) -> int:
     """What tells the draws of one rule from those of another with the same seed."""
+    import hashlib  # brings OpenSSL along: agents that throw no dice have no use for it
+
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest(), "big")
 
 

@@ -5,7 +5,6 @@ Standard library only: the agent imports this.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -66,6 +65,8 @@ def steps(pattern: Pattern, duration: float) -> Iterator[Step]:
 
 
 def _drawn(pattern: Intermittent) -> Iterator[tuple[float, float]]:
+    import random  # brings hashlib along, and that OpenSSL: most agents have no use for it
+
     dice = random.Random(pattern.seed)
     while True:
         yield dice.uniform(*pattern.on), dice.uniform(*pattern.off)
