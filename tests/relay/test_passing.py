@@ -13,7 +13,7 @@ from bounceback.proxy.relay import Accepted
 from bounceback.proxy.side import Budget
 from bounceback.proxy.upstream import Fixed
 from bounceback.types.plan import Direction
-from bounceback.types.relay import Hold, Rule, Throttle
+from bounceback.types.relay import Hold, Refuse, Reset, Rule, Throttle
 from tests.relay.conftest import End, Way, Ways, until
 
 MIB = 1 << 20
@@ -193,6 +193,27 @@ async def test_draining_waits_and_then_resets(way: Way) -> None:
     assert await staying.reset()
     assert await its_server.reset()
     assert way.relay.traffic()["way"].reset == 1
+
+
+async def test_rules_still_change_while_it_drains(way: Way) -> None:
+    client, server = await way.pair()
+    draining = asyncio.create_task(way.relay.drain(600))
+    await asyncio.sleep(0.05)
+    way.relay.follow([Rule("no", Refuse())])
+    way.relay.follow([Rule("reset", Reset())])
+    assert await client.reset()
+    assert await server.reset()
+    assert await asyncio.wait_for(draining, 10) == 0
+
+
+async def test_a_handlers_mistake_leaves_nobody_waiting(ways: Ways) -> None:
+    async def fails(accepted: Accepted) -> bool:
+        raise ZeroDivisionError
+
+    way = await ways(handler=fails)
+    client = await way.client()
+    assert await client.reset()
+    assert way.relay.open == 0
 
 
 async def test_draining_ends_as_soon_as_all_have_gone(way: Way) -> None:

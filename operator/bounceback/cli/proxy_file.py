@@ -14,18 +14,14 @@ from bounceback.faults import KINDS, Fault
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.chosen import Chosen
 from bounceback.faults.connection_fault import ConnectionFault
-from bounceback.faults.relayed import CONNECTION_KINDS, can_be_relayed, rules
+from bounceback.faults.relayed import can_be_relayed, rules
 from bounceback.types import relay
 from bounceback.types.fields import Model, Name
 from bounceback.types.rules import FieldError, exactly_one, refuse
 from bounceback.types.selectors import Protocol
 
 RELAYED: Final[tuple[type[NetworkFault], ...]] = tuple(
-    {
-        kind.kind: kind
-        for kind in (*KINDS, *CONNECTION_KINDS)
-        if issubclass(kind, NetworkFault) and can_be_relayed(kind)
-    }.values()
+    kind for kind in KINDS if issubclass(kind, NetworkFault) and can_be_relayed(kind)
 )
 ADDRESS: Final = "must be HOST:PORT, for example 127.0.0.1:5433 or [::1]:5433"
 RAMP_NEEDS: Final = "durationSeconds must be given with pattern.ramp: its steps are parts of it"

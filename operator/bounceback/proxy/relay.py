@@ -51,6 +51,7 @@ class Relay:
         self._listeners: dict[str, _Listener] = {}
         self._connections: dict[Connection, asyncio.Task[None] | None] = {}  # a task while it is being opened
         self._next = 1
+        self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -115,6 +116,7 @@ class Relay:
 
     async def drain(self, seconds: float) -> int:
         """Take nobody any more, and wait for those who are there to go; reset who is left then, and say how many."""
+        self._draining = True
         for listener in self._listeners.values():
             listener.door.close()
         with suppress(TimeoutError):
@@ -138,7 +140,7 @@ class Relay:
     def _doors(self) -> None:
         """Who must not let anybody in does not, and the others do."""
         for name, listener in self._listeners.items():
-            if isinstance(listener.door, Door):
+            if isinstance(listener.door, Door) and not self._draining:
                 if any(_shuts(rule) and rule.listener in ("", name) for rule in self._book.rules):
                     listener.door.refuse()
                 else:
@@ -177,12 +179,10 @@ class Relay:
             upstream = await dial(listener.upstream, accepted)
         except OSError:
             listener.traffic.unreachable += 1
-            if not connection.over:
-                connection.reset()
-            self._left(connection)
+            self._give_up(connection)
             return
-        except asyncio.CancelledError:
-            self._left(connection)
+        except BaseException:  # cancelled, or the handler's mistake: nobody may be left waiting
+            self._give_up(connection)
             raise
         if connection.over:
             reset_socket(upstream)
@@ -190,6 +190,11 @@ class Relay:
             return
         self._connections[connection] = None
         await connection.join(upstream)
+
+    def _give_up(self, connection: Connection) -> None:
+        if not connection.over:
+            connection.reset()
+        self._left(connection)
 
     async def _handled(self, connection: Connection, accepted: socket.socket, listener: _Listener) -> bool:
         if listener.handler is None:

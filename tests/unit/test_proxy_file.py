@@ -1,0 +1,154 @@
+"""What `bounceback proxy` takes from its file, and when which rule of it is in force."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from bounceback.cli.proxy_course import Faults, Source
+from bounceback.cli.proxy_file import RELAYED, ProxyFault, address, fault_of, file_of
+from bounceback.faults import KINDS
+from bounceback.faults.base import NetworkFault
+from bounceback.types.choice import Choice
+from bounceback.types.relay import Drawn, Hold
+from bounceback.types.selectors import Protocol
+
+DELAY = {"networkDelay": {"delayMilliseconds": 100}}
+TCP = {"db": Protocol.TCP}
+
+
+def fault(**fields: Any) -> ProxyFault:
+    found, problems = fault_of({"name": "f", **(fields or DELAY)}, {})
+    assert found is not None, problems
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:80", ("::1", 80)), ("db.shop.svc:5432", ("db.shop.svc", 5432))],
+)
+def test_an_address_is_a_host_and_a_port(text: str, found: tuple[str, int]) -> None:
+    assert address(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "80", ":80", "host", "host:", "::1:80", "host:x", "host:99999", "host:0", "h:-1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        address(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"faults": [{"name": "f"}]}, "faults[0]: exactly one of"),
+        ({"faults": [{"name": "f", **DELAY, "connectionReset": {}}]}, "found networkDelay and connectionReset"),
+        (
+            {"faults": [{"name": "f", "networkDelay": {"delayMilliseconds": 0}}]},
+            "faults[0].networkDelay.delayMilliseconds: must be a whole number from 1 to 60000; found 0",
+        ),
+        (
+            {"faults": [{"name": "f", **DELAY, "probability": 101}]},
+            "faults[0].probability: must be a whole number from 0",
+        ),
+        ({"faults": [{"name": "f", **DELAY, "target": "web"}]}, "faults[0].target: there is no such field"),
+        ({"faults": [{"name": "f", **DELAY, "listener": "x"}]}, "faults[0].listener: must be one of the listeners: db"),
+        ({"faults": [{"name": "f", **DELAY}, {"name": "f", **DELAY}]}, "faults: names must be unique"),
+        (
+            {"faults": [{"name": "f", "networkDelay": {"delayMilliseconds": 1, "peers": [{"host": "x"}]}}]},
+            "faults[0].networkDelay.peers: must be unset here",
+        ),
+        (
+            {"faults": [{"name": "f", **DELAY, "pattern": {"ramp": {"fromPercent": 1, "toPercent": 9, "steps": 2}}}]},
+            "faults[0].durationSeconds: durationSeconds must be given with pattern.ramp",
+        ),
+        (
+            {"faults": [{"name": "f", "connectionReset": {}, "per": "Segment"}]},
+            "faults[0].per: must be Connection, or unset, for connectionReset",
+        ),
+        (
+            {"faults": [{"name": "f", "networkDuplicate": {"duplicatePercent": 5}}]},
+            "faults[0].networkDuplicate: must be for a listener with protocol UDP; db is not",
+        ),
+        (
+            {
+                "listeners": [{"name": "u", "listen": "127.0.0.1:1", "upstream": "h:1", "protocol": "UDP"}],
+                "faults": [{"name": "f", "listener": "u", "connectionReset": {}}],
+            },
+            "faults[0].connectionReset: must be for a listener with protocol TCP; u is not",
+        ),
+        ({"listeners": [{"name": "u", "listen": "x", "upstream": "h:1"}]}, "listeners[0].listen: must be HOST:PORT"),
+        ({"listener": []}, "listener: there is no such field; did you mean listeners?"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_must_be(data: dict[str, Any], message: str) -> None:
+    found, problems = file_of(data, TCP)
+    assert found is None
+    assert message in "\n".join(map(str, problems))
+
+
+def test_every_fault_on_connections_and_packets_is_there() -> None:
+    names = {kind.kind for kind in KINDS if issubclass(kind, NetworkFault)} - {"dnsFault", "tlsFault"}
+    assert {kind.kind for kind in RELAYED} == names
+
+
+def test_the_choice_is_among_packets_or_connections() -> None:
+    chosen = Choice(0.5, 2, 3, 4)
+    fields: dict[str, Any] = {"probability": 50, "nth": 2, "firstN": 3, "seed": 4}
+    for per, drawn in ((None, Drawn.SEGMENT), ("Segment", Drawn.SEGMENT), ("Connection", Drawn.CONNECTION)):
+        (rule,) = fault(**DELAY, **fields, per=per).relay_rules
+        assert (rule.drawn, rule.choice) == (drawn, chosen)
+    (rule,) = fault(connectionReset={}, **fields).relay_rules
+    assert (rule.drawn, rule.choice) == (Drawn.CONNECTION, chosen)
+
+
+# As time goes on
+
+
+def names(faults: Faults, now: float) -> list[str]:
+    return [rule.name for rule in faults.rules(now)[0]]
+
+
+def test_a_fault_begins_and_ends_when_it_is_to() -> None:
+    faults = Faults()
+    faults.replace_file([fault(**DELAY, startAfterSeconds=10, durationSeconds=5)], 100.0)
+    assert faults.rules(100.0) == ((), 110.0)
+    assert names(faults, 110.0) == ["f"]
+    assert faults.rules(110.0)[1] == 115.0
+    assert faults.rules(115.0) == ((), math.inf)
+
+
+def test_a_fault_comes_and_goes_for_as_long_as_it_is_there() -> None:
+    faults = Faults()
+    turns = {"onOff": {"onMilliseconds": 2000, "offMilliseconds": 3000}}
+    faults.put(fault(**DELAY, pattern=turns), 0.0)
+    assert [(bool(faults.rules(at)[0]), faults.rules(at)[1]) for at in (0.0, 2.0, 5.0, 1002.0)] == [
+        (True, 2.0),
+        (False, 5.0),
+        (True, 7.0),
+        (False, 1005.0),
+    ]
+
+
+def test_a_fault_grows() -> None:
+    faults = Faults()
+    ramp = {"ramp": {"fromPercent": 10, "toPercent": 100, "steps": 2}}
+    faults.put(fault(**DELAY, durationSeconds=10, pattern=ramp), 0.0)
+    acts = [faults.rules(at)[0][0].act for at in (0.0, 5.0)]
+    assert [act.delay_us for act in acts if isinstance(act, Hold)] == [10_000, 100_000]
+
+
+def test_an_edit_leaves_alone_what_it_does_not_change() -> None:
+    faults = Faults()
+    lasting = fault(**DELAY, durationSeconds=5)
+    faults.replace_file([lasting], 0.0)
+    other, _ = fault_of({"name": "g", **DELAY}, {})
+    api, _ = fault_of({"name": "h", **DELAY}, {})
+    assert other is not None and api is not None
+    faults.put(api, 1.0)
+    faults.replace_file([other, lasting], 4.0)
+    assert names(faults, 4.5) == ["g", "f", "h"]
+    assert names(faults, 5.5) == ["g", "h"]
+    faults.replace_file([], 6.0)
+    assert [(name, taken.source) for name, taken in faults.taken.items()] == [("h", Source.API)]
