@@ -78,7 +78,7 @@ def test_a_spike_of_a_round_trip_is_measured_on_a_connection(lab: Lab) -> None:
     with echo(lab.one, ONE), connect(lab.target, ONE) as connection:
         with force(lab, Netem(20_000, spike_percent=50.0, spike_factor=5.0)):
             taken = [round_trip(connection) for _ in range(30)]
-        assert min(taken) == pytest.approx(0.02, abs=0.004)
+        assert 0.02 <= min(taken) < 0.05
         assert any(each >= 0.1 for each in taken)
 
 
