@@ -27,6 +27,7 @@ from bounceback.proxy.dns_answers import DnsCount
 from bounceback.proxy.upstream import Fixed, Original
 from bounceback.types.choice import Choice
 from bounceback.types.names import DnsAnswer, DnsRule
+from tests.relay.conftest import until
 from tests.relay.name_server import DNSKEY, ORIGIN, name_server
 
 HOST = "127.0.0.1"
@@ -356,6 +357,34 @@ async def test_no_true_server_is_counted_and_kills_nothing(tcp: bool) -> None:
     resolver.put({"gone": DnsRule(DnsAnswer.NX_DOMAIN)})
     assert (await lost.ask("db.shop.test", tcp=tcp)).rcode() == dns.rcode.NXDOMAIN
     await resolver.close()
+
+
+@pytest.mark.parametrize("tcp", [UDP, TCP])
+async def test_at_the_end_late_answers_still_come(line: Line, tcp: bool) -> None:
+    """The fault is over; who waits because of it must not be left without an answer."""
+    line.resolver.put({"slow": DnsRule(DnsAnswer.DELAY, delay_ms=500)})
+    asking = asyncio.create_task(line.ask("db.shop.test", tcp=tcp))
+    await until(lambda: line.resolver.open == 1)
+    line.resolver.put({})
+    assert await line.resolver.drain(SOON) == 0
+    assert addresses(await asking) == ["10.0.0.7"]
+
+
+async def test_the_end_waits_no_longer_than_it_may(line: Line) -> None:
+    line.resolver.put({"slow": DnsRule(DnsAnswer.DELAY, delay_ms=60_000)})
+    asking = [asyncio.create_task(line.ask("db.shop.test", tcp=tcp, wait=3.0)) for tcp in (UDP, TCP)]
+    await until(lambda: line.resolver.open == 2)
+    assert await line.resolver.drain(0.1) == 2
+    for outcome in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(outcome, dns.exception.Timeout | EOFError | OSError)
+
+
+async def test_nothing_is_open_when_all_is_answered(line: Line) -> None:
+    line.resolver.put(
+        {"half": DnsRule(DnsAnswer.NX_DOMAIN, choice=Choice(0.5)), "slow": DnsRule(DnsAnswer.DELAY, delay_ms=20)}
+    )
+    await asyncio.gather(*(line.ask("db.shop.test", tcp=n % 2 == 0) for n in range(60)))
+    await until(lambda: line.resolver.open == 0)
 
 
 async def test_ipv6_clients_and_servers(line: Line) -> None:

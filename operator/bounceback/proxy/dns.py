@@ -51,6 +51,9 @@ class Resolver:
         self._datagrams: list[_Datagrams] = []
         self._servers: list[asyncio.Server] = []
         self._streams: set[asyncio.Task[None]] = set()
+        self._open = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     def put(self, rules: Mapping[str, DnsRule]) -> None:
         """These from now on, by name; under the same name a rule goes on counting."""
@@ -83,6 +86,28 @@ class Resolver:
         self._datagrams.append(datagrams)
         return taken
 
+    @property
+    def open(self) -> int:
+        """Queries by UDP without their answer, those that wait out a delay among them, and connections of TCP."""
+        return self._open
+
+    def count_open(self, change: int) -> None:
+        self._open += change
+        if self._open:
+            self._quiet.clear()
+        else:
+            self._quiet.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Take no connection any more, give what is open so long to end, then close; how much was cut off."""
+        for server in self._servers:
+            server.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), seconds)
+        left = self._open
+        await self.close()
+        return left
+
     async def close(self) -> None:
         """Nobody is answered any more; what was waiting out a delay is not sent."""
         for server in self._servers:
@@ -106,12 +131,14 @@ class Resolver:
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
+        self.count_open(+1)
         try:
             await _Stream(self, reader, writer).serve()
         except asyncio.CancelledError:
             pass  # only `close` does that, and nobody waits for more than the end
         finally:
             self._streams.discard(task)
+            self.count_open(-1)
 
 
 class _Flow:
@@ -129,24 +156,26 @@ class _Flow:
 
     def send(self, query: bytes) -> None:
         self._used = self._loop.time()
+        self._count(+1)
         if self._socket is not None:
             self._pass(self._socket, query)
         elif len(self._early) < MOST_EARLY:
             self._early.append(query)
         else:
-            self._owner.resolver.traffic.lost += 1
+            self._lose(1)
 
     def idle(self, now: float) -> bool:
         return now - self._used > (UNANSWERED_SECONDS if self._unanswered > 0 else ANSWERED_SECONDS)
 
     def close(self) -> None:
         self._opening.cancel()
+        self._count(-self._unanswered)
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
             self._socket.close()
 
     async def _open(self) -> None:
-        upstream, traffic = self._owner.resolver.upstream, self._owner.resolver.traffic
+        upstream = self._owner.resolver.upstream
         try:
             address, *_ = await upstream.addresses(None)
             found = open_socket(address, socket.SOCK_DGRAM, upstream.mark)
@@ -155,7 +184,7 @@ class _Flow:
                 found.connect(address)
                 undo.pop_all()
         except OSError:
-            traffic.lost += len(self._early)
+            self._lose(len(self._early))
             self._owner.forget(self._client)
             return
         self._socket = found
@@ -168,9 +197,8 @@ class _Flow:
         try:
             server.send(query)
         except OSError:
-            self._owner.resolver.traffic.lost += 1
+            self._lose(1)
         else:
-            self._unanswered += 1
             self._owner.resolver.traffic.forwarded += 1
 
     def _readable(self) -> None:
@@ -180,12 +208,21 @@ class _Flow:
         except BlockingIOError:
             return
         except OSError:  # what ICMP said of an earlier query
-            self._unanswered -= 1
-            self._owner.resolver.traffic.lost += 1
+            self._lose(1)
             return
-        self._unanswered -= 1
+        self._count(-1)
         self._used = self._loop.time()
         self._owner.send(answer, self._client)
+
+    def _lose(self, queries: int) -> None:
+        self._count(-queries)
+        self._owner.resolver.traffic.lost += queries
+
+    def _count(self, change: int) -> None:
+        """Not below nothing: a server may answer twice."""
+        change = max(change, -self._unanswered)
+        self._unanswered += change
+        self._owner.resolver.count_open(change)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -230,9 +267,14 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def _after(self, delay: float, what: Callable[[bytes, Address], None], message: bytes, client: Address) -> None:
         if delay:
-            self._loop.call_later(delay, what, message, client)
+            self.resolver.count_open(+1)
+            self._loop.call_later(delay, self._now, what, message, client)
         else:
             what(message, client)
+
+    def _now(self, what: Callable[[bytes, Address], None], message: bytes, client: Address) -> None:
+        what(message, client)
+        self.resolver.count_open(-1)
 
     def _forward(self, query: bytes, client: Address) -> None:
         if self._transport is not None and not self._transport.is_closing():
