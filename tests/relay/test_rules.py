@@ -169,17 +169,39 @@ async def test_a_change_leaves_the_counters_of_all_rules_as_they_are(way: Way) -
 
 @pytest.mark.parametrize("connections", list(Connections))
 async def test_what_a_silence_kept_back_arrives_afterwards(way: Way, connections: Connections) -> None:
-    old = await way.pair()
+    client, server = await way.pair()
     way.relay.follow([Rule("silent", Silence(), BOTH, connections=connections)])
-    new = (await way.client(), await way.accept())
-    for (client, server), which in ((old, Connections.EXISTING), (new, Connections.NEW)):
-        await client.send(b"hello")
-        assert await server.is_silent(0.2) == (connections in (which, Connections.ALL))
+    new = await way.client()
+    await new.send(b"hello")
+    await client.send(b"hello")
+    assert await server.is_silent(0.2) == (connections is not Connections.NEW)
+    reached = asyncio.create_task(way.accept())
+    await asyncio.wait({reached}, timeout=0.2)
+    assert reached.done() == (connections is Connections.EXISTING)
     way.relay.follow([])
-    for client, server in (old, new):
-        await server.send(b"ok")
-        assert await client.exactly(2) == b"ok"
+    its_server = await reached
+    assert await its_server.exactly(5) == b"hello"
+    for one, other in ((client, server), (new, its_server)):
+        await other.send(b"ok")
+        assert await one.exactly(2) == b"ok"
     assert way.hits("silent") >= 1
+
+
+async def test_who_is_held_while_connecting_is_let_through_when_the_rule_goes(way: Way) -> None:
+    way.relay.follow([Rule("late", Hold(600_000_000))])
+    await way.client()
+    reached = asyncio.create_task(way.accept())
+    await asyncio.wait({reached}, timeout=0.2)
+    assert not reached.done()
+    way.relay.follow([])
+    await reached
+
+
+async def test_a_silence_closes_those_who_never_got_through_too(way: Way) -> None:
+    way.relay.follow([Rule("silent", Silence(close_after_us=200_000))])
+    client = await way.client()
+    assert await client.receive() == b""
+    assert way.relay.open == 0
 
 
 async def test_nobody_is_told_of_an_end_during_a_silence(way: Way) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -19,6 +20,7 @@ class Connection:
 
     __slots__ = (
         "_accepted",
+        "_changed",
         "_gone",
         "_rules",
         "_sides",
@@ -53,6 +55,7 @@ class Connection:
         self._rules: tuple[Applied, ...] = ()
         self._sides: tuple[Side, Side] | None = None  # the client's, the upstream's
         self._timers: dict[Applied, asyncio.TimerHandle] | None = None
+        self._changed: asyncio.Event | None = None
 
     async def join(self, upstream: socket.socket) -> None:
         """From now on both sockets are one connection, and theirs to close. Raises OSError if one is gone already."""
@@ -77,14 +80,27 @@ class Connection:
             return
         self._set_timers()
         self._lanes()
+        self._wake()
 
-    def opening(self) -> float:
-        """Seconds that the rules hold the packets that open a connection: one each way."""
-        return sum(
-            Lane(way, self.number).opening(found)
-            for way in (Direction.EGRESS, Direction.INGRESS)
-            if (found := self._that_go(way))
-        )
+    async def let_through(self) -> None:
+        """Returns when the rules have let the packets through that open a connection, or when it is over."""
+        while not self.over and (pause := self._opening() - (monotonic() - self.since)) > 0:
+            self._changed = asyncio.Event()
+            try:
+                async with asyncio.timeout(pause if pause < math.inf else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    def _opening(self) -> float:
+        """Seconds that the rules hold these packets: one each way. A silence holds them for ever."""
+        if any(
+            isinstance(applied.rule.act, Silence) and not applied.rule.act.swallow
+            for applied in self._that_go(Direction.EGRESS)
+        ):
+            return math.inf
+        ways = (Direction.EGRESS, Direction.INGRESS) if self._rules else ()
+        return sum(Lane(way, self.number).opening(found) for way in ways if (found := self._that_go(way)))
 
     def close(self) -> None:
         """Both ways, in order."""
@@ -127,6 +143,13 @@ class Connection:
         for timer in (self._timers or {}).values():
             timer.cancel()
         self._timers = None
+        self._wake()
+
+    def _wake(self) -> None:
+        """Who waits to be let through looks at the rules again."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _at_once(self, before: Iterable[Applied]) -> bool:
         """Do what is done to a connection as a whole; whether it is over by that."""

@@ -174,8 +174,10 @@ class Relay:
         try:
             if await self._handled(connection, accepted, listener):
                 return
-            if (pause := connection.opening()) > 0:
-                await asyncio.sleep(pause)
+            await connection.let_through()
+            if connection.over:
+                self._left(connection)
+                return
             upstream = await dial(listener.upstream, accepted)
         except OSError:
             listener.traffic.unreachable += 1
