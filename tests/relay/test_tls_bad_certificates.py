@@ -142,6 +142,17 @@ async def test_a_client_that_names_nobody_gets_one_for_the_address(place: Place)
     assert place.gate.counts()["named"] == TlsCount()
 
 
+async def test_a_client_that_names_nobody_by_ipv6(place: Place) -> None:
+    gate = TlsGate(Certificates({TRUSTED: place.ca}))
+    gate.put({"bad": TlsRule(TlsAnswer.NOT_YET_VALID, authority=TRUSTED)})
+    _, port = await place.relay.listen("six", "::1", 0, Fixed(HOST, place.true_port), gate)
+    there = ["-connect", f"[::1]:{port}", "-CAfile", place.ca_file, "-verify_return_error", "-verify_ip", "::1"]
+    _, said = await run("openssl", "s_client", *there)
+    assert "num=9:" in said
+    assert "num=64:" not in said  # the address is the right one
+    assert (await ended(gate)).alerts == {"bad_certificate": 1}
+
+
 @pytest.mark.parametrize("kind", ["root", "intermediate"])
 async def test_an_authority_that_is_given_may_have_any_key_and_a_root_above_it(
     place: Place, tmp_path: Path, kind: str
