@@ -16,7 +16,10 @@ from bounceback.types.choice import Choice
 from bounceback.types.names import DnsAnswer, DnsRule
 from tests.relay.name_server import coredns
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.geteuid() != 0, reason="changes network namespaces: needs root"),
+]
 PROJECT = Path(__file__).parent.parent.parent
 DB = ["10.0.0.7", "fd00::7"]
 
