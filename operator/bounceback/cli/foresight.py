@@ -223,7 +223,7 @@ class Foresight:
             guarded = needs_guard(act_of(fault, rung or allowed[0]), features)
             try:
                 refused = self._sidecar_refused(acting, outlook.namespace, pod, guarded)
-                vehicle, why = choose_vehicle(fault.vehicle, pod, refused)
+                vehicle, why = choose_vehicle(fault.vehicle, pod, refused, rung)
             except Refused as error:
                 outlook.refuse(error.field if error.field.startswith("spec.") else f"{path}.vehicle", error.message)
                 continue

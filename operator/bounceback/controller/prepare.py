@@ -182,7 +182,7 @@ class Preparing:
         if (pod.uid, guarded) not in self._refusals:
             self._refusals[pod.uid, guarded] = await self._office.agents.sidecar_refused(self._acting, pod, guarded)
         try:
-            vehicle, why = choose_vehicle(fault.vehicle, pod, self._refusals[pod.uid, guarded])
+            vehicle, why = choose_vehicle(fault.vehicle, pod, self._refusals[pod.uid, guarded], rung)
         except Refused as refused:
             raise refused.at(refused.field if refused.field.startswith("spec.") else f"{field}.vehicle") from refused
         return Chosen(fault, pod, vehicle, why, rung, flows, guarded)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from bounceback.api.status import InjectionCounts, InjectionStatus, Moment
 from bounceback.engine.model import AgentEnd, AgentFate
@@ -34,7 +34,8 @@ def fold(injection: InjectionStatus, line: Line, received: Instant) -> Injection
         case Told.CLEARED:
             if injection.state is InjectionState.FAILED:
                 return injection.model_copy(update={"cleared_at": moment})
-            return _to(injection, InjectionState.CLEARED, str(line.detail.get("why", "")), cleared_at=moment)
+            why, more = str(line.detail.get("why", "")), _at_the_end(line.detail)
+            return _to(injection, InjectionState.CLEARED, why, more, cleared_at=moment)
         case Told.STEP:
             return injection.model_copy(update={"percent": round(line.detail.get("percent", 100))})
         case Told.VERIFIED:
@@ -43,6 +44,18 @@ def fold(injection: InjectionStatus, line: Line, received: Instant) -> Injection
             return injection.model_copy(update={"cleanup": found, "leftovers": left})
         case _:
             return injection
+
+
+def _at_the_end(detail: Mapping[str, Any]) -> str:
+    """What a relay says when it goes."""
+    alerts = detail.get("alerts") or {}
+    refused = ", ".join(f"{name} {count}" for name, count in sorted(alerts.items()))
+    parts = (
+        (detail.get("cutOff"), "connections were left at the end and reset"),
+        (detail.get("accepted"), "clients took a certificate that they should have refused"),
+    )
+    told = [f"{count} {words}" for count, words in parts if count]
+    return "; ".join([*told, *([f"alerts: {refused}"] if refused else [])])
 
 
 def fold_end(injection: InjectionStatus, end: AgentEnd, now: Instant) -> InjectionStatus:

@@ -40,8 +40,7 @@ class Names:
         self._resolver.put({rule["name"]: DnsRule.from_json(unnamed(rule)) for rule in rules})
 
     def seen(self) -> Json:
-        return {"hits": sum(count.hits for count in self._resolver.counts().values()), "open": 0}
+        return {"hits": sum(count.hits for count in self._resolver.counts().values()), "open": self._resolver.open}
 
     async def drain(self, seconds: float) -> int:
-        await self._resolver.close()
-        return 0
+        return await self._resolver.drain(seconds)

@@ -6,15 +6,20 @@ from typing import Final
 
 from bounceback.engine.model import PodInfo
 from bounceback.types.outcome import VehicleKind
+from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import POD_SECURITY, UNSUPPORTED, Refused
 
 MOST_AGENTS: Final = 3
 """A pod keeps every ephemeral container that it ever got: from this many on its spec is spared another."""
 ROOM: Final = 64 * 1024 * 1024
 """Bytes: an agent in a pod with a lower limit could get the pod's own processes killed."""
+ROOM_WITH_RELAY: Final = 192 * 1024 * 1024
+"""The same for an agent whose fault takes a relay."""
 
 
-def choose_vehicle(asked: VehicleKind, pod: PodInfo, refused: Refused | None) -> tuple[VehicleKind, str]:
+def choose_vehicle(
+    asked: VehicleKind, pod: PodInfo, refused: Refused | None, rung: Rung | None = None
+) -> tuple[VehicleKind, str]:
     """The vehicle and why; `refused` is what a dry run of the sidecar was answered, None if it would be taken.
 
     Raises Refused where the asked one is impossible, and where the account may not change the pod at all: a NodePod
@@ -31,7 +36,8 @@ def choose_vehicle(asked: VehicleKind, pod: PodInfo, refused: Refused | None) ->
         )
     if refused is not None and refused.reason not in (POD_SECURITY, UNSUPPORTED):
         raise refused
-    against = _against_sidecar(pod, refused)
+    room = ROOM_WITH_RELAY if rung is Rung.RELAY else ROOM
+    against = _against_sidecar(pod, refused, room)
     match asked:
         case VehicleKind.NODE_POD:
             return asked, "as asked"
@@ -41,17 +47,17 @@ def choose_vehicle(asked: VehicleKind, pod: PodInfo, refused: Refused | None) ->
             return VehicleKind.SIDECAR, "needs the fewest rights"
     if refused is not None:
         raise Refused("vehicle", refused.reason, f"{refused.message}; vehicle: NodePod or Auto would do")
-    if pod.memory_limit is not None and pod.memory_limit < ROOM:
+    if pod.memory_limit is not None and pod.memory_limit < room:
         raise Refused("vehicle", "NoRoom", f"{against}; vehicle: NodePod or Auto would do")
     return VehicleKind.SIDECAR, "as asked"
 
 
-def _against_sidecar(pod: PodInfo, refused: Refused | None) -> str | None:
+def _against_sidecar(pod: PodInfo, refused: Refused | None, room: int) -> str | None:
     """The first reason not to put an agent into that pod."""
     if refused is not None:
         what = "Pod Security refuses" if refused.reason == POD_SECURITY else "the API server does not take"
         return f"{what} a sidecar in pod {pod.name}"
-    if pod.memory_limit is not None and pod.memory_limit < ROOM:
+    if pod.memory_limit is not None and pod.memory_limit < room:
         return f"the memory limit of pod {pod.name} ({pod.memory_limit >> 20} MiB) leaves no room for an agent"
     if pod.finished_agents >= MOST_AGENTS:
         return f"pod {pod.name} carries {pod.finished_agents} finished agents already, and keeps them"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from bounceback.kube.client import Json
-from bounceback.types.plan import Plan
+from bounceback.types.plan import Plan, Redirect
 from bounceback.vehicles.containers import (
     AGENT_ACCOUNT,
     GUARD,
@@ -29,17 +29,24 @@ SLACK: Final = 30
 PROBE_SECONDS: Final = 60
 VERIFY_SECONDS: Final = 60
 RESOURCES: Final[Json] = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}}
+RELAY_MIB: Final = 64
+"""Of memory for each relay: 27 to 40 MiB at rest (measured), the rest for what its connections hold."""
 
 
 def agent_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str, now: float) -> Json:
     """The NodePod of that plan; `now` is UTC seconds."""
     seconds = max(1, math.ceil(max(order.not_after for order in plan.orders) - now)) + SLACK
     environment = plan_variable(plan)
-    containers = [_beside(AGENT, RUN, image, pull_policy, environment)]
+    containers = [_beside(AGENT, RUN, image, pull_policy, environment, relays=relays(plan))]
     if plan.guarded:
         containers.append(_beside(f"{AGENT}-guard", GUARD, image, pull_policy, environment))
     labels = {ROLE_LABEL: "agent", RUN_LABEL: plan.run}
     return _pod(plan.agent, namespace, node, labels, containers, seconds, host_pid=True)
+
+
+def relays(plan: Plan) -> int:
+    """How many of its orders need a process of their own."""
+    return sum(isinstance(order.act, Redirect) for order in plan.orders)
 
 
 def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str) -> Json:
@@ -63,15 +70,16 @@ def probe_pod(node: str, boot: str, namespace: str, image: str, pull_policy: str
     return _pod(name, namespace, node, {ROLE_LABEL: "probe"}, [container], PROBE_SECONDS, host_pid=False)
 
 
-def _beside(name: str, mode: str, image: str, pull_policy: str, environment: list[Json]) -> Json:
+def _beside(name: str, mode: str, image: str, pull_policy: str, environment: list[Json], relays: int = 0) -> Json:
     """A container that finds the targets' processes in /proc and enters their network namespaces."""
+    limits = {"memory": f"{64 + RELAY_MIB * relays}Mi"}
     return {
         "name": name,
         "image": image,
         "imagePullPolicy": pull_policy,
         "command": command(mode),
         "env": environment,
-        "resources": RESOURCES,
+        "resources": {**RESOURCES, "limits": limits},
         # AppArmor's default profile forbids ptrace across profiles, and with it /proc/PID/ns of the targets.
         "securityContext": {
             **rights("NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"),
