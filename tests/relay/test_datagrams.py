@@ -62,7 +62,7 @@ class Post:
     async def at(self, client: socket.socket) -> bytes:
         return (await received(client))[0]
 
-    async def counted(self, seconds: float = 0.4) -> list[bytes]:
+    async def counted(self, seconds: float = 0.8) -> list[bytes]:
         """All that reaches the server until nothing more comes for so long."""
         found = []
         while True:
@@ -120,15 +120,15 @@ async def test_an_empty_datagram_arrives(post: Post) -> None:
 
 async def test_a_delay_is_for_its_direction(post: Post) -> None:
     client = post.client()
-    post.relay.follow([Rule("late", Hold(300_000), INGRESS)])
+    post.relay.follow([Rule("late", Hold(1_000_000), INGRESS)])
     began = time.monotonic()
     client.send(b"question")
     _, sender = await post.at_server()
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 1
     began = time.monotonic()
     post.server.sendto(b"answer", sender)
     assert await post.at(client) == b"answer"
-    assert time.monotonic() - began >= 0.299
+    assert time.monotonic() - began >= 0.999
     assert post.hits("late") == 1
 
 
@@ -174,9 +174,9 @@ async def test_datagrams_arrive_twice(post: Post) -> None:
 
 async def test_datagrams_overtake_each_other(post: Post) -> None:
     client = post.client()
-    post.relay.follow([Rule("mixed", Reorder(1.0, delay_us=200_000), EGRESS, Choice(nth=10))])
+    post.relay.follow([Rule("mixed", Reorder(1.0, delay_us=1_000_000), EGRESS, Choice(nth=10))])
     await post.send_many(client, 100)
-    arrived = [int.from_bytes(data, "big") for data in await post.counted()]
+    arrived = [int.from_bytes(data, "big") for data in await post.counted(2)]
     assert arrived[:10] == list(range(9, 100, 10))
     assert sorted(arrived) == list(range(100))
 
@@ -216,9 +216,9 @@ async def test_half_of_the_clients_are_silent(post: Post) -> None:
 
 async def test_a_delay_of_single_datagrams(post: Post) -> None:
     client = post.client()
-    post.relay.follow([Rule("late", Hold(300_000), EGRESS, Choice(nth=2), Drawn.SEGMENT)])
+    post.relay.follow([Rule("late", Hold(1_000_000), EGRESS, Choice(nth=2), Drawn.SEGMENT)])
     await post.send_many(client, 4)
-    assert [int.from_bytes(data, "big") for data in await post.counted()] == [0, 2, 1, 3]
+    assert [int.from_bytes(data, "big") for data in await post.counted(2)] == [0, 2, 1, 3]
 
 
 async def test_a_server_that_is_not_there_is_silence_and_counted(post: Post) -> None:

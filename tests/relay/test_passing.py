@@ -181,7 +181,7 @@ async def test_running_out_of_descriptors_is_waited_for(ways: Ways) -> None:
 async def test_draining_waits_and_then_resets(way: Way) -> None:
     staying, its_server = await way.pair()
     leaving, its_other_end = await way.pair()
-    draining = asyncio.create_task(way.relay.drain(1.0))
+    draining = asyncio.create_task(way.relay.drain(3.0))
     await asyncio.sleep(0.1)
     with pytest.raises(ConnectionRefusedError):
         await way.client()
