@@ -1,10 +1,11 @@
 """The relay beside Toxiproxy 2.5.0, in one run on one machine: every number that was promised, and what was measured.
 
-    python -m benchmarks.relay [--toxiproxy PROGRAM] [--rounds 5] [--only NAME...]
+    python -m benchmarks.relay [--toxiproxy PROGRAM] [--rounds 5] [--patience 20] [--only NAME...]
 
 Both run as their users run them (`bounceback proxy`, `toxiproxy`), at the same time, before the same server, and are
 measured in turns; of the rounds the median counts. Exit code 1: something promised was missed. On a machine that others
-keep busy all of it is worse, and what needs two processors most of all: the last line says how long we waited for one.
+keep busy all of it is worse, and ours, which is one thread among many, most of all: each round waits for a quiet moment
+for as long as `--patience` says, and the last line tells how long something waited for a processor.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Place:
     their_process: int
     server_udp: Address
     rounds: int
+    patience: float
     rows: list[Row] = field(default_factory=list)
 
     def add(self, what: str, promised: str, held: bool | None, *measured: str) -> None:
@@ -120,7 +122,7 @@ def running(words: list[str]) -> Iterator[int]:
 
 
 @contextmanager
-def place(toxiproxy: str, rounds: int) -> Iterator[Place]:
+def place(toxiproxy: str, rounds: int, patience: float) -> Iterator[Place]:
     """Server and both relays, before the same ports of it."""
     with ExitStack() as stack:
         told, theirs = multiprocessing.Pipe()
@@ -145,13 +147,30 @@ def place(toxiproxy: str, rounds: int) -> Iterator[Place]:
             listen = f"127.0.0.1:{their[name][1]}"
             body = {"name": name, "listen": listen, "upstream": f"127.0.0.1:{port}"}
             request(their_control, "POST", "/proxies", body)
-        yield Place(our, their, our_control, their_control, our_pid, their_pid, ("127.0.0.1", udp), rounds)
+        yield Place(our, their, our_control, their_control, our_pid, their_pid, ("127.0.0.1", udp), rounds, patience)
+
+
+def quiet(patience: float) -> None:
+    """Wait until the processors have been three quarters idle for half a second, but no longer than `patience`."""
+
+    def idle_and_all() -> tuple[int, int]:
+        figures = [int(figure) for figure in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return figures[3] + figures[4], sum(figures)
+
+    end, before = time.monotonic() + patience, idle_and_all()
+    while time.monotonic() < end:
+        time.sleep(0.5)
+        now = idle_and_all()
+        if now[0] - before[0] >= 0.75 * (now[1] - before[1]):
+            return
+        before = now
 
 
 def in_turns(at: Place, measure: Callable[[Address], Any], what: str) -> tuple[list[Any], list[Any]]:
     """Ours and theirs, one after the other, changing who begins."""
     found: tuple[list[Any], list[Any]] = ([], [])
     for n in range(at.rounds):
+        quiet(at.patience)
         for who in (0, 1) if n % 2 == 0 else (1, 0):
             found[who].append(measure((at.ours, at.theirs)[who][what]))
     return found
@@ -324,6 +343,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The relay beside Toxiproxy.")
     parser.add_argument("--toxiproxy", help="the program (default: built by the development cluster's tool)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine, each round")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     toxiproxy = (
@@ -334,10 +354,11 @@ def main() -> int:
     )
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with tempfile.TemporaryDirectory() as folder, place(toxiproxy, options.rounds) as at:
+    with tempfile.TemporaryDirectory() as folder, place(toxiproxy, options.rounds, options.patience) as at:
         os.chdir(folder)
         began, pressed = time.monotonic(), waited()
         for name in options.only:
+            quiet(options.patience)
             PARTS[name](at)
         spent, pressed = time.monotonic() - began, waited() - pressed
     print(table(at.rows))

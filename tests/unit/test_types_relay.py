@@ -17,7 +17,7 @@ from bounceback.types.relay import ACTS, Act, Connections, Drawn, Rule
 
 EXAMPLES: dict[str, Act] = {
     "Hold": relay.Hold(1000, 10, 25.0, "normal", 0.1, 3.0),
-    "Throttle": relay.Throttle(1000, 10, True),
+    "Throttle": relay.Throttle(1000, 10, True, 5000),
     "Lose": relay.Lose(0.1, 5.0, 0.1, 0.2, 0.9, 0.1, 1000),
     "Duplicate": relay.Duplicate(0.1, 1.0),
     "Corrupt": relay.Corrupt(0.1, 1.0),
@@ -73,6 +73,11 @@ def kind_of(name: str) -> type[NetworkFault]:
             [relay.Hold(5000, 2000, 0.0, "normal")],
         ),
         ("networkLoss", {"lossPercent": 10}, [relay.Lose(0.1)]),
+        (
+            "networkBandwidth",
+            {"kilobitsPerSecond": 8000, "burstKilobytes": 10},
+            [relay.Throttle(1_000_000, 10_000, True)],
+        ),
         ("networkPartition", {}, [relay.Silence()]),
         ("networkPartition", {"action": "Reject"}, [relay.Reset(), relay.Refuse()]),
         ("connectionTimeout", {}, [relay.Silence()]),
@@ -96,6 +101,12 @@ def test_a_fault_becomes_rules(name: str, fields: dict[str, Any], acts: list[Act
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_says_whether_a_relay_can_do_it(kind: type[NetworkFault]) -> None:
     assert can_be_relayed(kind) in (True, False)
+
+
+def test_a_rate_is_one_of_all_unless_connections_are_meant() -> None:
+    limit = fault(kind_of("networkBandwidth"), kilobitsPerSecond=8000)
+    shared = [rules(limit, "f", per=per)[0].act for per in (None, Drawn.SEGMENT, Drawn.CONNECTION)]
+    assert [act.shared for act in shared if isinstance(act, relay.Throttle)] == [True, True, False]
 
 
 def test_live_connections_are_reset_once_and_others_when_they_have_come_so_far() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from bounceback.faults.base import Fault, NetworkFault
@@ -52,6 +53,8 @@ def rules(
         if rung is None:
             raise ValueError(f"{fault.kind} cannot be carried out by a relay")
         parts = _of_the_kernel(fault.act(rung), choice if per is not relay.Drawn.CONNECTION else ALWAYS)
+        if per is relay.Drawn.CONNECTION:
+            parts = tuple((_each(act), which) for act, which in parts)
         per = per or relay.Drawn.SEGMENT
     return tuple(
         relay.Rule(
@@ -67,13 +70,18 @@ def rules(
     )
 
 
+def _each(act: relay.Act) -> relay.Act:
+    """A rate is one of all packets together, unless connections are what it is about."""
+    return replace(act, shared=False) if isinstance(act, relay.Throttle) else act
+
+
 def _of_the_kernel(act: Act, choice: Choice) -> tuple[_Part, ...]:
     every = relay.Connections.ALL
     match act:
         case Netem():
             return tuple((part, every) for part in _of_netem(act))
         case Rate():
-            return ((relay.Throttle(act.bytes_per_second, act.burst_bytes, shared=True), every),)
+            return ((relay.Throttle(act.bytes_per_second, act.burst_bytes, True, act.latency_us), every),)
         case Drop(reject=True):
             return ((relay.Reset(), relay.Connections.EXISTING), (relay.Refuse(), relay.Connections.NEW))
         case Drop() if choice.everything:

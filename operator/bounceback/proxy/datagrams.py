@@ -5,15 +5,10 @@ As netem does it, datagrams that are held for different times overtake each othe
 
 from __future__ import annotations
 
-from typing import Final
-
 from bounceback.proxy.lane import EARLY, Applied
 from bounceback.proxy.shaping import Bucket, Delays, Dice, Losses, flipped
 from bounceback.types import relay as does
 from bounceback.types.plan import Direction
-
-LONGEST_QUEUE: Final = 0.4
-"""Seconds that a datagram waits for a throttle; those that would have to wait longer are lost (tc-tbf(8), latency)."""
 
 
 class Course:
@@ -25,7 +20,7 @@ class Course:
         self.rules = rules
         self._chances: list[tuple[Applied, Losses]] = []
         self._delays: list[tuple[Applied, Delays]] = []
-        self._throttles: list[tuple[Applied, Bucket]] = []
+        self._throttles: list[tuple[Applied, Bucket, float]] = []  # with the seconds that one may wait
         for applied in rules:
             rule = applied.rule
             dice = Dice(rule.choice.seed, rule.name, number, way)
@@ -37,7 +32,7 @@ class Course:
                 case does.Hold() as act:
                     self._delays.append((applied, Delays(act, dice)))
                 case does.Throttle() as act:
-                    self._throttles.append((applied, applied.bucket(way, act)))
+                    self._throttles.append((applied, applied.bucket(way, act), act.latency_us / 1e6))
                 case _:
                     pass
 
@@ -77,8 +72,8 @@ class Course:
     def _paced(self, size: int, ready: float) -> float | None:
         """When the throttles have let it through; None: their queue is full."""
         due = ready
-        for applied, bucket in self._throttles:
-            if bucket.queue(ready) > LONGEST_QUEUE:
+        for applied, bucket, longest in self._throttles:
+            if bucket.queue(ready) > longest:
                 applied.count(size)
                 return None
             due = max(due, gone := bucket.take(size, ready))

@@ -50,12 +50,16 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """No more than `rate`, after a burst at once; `shared`: by all connections of the rule together, each way."""
+    """No more than `rate`, after a burst at once; `shared`: by all connections of the rule together, each way.
+
+    Datagrams that would have to wait longer than `latency_us` are lost; streams are made to wait.
+    """
 
     drawn: ClassVar[Drawn] = Drawn.CONNECTION
     rate: int
     burst: int = 0  # 0: what the rate carries in 50 ms
     shared: bool = False
+    latency_us: int = 400_000
     does: str = field(default="Throttle", init=False)
 
 
