@@ -100,7 +100,7 @@ class Run:
         before = self._state
         now = Instant.now()
         state = replace(before, injections=self._injections.all())
-        decision = advance(self._spec, state, self._now_seen(state, now), now)
+        decision = self._decided(state, now)
         if decision.plan is not None:
             carried = agents(self._uid, decision.plan, decision.state.injections, self._office.settings.namespace)
             await self._office.journal.write(
@@ -108,8 +108,15 @@ class Run:
             )
             self._set_out(carried)
         await self._write(before, decision.state, now)
-        if decision.again > 0:  # a phase that was just entered names its duties in the step that follows at once
+        if decision.again > 0:  # what was just planned names its duties in the step that follows at once
             self._attending.want(decision.duties)
+        return decision
+
+    def _decided(self, state: State, now: Instant) -> Decision:
+        """On to where something is to be done: phases that are entered and left at once are written down together."""
+        decision = advance(self._spec, state, self._now_seen(state, now), now)
+        while decision.again == 0 and decision.plan is None:
+            decision = advance(self._spec, decision.state, self._now_seen(decision.state, now), now)
         return decision
 
     def _now_seen(self, state: State, now: Instant) -> Seen:
