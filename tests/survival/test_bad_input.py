@@ -84,6 +84,7 @@ async def test_a_delay_where_the_kernel_has_no_netem_names_the_node_and_what_it_
     kube: Kube, kubeconfig: str, namespace: str, shop: Shop, operator: OperatorProcess, tmp_path: Path
 ) -> None:
     delay = {"name": "slow", "target": "callers", "durationSeconds": 2, "networkDelay": {"delayMilliseconds": 50}}
+    delay["mechanism"] = "Netem"
     code, said = run(kubeconfig, namespace, tmp_path, faults=[delay])
     if code == 0:
         pytest.skip("this machine's kernel has netem")
@@ -162,3 +163,87 @@ async def test_a_check_with_a_wrong_expression_says_so_at_once(
     assert stalled["status"] == "True"
     assert "spec.probes[0].kubernetes.expression" in stalled["message"]
     assert "objet" in stalled["message"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        (
+            [
+                {"name": "one", "target": "callers", "networkBandwidth": {"kilobitsPerSecond": 100}},
+                {"name": "two", "target": "callers", "networkBandwidth": {"kilobitsPerSecond": 200}},
+            ],
+            ["spec.faults[1]", "one", "same packets", "startAfterSeconds"],
+        ),
+        (
+            [
+                {
+                    "name": "far",
+                    "target": "callers",
+                    "networkDelay": {"delayMilliseconds": 9, "peers": [{"host": "nobody.invalid"}]},
+                }
+            ],
+            ["spec.faults[0].networkDelay.peers[0].host", "nobody.invalid"],
+        ),
+        (
+            [
+                {
+                    "name": "far",
+                    "target": "callers",
+                    "networkDelay": {
+                        "delayMilliseconds": 9,
+                        "peers": [{"pods": {"selector": {"matchLabels": {"role": "nobody"}}}}],
+                    },
+                }
+            ],
+            ["spec.faults[0].networkDelay.peers[0].pods", "role=nobody"],
+        ),
+        (
+            [
+                {
+                    "name": "far",
+                    "target": "callers",
+                    "mechanism": "Relay",
+                    "networkDelay": {
+                        "delayMilliseconds": 9,
+                        "peers": [{"cidr": "192.0.2.1", "ports": [{"port": 53, "protocol": "UDP"}]}],
+                    },
+                }
+            ],
+            ["spec.faults[0].networkDelay", "node-1", "Relay carries TCP"],
+        ),
+        (
+            [{"name": "names", "target": "callers", "dnsFault": {"answer": "NxDomain", "names": ["no name"]}}],
+            ["spec.faults[0].dnsFault.names[0]", "no name"],
+        ),
+        (
+            [{"name": "cut", "target": "callers", "networkPartition": {}, "probability": 101}],
+            ["spec.faults[0].probability", "100"],
+        ),
+    ],
+    ids=[
+        "overlap",
+        "a host that is nobody's",
+        "peers that match nothing",
+        "UDP by relay",
+        "no DNS name",
+        "101 percent",
+    ],
+)
+async def test_a_network_fault_that_cannot_be_says_why(
+    kube: Kube,
+    kubeconfig: str,
+    namespace: str,
+    shop: Shop,
+    operator: OperatorProcess,
+    tmp_path: Path,
+    faults: list[Json],
+    told: list[str],
+) -> None:
+    callers, _ = shop
+    code, said = run(kubeconfig, namespace, tmp_path, faults=faults)
+    assert code == 2, said
+    for part in told:
+        assert part in said
+    for caller in callers:
+        assert not await agents_of(kube, namespace, caller.name)

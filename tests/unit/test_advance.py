@@ -226,7 +226,7 @@ def test_stepping_again_with_nothing_new_changes_nothing() -> None:
 
 
 def test_a_ramp_leaves_a_line_for_each_step_and_turns_leave_none() -> None:
-    def noted(pattern: dict[str, object]) -> list[str]:
+    def noted(pattern: object) -> list[str]:
         cut = {"name": "cut", "target": "web", "networkPartition": {}, "durationSeconds": 10, "pattern": pattern}
         spec = experiment(faults=[cut])
         state = active()

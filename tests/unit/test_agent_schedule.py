@@ -19,8 +19,8 @@ def times(**moments: float) -> Times:
     """Seconds from the agent's start."""
     given = {"start_at": 0.0, "start_before": 10.0, "not_after": 100.0, "duration": 20.0} | moments
     duration = given.pop("duration")
-    absolute = {name: UTC + value for name, value in given.items()}
-    order = Order("i", "f", "ns", "p", "u", Drop(), Direction.BOTH, (), duration=duration, **absolute)
+    absolute = (UTC + given[name] for name in ("start_at", "start_before", "not_after"))
+    order = Order("i", "f", "ns", "p", "u", Drop(), Direction.BOTH, (), *absolute, duration)
     return Times.of(order, START)
 
 

@@ -14,10 +14,10 @@ from bounceback.cli.exits import CommandError
 from bounceback.cli.follow import is_finished
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
-from bounceback.engine.planning import act_of, needs_guard
+from bounceback.engine.planning import act_of, needs_guard, rung_for
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
-from bounceback.faults.base import NetworkFault, first_possible
+from bounceback.faults.base import NetworkFault
 from bounceback.kube import KubeError
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
@@ -207,23 +207,22 @@ class Foresight:
                     continue
                 yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
                 continue
-            allowed = (fault.mechanism,) if fault.mechanism else kind.rungs(fault.choice())
             rung: Rung | None = None
             if capability := nodes.get(pod.node):
-                rung, lacking = first_possible(kind, capability.features, allowed, fault.choice())
+                rung, missing = rung_for(fault, capability.features)
                 if rung is None:
-                    missing = "; ".join(f"{way} needs {', '.join(parts)}" for way, parts in lacking.items())
                     outlook.refuse(
                         f"{path}.{kind.kind}",
                         f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; choose pods on "
                         "a node that can, or another fault",
                     )
                     continue
+            likely = rung or fault.mechanism or kind.rungs(fault.choice())[0]
             features = capability.features if capability else frozenset({Feature.NFT_OWNER})
-            guarded = needs_guard(act_of(fault, rung or allowed[0]), features)
+            guarded = needs_guard(act_of(fault, likely), features)
             try:
                 refused = self._sidecar_refused(acting, outlook.namespace, pod, guarded)
-                vehicle, why = choose_vehicle(fault.vehicle, pod, refused, rung)
+                vehicle, why = choose_vehicle(fault.vehicle, pod, refused, likely)
             except Refused as error:
                 outlook.refuse(error.field if error.field.startswith("spec.") else f"{path}.vehicle", error.message)
                 continue

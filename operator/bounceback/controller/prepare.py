@@ -14,11 +14,11 @@ from bounceback.controller.office import Office
 from bounceback.engine.cel import check_syntax
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import overlapping
-from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard
+from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, rung_for
 from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
-from bounceback.faults.base import NetworkFault, first_possible
+from bounceback.faults.base import NetworkFault
 from bounceback.kube import KubeError
 from bounceback.kube.resources import CHECKS
 from bounceback.types.outcome import VehicleKind
@@ -168,10 +168,8 @@ class Preparing:
     ) -> Chosen:
         if capability.problem:
             raise Refused(field, "NodeUnknown", f"node {pod.node} could not be probed: {capability.problem}")
-        allowed = (fault.mechanism,) if fault.mechanism else kind.rungs(fault.choice())
-        rung, lacking = first_possible(kind, capability.features, allowed, fault.choice())
+        rung, missing = rung_for(fault, capability.features)
         if rung is None:
-            missing = "; ".join(f"{way} needs {', '.join(parts)}" for way, parts in lacking.items())
             raise Refused(
                 f"{field}.{kind.kind}",
                 "KernelCannot",

@@ -11,11 +11,12 @@ from bounceback.api.experiment import FaultTiming
 from bounceback.api.status import CheckCopy, InjectionStatus
 from bounceback.engine.model import AgentRef, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
-from bounceback.faults.base import NetworkFault
+from bounceback.faults.base import NetworkFault, first_possible
 from bounceback.faults.name_fault import NameFault
 from bounceback.faults.relayed import rules
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Act, Feature, Flow, Order, Plan, Queued, Redirect, Rung
+from bounceback.types.selectors import Protocol
 
 START_GRACE: Final = 60.0
 """Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
@@ -60,6 +61,26 @@ class Carried:
     plan: Plan
 
 
+def rung_for(entry: FaultTiming, has: Set[Feature]) -> tuple[Rung | None, str]:
+    """The best rung of a node with these features, or None and what each of them lacks, in words."""
+    fault, choice = entry.fault, entry.choice()
+    assert isinstance(fault, NetworkFault)
+    allowed = (entry.mechanism,) if entry.mechanism else fault.rungs(choice)
+    possible = [rung for rung in allowed if rung is not Rung.RELAY or not _only_datagrams(fault)]
+    rung, lacking = first_possible(fault, has, possible, choice)
+    words = [f"{way} needs {', '.join(parts)}" for way, parts in lacking.items()]
+    if len(possible) < len(allowed):
+        words.append("Relay carries TCP, and the peers' ports are of UDP")
+    return rung, "; ".join(words)
+
+
+def _only_datagrams(fault: NetworkFault) -> bool:
+    """Every peer names ports, and all of them are of UDP. A fault of names takes both."""
+    ports = [peer.ports for peer in fault.peers]
+    udp = all(each and all(port.protocol is Protocol.UDP for port in each) for each in ports)
+    return bool(ports) and udp and not isinstance(fault, NameFault)
+
+
 def act_of(entry: FaultTiming, rung: Rung) -> Act:
     """What the agent is to do on that rung."""
     fault, choice = entry.fault, entry.choice()
@@ -67,8 +88,8 @@ def act_of(entry: FaultTiming, rung: Rung) -> Act:
     if rung is not Rung.RELAY:
         return fault.act(rung, choice)
     if isinstance(fault, NameFault):
-        act = fault.act(rung, choice)
-        assert isinstance(act, Redirect)
+        named = {"name": entry.name, **fault.rule(choice).to_json()}  # draws depend on the name
+        act = Redirect(fault.rule().speaks, json.dumps([named]))
     else:
         act = Redirect("tcp", json.dumps([asdict(rule) for rule in rules(fault, entry.name, choice)]))
     return replace(act, existing=str(entry.relay.existing_connections), drain=float(entry.relay.drain_seconds))

@@ -21,10 +21,12 @@ class Handshakes(Connections):
 
     def seen(self) -> Json:
         counts = self._gate.counts().values()
+        ends = {str(end): sum(c.ends[end] for c in counts) for end in {end for c in counts for end in c.ends}}
         alerts = {name: sum(c.alerts[name] for c in counts) for name in {name for c in counts for name in c.alerts}}
         return {
             "hits": sum(c.hits for c in counts),
             "open": super().seen()["open"],
             "accepted": sum(c.accepted for c in counts),
             "alerts": alerts,
+            "ends": ends,
         }
