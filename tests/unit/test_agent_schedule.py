@@ -18,9 +18,9 @@ START = Instant("boot", round(BOOTED * 1e9), UTC)
 def times(**moments: float) -> Times:
     """Seconds from the agent's start."""
     given = {"start_at": 0.0, "start_before": 10.0, "not_after": 100.0, "duration": 20.0} | moments
-    duration = given.pop("duration")
-    absolute = (UTC + given[name] for name in ("start_at", "start_before", "not_after"))
-    order = Order("i", "f", "ns", "p", "u", Drop(), Direction.BOTH, (), *absolute, duration)
+    start_at, start_before, not_after = (UTC + given[name] for name in ("start_at", "start_before", "not_after"))
+    what = ("i", "f", "ns", "p", "u", Drop(), Direction.BOTH, ())
+    order = Order(*what, start_at, start_before, not_after, given["duration"])
     return Times.of(order, START)
 
 
