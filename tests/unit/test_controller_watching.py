@@ -6,11 +6,13 @@ import asyncio
 import threading
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import aiohttp
 import pytest
 
-from bounceback.controller.apart import Apart, calls_in
+from bounceback.controller import board, resources
+from bounceback.controller.apart import Apart, calls_in, tells
 from bounceback.controller.pacing import FIRST_PAUSE, GOOD_LIFE, LONGEST_PAUSE, Pace
 from bounceback.controller.serving import STALE, Pulse, served
 from bounceback.controller.watching import DEAF, SILENCE, WATCH_SECONDS, settings
@@ -117,6 +119,57 @@ async def test_calls_come_back_to_our_loop_with_their_answer_or_error() -> None:
     assert await life.ended(5)
     assert found == [True, 2, True]
     assert isinstance(life.cause(), ValueError)
+
+
+async def test_what_is_told_comes_in_order_and_nobody_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    home = asyncio.get_running_loop()
+    found: list[int] = []
+    heard = asyncio.Event()
+
+    async def hear(number: int) -> None:
+        found.append(number)
+        if number == 2:
+            raise ZeroDivisionError
+        if number == 99:
+            heard.set()
+            await asyncio.Event().wait()
+
+    async def talk() -> None:
+        tell = tells(home, hear)
+        for number in range(100):
+            tell(number)
+
+    life = Apart(talk(), "telling")
+    assert await life.ended(5)
+    async with asyncio.timeout(5):
+        await heard.wait()
+    assert found == list(range(100))
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("phase", [None, "Active", "Finished"])
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize("deleted", [None, "2026-01-01T00:00:00Z"])
+@pytest.mark.parametrize("more", [{}, {"cancel": True}, {"ttlSecondsAfterFinished": 0}])
+def test_a_glimpse_tells_all_that_is_asked_of_a_change(
+    phase: str | None, claimed: bool, deleted: str | None, more: dict[str, Any]
+) -> None:
+    whole: dict[str, Any] = {
+        "kind": "FaultExperiment",
+        "metadata": {"namespace": "shop", "name": "web", "uid": "u", "managedFields": [{}], "labels": {"a": "b"}},
+        "spec": {"targets": [], **more},
+    }
+    if claimed:
+        whole["metadata"] |= {"finalizers": [resources.FINALIZER], "annotations": {resources.STARTED_UID: "u"}}
+    if deleted:
+        whole["metadata"]["deletionTimestamp"] = deleted
+    if phase:
+        whole["status"] = {"phase": phase, "timeline": [{}]}
+    seen = resources.glimpse(whole)
+    for asked in (board._is_open, board._is_running, board._has_begun, resources.is_claimed):
+        assert asked(seen) == asked(whole)
+    assert seen["spec"] == more
+    assert seen["metadata"].get("deletionTimestamp") == deleted
 
 
 class PlayedClock:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 PATIENCE: Final = 5.0
 """Seconds that the work has to end, each time that it is asked to."""
+log = logging.getLogger(__name__)
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
 
@@ -52,6 +55,22 @@ class Apart:
 
     async def _whole(self) -> None:
         await self._task
+
+
+def tells(
+    loop: asyncio.AbstractEventLoop, function: Callable[Asked, Coroutine[Any, Any, None]]
+) -> Callable[Asked, None]:
+    """The function as another loop may have it called: it runs in `loop`, in order, and nobody waits for it."""
+
+    def tell(*args: Asked.args, **kwargs: Asked.kwargs) -> None:
+        asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop).add_done_callback(_heard)
+
+    return tell
+
+
+def _heard(told: Future[None]) -> None:
+    if not told.cancelled() and (error := told.exception()) is not None:
+        log.error("a defect in what was told of a change", exc_info=error)
 
 
 def calls_in(

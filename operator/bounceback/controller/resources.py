@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from bounceback.kube import Kube, KubeError
@@ -86,6 +87,25 @@ async def _edit(kube: Kube, body: Json, *, started: bool, held: bool) -> Json:
             if not error.conflict:
                 raise
         body = await fresh(kube, body)
+
+
+def glimpse(body: Mapping[str, Any]) -> Json:
+    """What must be known of one that changed: thousands may wait for their turn, and a whole one takes 60 KB."""
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    started = (metadata.get("annotations") or {}).get(STARTED_UID)
+    return {
+        "kind": body["kind"],
+        "metadata": {
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "deletionTimestamp": metadata.get("deletionTimestamp"),
+            "finalizers": list(metadata.get("finalizers") or []),
+            "annotations": {STARTED_UID: started} if started else {},
+        },
+        "spec": {key: spec[key] for key in ("cancel", "ttlSecondsAfterFinished") if key in spec},
+        "status": {"phase": status["phase"]} if "phase" in status else {},
+    }
 
 
 def is_claimed(body: Json) -> bool:

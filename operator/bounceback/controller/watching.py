@@ -20,8 +20,9 @@ import kopf
 
 from bounceback.api import GROUP, VERSION
 from bounceback.controller import metrics
-from bounceback.controller.apart import Apart, calls_in
+from bounceback.controller.apart import Apart, calls_in, tells
 from bounceback.controller.pacing import Pace, paced_session
+from bounceback.controller.resources import glimpse
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS, EXPERIMENTS
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 for kopfs in ("running", "orchestration"):  # tell with two traces what ended Kopf; we tell it in one line
     logging.getLogger(f"kopf._core.reactor.{kopfs}").setLevel(logging.CRITICAL)
 Changed = Callable[[str | None, Json], Coroutine[Any, Any, None]]
+Tell = Callable[[str | None, Json], None]
 Login = Callable[..., Coroutine[Any, Any, kopf.AiohttpSession]]
 
 
@@ -98,7 +100,7 @@ async def _one_life(
 
     credentials = calls_in(here, kube.credentials)
     life = Apart(
-        _live(lambda: paced_session(kube, pace, credentials, watching), kube.host, namespaces, calls_in(here, changed)),
+        _live(lambda: paced_session(kube, pace, credentials, watching), kube.host, namespaces, tells(here, changed)),
         "kopf",
     )
     try:
@@ -112,7 +114,7 @@ async def _one_life(
 
 
 async def _live(
-    new_session: Callable[[], aiohttp.ClientSession], host: str, namespaces: tuple[str, ...], changed: Changed
+    new_session: Callable[[], aiohttp.ClientSession], host: str, namespaces: tuple[str, ...], tell: Tell
 ) -> None:
     sessions: list[aiohttp.ClientSession] = []
 
@@ -122,7 +124,7 @@ async def _live(
 
     try:
         await kopf.operator(
-            registry=registry_for(changed, login),
+            registry=registry_for(tell, login),
             settings=settings(),
             standalone=True,
             clusterwide=not namespaces,
@@ -133,16 +135,22 @@ async def _live(
             await session.close()
 
 
-def registry_for(changed: Changed, login: Login) -> kopf.OperatorRegistry:
-    """All of Kopf that we use: experiments and checks, as they come and go."""
+def registry_for(tell: Tell, login: Login) -> kopf.OperatorRegistry:
+    """All of Kopf that we use: experiments and checks, as they come and go.
+
+    Kopf keeps an object for as long as its handler takes, and lists thousands at once: so it waits for nothing.
+    """
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(login)
 
     @kopf.on.event(GROUP, VERSION, EXPERIMENTS.plural, registry=registry)
+    async def experiment_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
+        """Whatever changed, look at the whole experiment again."""
+        tell(type, glimpse(body))
+
     @kopf.on.event(GROUP, VERSION, CHECKS.plural, registry=registry)
-    async def something_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
-        """Whatever changed, look at the whole object again."""
-        await changed(type, dict(body))
+    async def check_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
+        tell(type, dict(body))
 
     return registry
 
