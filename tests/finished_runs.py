@@ -68,6 +68,7 @@ def injection(number: int, fault: str, pod: str, **fields: Any) -> Json:
         "state": "Cleared",
         "reason": "Duration",
         "hits": 642,
+        "percent": 100,
         "clockOffsetMilliseconds": 0,
         "cleanup": "Clean",
         "leftovers": [],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bounceback.faults import KINDS as FAULT_KINDS
+from tests.spec_cases_connections import CONNECTIONS
 from tests.spec_cases_names import NAMES
 from tests.spec_cases_packets import PACKETS
 
@@ -479,7 +480,7 @@ CHECKS: Final = (
 
 _PACKETS: Final = tuple(
     Case(name, "FaultExperiment", _fault(**entry), message, f"spec.faults[0]{field}" if message else "")
-    for name, entry, message, field in PACKETS
+    for name, entry, message, field in (*PACKETS, *CONNECTIONS)
 )
 _NAMES: Final = tuple(
     Case(name, "FaultExperiment", _fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)

@@ -18,7 +18,7 @@ def _forced(kind: str, fields: dict[str, Any], rung: str, others: str, **choice:
     )
 
 
-def _elsewhere(kind: str, fields: dict[str, Any], rungs: str) -> tuple[tuple[Any, ...], ...]:
+def elsewhere(kind: str, fields: dict[str, Any], rungs: str) -> tuple[tuple[Any, ...], ...]:
     """Not by a request to the API."""
     return (
         (f"{kind} by a request", {kind: fields, "mechanism": "Api"},
@@ -68,9 +68,9 @@ PACKETS: Final[tuple[tuple[str, dict[str, Any], str, str], ...]] = (
      "nth and firstN must be unset for networkReorder", ".nth"),
     ("a bandwidth", {"networkBandwidth": {"kilobitsPerSecond": 1000, "burstKilobytes": 16}}, "", ""),
     _forced("networkBandwidth", {"kilobitsPerSecond": 1000}, "Tbf", "Relay", probability=50),
-    *_elsewhere("networkDuplicate", {"duplicatePercent": 5}, "Netem"),
-    *_elsewhere("networkCorrupt", {"corruptPercent": 5}, "Netem or Relay"),
-    *_elsewhere("networkReorder", {"reorderPercent": 5}, "Netem"),
-    *_elsewhere("networkBandwidth", {"kilobitsPerSecond": 5}, "Tbf or Relay"),
+    *elsewhere("networkDuplicate", {"duplicatePercent": 5}, "Netem"),
+    *elsewhere("networkCorrupt", {"corruptPercent": 5}, "Netem or Relay"),
+    *elsewhere("networkReorder", {"reorderPercent": 5}, "Netem"),
+    *elsewhere("networkBandwidth", {"kilobitsPerSecond": 5}, "Tbf or Relay"),
     ("a partition of every other packet", {"networkPartition": {}, "nth": 2}, "", ""),
 )  # fmt: skip

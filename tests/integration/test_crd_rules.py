@@ -140,4 +140,7 @@ def test_kubectl_shows_the_verdict_and_the_figures(api: Cluster, place: str, com
     assert "web-healthy" in commands.kubectl("get", "bounceback", "--namespace", place)
     assert "web-healthy" in commands.kubectl("get", "rck", "--namespace", place)
     told = " ".join(commands.kubectl("explain", "fe.spec.faults.networkDelay.jitterMilliseconds").split())
-    assert "Largest deviation from the delay; must not exceed it." in told
+    assert (
+        "Deviation from the delay: the largest one (Uniform), or the standard deviation; must not exceed the delay."
+        in told
+    )

@@ -123,7 +123,8 @@ class FaultTiming(Chosen):
         if not (rungs := fault.rungs(self.choice())):
             raise refuse(NOT_COUNTED.format(fault.kind), "nth")
         if self.mechanism is not None and self.mechanism not in rungs:
-            raise refuse(_must_be("mechanism", _words(rungs), fault.kind), "mechanism")
+            ways = rungs if self.mechanism in fault.all_rungs() else fault.all_rungs()
+            raise refuse(_must_be("mechanism", _words(ways), fault.kind), "mechanism")
         if self.pattern is not None and Rung.API in fault.rungs():
             raise refuse(_no_pattern(fault.kind), "pattern")
         if self.vehicle not in (fits := _vehicles(fault)):
