@@ -47,4 +47,4 @@ def test_netem_does_what_it_promises(node: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed, done.stdout
-    assert int(passed[1]) >= 17, f"most tests were skipped there: {done.stdout}"
+    assert int(passed[1]) >= 45, f"most tests were skipped there: {done.stdout}"

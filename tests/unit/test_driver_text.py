@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounceback.drivers import Site, dice, netem, nft, queues, rate, slots, spread
+from bounceback.drivers import KernelError, Refused, Site, bands, dice, netem, nft, queues, rate, slots, spread
 from bounceback.drivers.leftovers import Found, unaccounted
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.nft_text import table
@@ -219,6 +219,24 @@ def test_an_act_is_scaled_to_its_share(share: float) -> None:
     assert Netem(20_000, reorder_percent=40.0).scaled(share) == Netem(20_000, reorder_percent=40 * share)
     assert Rate(1000, 2000).scaled(share) == Rate(round(1000 / share), 2000)
     assert Drop(choice=Choice(0.4, first_n=3)).scaled(share) == Drop(choice=Choice(0.4 * share, first_n=3))
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("tc: Error: Specified qdisc kind is unknown. (qdisc add dev eth0 ... netem)", "MissingFeature"),
+        ("tc: Error: netem: cannot mix duplicating netems with other netems in tree.", "Conflict"),
+    ],
+)
+def test_what_a_kernel_cannot_is_a_refusal_with_its_reason(said: str, reason: str) -> None:
+    told = bands._told(KernelError(said))
+    assert isinstance(told, Refused)
+    assert told.reason == reason
+
+
+def test_an_error_that_is_no_lack_stays_an_error() -> None:
+    error = KernelError("tc: Cannot find device")
+    assert bands._told(error) is error
 
 
 # Filters and places
