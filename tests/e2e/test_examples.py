@@ -50,7 +50,8 @@ def scenarios() -> Iterator[Scenario]:
         for key, verdict in annotations.items():
             if key.startswith(EXPECTED):
                 yield Scenario(path.parent.name, key.removeprefix(EXPECTED), verdict)
-                if "networkDelay" in path.read_text():
+                # Not the broken one: it never opens another connection once those that it has are reset.
+                if "networkDelay" in path.read_text() and verdict == "Passed":
                     yield Scenario(path.parent.name, key.removeprefix(EXPECTED), verdict, by_relay=True)
 
 
