@@ -17,6 +17,7 @@ import uvloop
 
 SIZE: Final = 1024
 PING: Final = 16
+DATAGRAM: Final = 100
 BULK_PIECE: Final = 1 << 18
 Address = tuple[str, int]
 
@@ -315,12 +316,12 @@ async def _request(address: Address, text: bytes) -> None:
 
 
 async def datagrams(address: Address, count: int) -> int:
-    """How many of so many arrived at the counter, asked by a way that loses nothing."""
+    """Send so many."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect(address)
     for n in range(count):
-        sock.send(b"x" * 100)
-        if n % 20 == 0:
+        sock.send(b"x" * DATAGRAM)
+        if n % 5 == 0:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.5)
     sock.close()
@@ -328,6 +329,7 @@ async def datagrams(address: Address, count: int) -> int:
 
 
 async def asked_count(address: Address) -> int:
+    """How many arrived at the counter, asked by a way that loses nothing."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(5)
     sock.connect(address)

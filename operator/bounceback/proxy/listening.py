@@ -10,6 +10,8 @@ from typing import Final
 
 BACKLOG: Final = 4096
 AT_A_TIME: Final = 256
+RECEIVED: Final = 8 << 20
+"""Bytes of datagrams that may wait for us: what does not fit is lost, and no rule did it."""
 PAUSE_SECONDS: Final = 0.1
 """How long nothing is accepted after the process ran out of descriptors."""
 OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -37,6 +39,8 @@ def _reusing(family: int, kind: socket.SocketKind) -> socket.socket:
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     if kind is socket.SOCK_STREAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED)  # as much of it as the machine allows
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return sock
