@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
 
@@ -145,6 +146,25 @@ async def test_what_is_told_comes_in_order_and_nobody_waits_for_it(caplog: pytes
         await heard.wait()
     assert found == list(range(100))
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_who_is_told_keeps_nothing_of_who_tells() -> None:
+    """Kopf has the object that it handles in its context."""
+    holding: ContextVar[object] = ContextVar("holding", default=None)
+    found: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    async def hear() -> None:
+        found.set_result(holding.get())
+
+    async def talk() -> None:
+        holding.set("60 KB")
+        tell()
+
+    tell = tells(asyncio.get_running_loop(), hear)
+    life = Apart(talk(), "telling")
+    assert await life.ended(5)
+    async with asyncio.timeout(5):
+        assert await found is None
 
 
 @pytest.mark.parametrize("phase", [None, "Active", "Finished"])

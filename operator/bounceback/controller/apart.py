@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Final, ParamSpec, TypeVar
 
 PATIENCE: Final = 5.0
@@ -60,10 +61,14 @@ class Apart:
 def tells(
     loop: asyncio.AbstractEventLoop, function: Callable[Asked, Coroutine[Any, Any, None]]
 ) -> Callable[Asked, None]:
-    """The function as another loop may have it called: it runs in `loop`, in order, and nobody waits for it."""
+    """The function as another loop may have it called: it runs in `loop`, in order, and nobody waits for it.
+
+    It gets an empty context: tasks that it begins keep theirs for life, and with the caller's all that is in there.
+    """
 
     def tell(*args: Asked.args, **kwargs: Asked.kwargs) -> None:
-        asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop).add_done_callback(_heard)
+        told = Context().run(asyncio.run_coroutine_threadsafe, function(*args, **kwargs), loop)
+        told.add_done_callback(_heard)
 
     return tell
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NamedTuple, cast
@@ -26,8 +27,9 @@ LONGEST_LINE: Final = 8 * 1024 * 1024
 LONGEST_SILENCE: Final = 75
 """Seconds that a watch may be silent: the server sends a bookmark each minute, so one that does not is cut off."""
 MOST_CONNECTIONS: Final = 40
-"""For requests with one answer; more of them wait. A TLS connection takes some 300 KB here, 256 of them in asyncio."""
+"""For requests with one answer; more of them wait. A TLS connection takes some 100 KB here."""
 STDIN, STDOUT, STDERR, ERROR, CLOSE = 0, 1, 2, 3, 255  # channels of v5.channel.k8s.io
+SSLProtocol.max_size = 64 * 1024  # asyncio keeps a buffer of 256 KiB for each TLS connection, and a record has 16
 
 
 class Sessions(NamedTuple):
