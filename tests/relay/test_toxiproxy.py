@@ -162,12 +162,9 @@ async def data_comes_at_its_rate(way: Way) -> None:
 
 def reset(milliseconds: int, direction: str) -> Check:
     async def check(way: Way) -> None:
-        way.relay.follow(
-            rules({"connectionReset": {"afterMilliseconds": max(1, milliseconds), "direction": direction}})
-        )
+        client, server = await way.pair()
         began = time.monotonic()
-        client = await way.client()
-        server = await way.accept()
+        way.relay.follow(rules({"connectionReset": {"afterMilliseconds": milliseconds, "direction": direction}}))
         assert await client.reset()
         assert time.monotonic() - began == between(milliseconds / 1000 - 0.001, milliseconds / 1000 + ROOM)
         assert await server.reset()
