@@ -303,7 +303,7 @@ def flood(source: Netns, receiver: Netns, address: str, seconds: float, pace: fl
     with source.entered():
         sender = socket.socket(family, socket.SOCK_DGRAM)
     with sink, sender:
-        sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 27)
+        sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 29)  # all of them are read at the end
         sink.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         sink.bind((address, PORT))
         began = time.monotonic()
