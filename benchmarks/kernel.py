@@ -119,7 +119,7 @@ def throttling(bench: Bench) -> None:
     if bench.lacks("bandwidth", Feature.TBF, Feature.U32):
         return
     for rate in RATES:
-        with bench.force(Rate(rate, max(32_000, rate // 20))):
+        with bench.force(Rate(rate, max(32_000, rate // 100))):
             pace = 0.7 * FRAME / rate
             moments = flood(bench.lab.target, bench.lab.one, ONE, 11.0, pace, FRAME - HEADERS)
         steady = [moment for moment in moments if 0.5 < moment - moments[0] <= 10.5]

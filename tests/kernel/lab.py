@@ -36,7 +36,7 @@ TARGET, NODE, ONE, TWO = "10.77.0.2", "10.77.0.1", "10.77.1.2", "10.77.2.2"
 TARGET6, ONE6, TWO6 = "fd77::2", "fd77:1::2", "fd77:2::2"
 PORT = 7000
 POD_UID = "6f1c1b8e-8a5b-4a3c-9d1e-0123456789ab"
-SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
+SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 32, 33, 35
 _STAMP, _TIME = struct.Struct("=IQ"), struct.Struct("=qq")
 _numbers = itertools.count()
 
@@ -305,6 +305,7 @@ def flood(source: Netns, receiver: Netns, address: str, seconds: float, pace: fl
     with sink, sender:
         sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 29)  # all of them are read at the end
         sink.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 1 << 27)  # what waits in a qdisc is the sender's still
         sink.bind((address, PORT))
         began = time.monotonic()
         sent = 0

@@ -38,7 +38,7 @@ class NetworkBandwidth(PacketFault):
         ge=2,
         le=1_000_000,
         description="What passes at full speed after a pause (1000 bytes are 1), and at least what takes a "
-        "millisecond; unset: what takes fifty, which a busy machine catches up with, and at least 32.",
+        "millisecond; unset: what takes ten, and at least 32.",
     )
     latency_milliseconds: int = Field(
         400, ge=1, le=60_000, description="How long a packet may wait; those that would have to wait longer are lost."
@@ -50,5 +50,5 @@ class NetworkBandwidth(PacketFault):
 
     def act(self, rung: Rung, choice: Choice = ALWAYS) -> Act:
         rate = self.kilobits_per_second * 125
-        burst = max(32_000, rate // 20) if self.burst_kilobytes is None else self.burst_kilobytes * 1000
+        burst = max(32_000, rate // 100) if self.burst_kilobytes is None else self.burst_kilobytes * 1000
         return Rate(rate, max(burst, rate // 1000), self.latency_milliseconds * 1000)
