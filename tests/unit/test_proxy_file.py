@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
@@ -129,6 +130,10 @@ def test_a_fault_comes_and_goes_for_as_long_as_it_is_there() -> None:
         (True, 7.0),
         (False, 1005.0),
     ]
+    began = time.process_time()
+    for turn in range(201, 20_000):
+        assert faults.rules(turn * 5.0)[0]
+    assert time.process_time() - began < 5  # what a turn costs does not grow with their number
 
 
 def test_a_fault_grows() -> None:

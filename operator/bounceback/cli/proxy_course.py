@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from bounceback.cli.proxy_file import ProxyFault
-from bounceback.types.pattern import steps
+from bounceback.types.pattern import Step, steps
 from bounceback.types.relay import Rule
 
 
@@ -17,38 +16,33 @@ class Source(StrEnum):
     API = "api"
 
 
-@dataclass(frozen=True, slots=True)
 class Taken:
-    """A fault since it was taken up. Times are seconds of one monotonic clock."""
+    """A fault since it was taken up. Times are seconds of one monotonic clock, and it is asked in their order."""
 
-    fault: ProxyFault
-    source: Source
-    since: float
+    def __init__(self, fault: ProxyFault, source: Source, since: float) -> None:
+        self.fault = fault
+        self.source = source
+        self._begins = since + fault.start_after_seconds
+        self._lasts = float(fault.duration_seconds or math.inf)
+        whole = iter((Step(0.0, 1.0),))
+        self._steps = steps(fault.pattern.planned(), self._lasts) if fault.pattern is not None else whole
+        self._step = next(self._steps)
+        self._next = next(self._steps, None)
 
     def now(self, now: float) -> tuple[tuple[Rule, ...], float]:
         """Its rules at that moment, and when they change next (`math.inf`: never)."""
-        fault = self.fault
-        age = now - self.since - fault.start_after_seconds
-        duration = float(fault.duration_seconds or math.inf)
+        age = now - self._begins
         if age < 0:
-            return (), self.since + fault.start_after_seconds
-        if age >= duration:
+            return (), self._begins
+        if age >= self._lasts:
             return (), math.inf
-        share, until = 1.0, duration
-        if fault.pattern is not None:
-            for step in steps(fault.pattern.planned(), duration):
-                if step.at > age:
-                    until = step.at
-                    break
-                share, until = step.share, duration
-        rules = (
-            fault.relay_rules
-            if share >= 1
-            else tuple(rule.scaled(share) for rule in fault.relay_rules)
-            if share
-            else ()
-        )
-        return rules, self.since + fault.start_after_seconds + until
+        while self._next is not None and self._next.at <= age:
+            self._step, self._next = self._next, next(self._steps, None)
+        until = self._begins + (self._next.at if self._next is not None else self._lasts)
+        share, rules = self._step.share, self.fault.relay_rules
+        if share >= 1:
+            return rules, until
+        return tuple(rule.scaled(share) for rule in rules) if share else (), until
 
 
 class Faults:
