@@ -13,7 +13,7 @@ from bounceback.agent.schedule import Times
 from bounceback.drivers import DRAIN_SECONDS, KernelError, Refused, Site
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import Target
-from bounceback.types.pattern import OnOff
+from bounceback.types.pattern import OnOff, Ramp
 from bounceback.types.plan import Act, Direction, Drop, Flow, Order, Told
 
 ORDER = Order("inj", "fault", "ns", "pod", "uid", Drop(), Direction.BOTH, (), 0, 0, 0, 0)
@@ -272,3 +272,15 @@ def test_an_order_that_is_over_is_not_amended(job: Job) -> None:
     job.step(Word(16))
     with pytest.raises(ValueError, match="is over"):
         job.amend(())
+
+
+def test_a_ramp_says_how_strong_it_is_before_it_says_that_it_is_there(
+    kernel: Kernel, told: Evidence, guard: Guard
+) -> None:
+    netns = Netns()
+    order = replace(ORDER, duration=6, pattern=Ramp(0.1, 1.0, 3))
+    job = Job(order, Times(10, 20, 100, 6), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
+    for now in (10, 12, 14):
+        job.step(Word(now))
+    steps = [(kind, detail["percent"]) if kind is Told.STEP else kind for kind, detail in told]
+    assert steps == [(Told.STEP, 10), Told.IN_FORCE, (Told.STEP, 55), (Told.STEP, 100)]

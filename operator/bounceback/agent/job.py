@@ -149,9 +149,9 @@ class Job:
         else:
             self.state, self._since = State.IN_FORCE, now + self.clock() - began  # a relay takes its time to start
             self._next_hits = self._since + FIRST_HIT_SECONDS
-            tell(Told.IN_FORCE, injection, self._in_force.detail)
             if self._first.share < 1:
                 self._tell_step(self._first)
+            tell(Told.IN_FORCE, injection, self._in_force.detail)
 
     def _first_part(self) -> Order:
         self._first = self._course.due(0.0) or self._first
