@@ -170,9 +170,9 @@ def test_a_limit_and_a_delay_on_different_peers_compose(lab: Lab, needs: Callabl
         agent, guard = guarded(lab, limit, slow)
         agent.until(Told.IN_FORCE, slow.injection)
         assert is_rate(bytes_per_second(lab.target, lab.one, ONE), 500_000)
-        assert min(round_trip(connection) for _ in range(5)) == pytest.approx(0.05, abs=0.01)
+        assert 0.05 <= min(round_trip(connection) for _ in range(5)) < 0.08
         assert agent.control({"stop": True})[0] == 0
-        assert round_trip(connection) < 0.03
+        assert min(round_trip(connection) for _ in range(5)) < 0.03
         agent.end()
         guard.end()
     assert lab.left() == []
