@@ -132,11 +132,12 @@ class Secure:
     port: int
     trusted: ssl.SSLContext
 
-    def hello(self, where: Netns, name: str = "store", *, careless: bool = False) -> str:
+    def hello(self, where: Netns, name: str = "store", *, careless: bool = False, says: bytes = b"") -> str:
         """What a client from there gets: hello, or why it does not believe or cannot talk."""
         context = ssl._create_unverified_context() if careless else self.trusted
         try:
             with connect(where, ONE, self.port, 3) as plain, context.wrap_socket(plain, server_hostname=name) as inside:
+                inside.sendall(says)
                 return inside.recv(100).decode() or "nothing"
         except ssl.SSLCertVerificationError as error:
             return error.verify_message
@@ -203,7 +204,7 @@ def test_a_client_that_believes_anything_is_counted_and_gets_nothing(lab: Lab) -
     with secure_server(lab.one) as server:
         agent = lab.start(plan(fault))
         agent.until(Told.IN_FORCE)
-        assert server.hello(lab.target, careless=True) != "hello"
+        assert server.hello(lab.target, careless=True, says=b"my password") != "hello"
         agent.control({"stop": True})
         agent.end()
     cleared = next(line for line in agent.told if line.told is Told.CLEARED)

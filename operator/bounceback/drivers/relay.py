@@ -285,7 +285,10 @@ class Relayed:
     def revert(self) -> None:
         self._take_away_redirect()
         self._child.end()
-        last = {"cutOff": self._child.drained, **{key: self._child.seen.get(key) for key in ("accepted", "alerts", "ends")}}
+        last = {
+            "cutOff": self._child.drained,
+            **{key: self._child.seen.get(key) for key in ("accepted", "alerts", "ends")},
+        }
         self.farewell = {key: value for key, value in last.items() if value}
         self._nft.close()
 
