@@ -21,8 +21,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from bounceback.types.choice import Chooser
-from bounceback.types.names import DnsAnswer, DnsRule, matcher, plain
+from bounceback.proxy.named import Applied, Book
+from bounceback.types.names import DnsAnswer, DnsRule, plain
 
 HEADER: Final = struct.Struct("!HHH")  # id, flags, number of questions (RFC 1035 section 4.1.1)
 HEADER_SIZE: Final = 12
@@ -65,32 +65,8 @@ class Asked:
     record_type: str
 
 
-class _Applied:
-    """A rule with its choice and its counts, which outlive it: it may come back."""
-
-    __slots__ = ("_chooser", "_fits", "_name", "count", "rule")
-
-    def __init__(self, name: str, rule: DnsRule) -> None:
-        self._name = name
-        self.count = DnsCount()
-        self._set(rule)
-
-    def _set(self, rule: DnsRule) -> None:
-        self.rule = rule
-        self._fits = matcher(rule.names)
-        self._chooser = Chooser(rule.choice, self._name)
-
-    def change(self, rule: DnsRule) -> None:
-        if rule != self.rule:
-            self._set(rule)
-
-    def hits(self, asked: Asked) -> bool:
-        if not _of_type(self.rule, asked.record_type) or not self._fits(asked.name):
-            return False
-        hit = self._chooser.next()
-        self.count.seen += 1
-        self.count.hits += hit
-        return hit
+def _is_about(applied: Applied[DnsRule, DnsCount], asked: Asked) -> bool:
+    return _of_type(applied.rule, asked.record_type) and applied.fits(asked.name)
 
 
 def _of_type(rule: DnsRule, record_type: str) -> bool:
@@ -103,26 +79,20 @@ class Judge:
     """Holds queries against the rules, in their order: delays add up, the first other answer is the one."""
 
     def __init__(self, rules: Mapping[str, DnsRule] | None = None) -> None:
-        self._known: dict[str, _Applied] = {}
-        self._active: list[_Applied] = []
-        self.put(rules or {})
+        self._book: Book[DnsRule, DnsCount] = Book(DnsCount)
+        self._book.put(rules or {})
 
     def put(self, rules: Mapping[str, DnsRule]) -> None:
         """These from now on. One that was there under the same name goes on counting where it was."""
-        for name, rule in rules.items():
-            if name in self._known:
-                self._known[name].change(rule)
-            else:
-                self._known[name] = _Applied(name, rule)
-        self._active = [self._known[name] for name in rules]
+        self._book.put(rules)
 
     def counts(self) -> dict[str, DnsCount]:
         """Of all rules that there ever were."""
-        return {name: applied.count for name, applied in self._known.items()}
+        return self._book.counts()
 
     def decide(self, query: bytes, *, stream: bool) -> Decision:
         """`stream`: it came by TCP, where an answer may have any size."""
-        if not self._active or (asked := question(query)) is None:
+        if not self._book.active or (asked := question(query)) is None:
             return AS_IT_IS
         delay = 0.0
         for rule in self._hit(asked):
@@ -135,7 +105,8 @@ class Judge:
         return Decision(delay) if delay else AS_IT_IS
 
     def _hit(self, asked: Asked) -> Iterator[DnsRule]:
-        return (applied.rule for applied in self._active if applied.hits(asked))
+        about = (applied for applied in self._book.active if _is_about(applied, asked))
+        return (applied.rule for applied in about if applied.hits_next())
 
 
 def question(query: bytes) -> Asked | None:

@@ -22,10 +22,10 @@ from bounceback.proxy import original
 from bounceback.proxy.certificates import Certificates
 from bounceback.proxy.handshake import End, shake_hands
 from bounceback.proxy.hello import HANDSHAKE, RECORD, SERVER_HELLO, Hello, Unfinished, client_hello, handshake_message
+from bounceback.proxy.named import Applied, Book
 from bounceback.proxy.relay import Accepted
 from bounceback.proxy.side import reset_socket
-from bounceback.types.choice import Chooser
-from bounceback.types.names import CERTIFICATES, CutAfter, CutBy, TlsAnswer, TlsRule, matcher, plain
+from bounceback.types.names import CERTIFICATES, CutAfter, CutBy, TlsAnswer, TlsRule, plain
 
 FIRST_SECONDS: Final = 1.0  # for a client's first byte
 HELLO_SECONDS: Final = 10.0  # for all of its hello
@@ -63,33 +63,9 @@ class TlsTraffic:
     unreachable: int = 0  # whose server was to say hello, and did not
 
 
-class _Applied:
-    """A rule with its choice and its counts, which outlive it: it may come back."""
-
-    __slots__ = ("_chooser", "_fits", "_name", "count", "rule")
-
-    def __init__(self, name: str, rule: TlsRule) -> None:
-        self._name = name
-        self.count = TlsCount()
-        self._set(rule)
-
-    def _set(self, rule: TlsRule) -> None:
-        self.rule = rule
-        self._fits = matcher(rule.names)
-        self._chooser = Chooser(rule.choice, self._name)
-
-    def change(self, rule: TlsRule) -> None:
-        if rule != self.rule:
-            self._set(rule)
-
-    def hits(self, server_name: str) -> bool:
-        """ "" is a client that names nobody: only a rule for all names is about it."""
-        if self.rule.names and (not server_name or not self._fits(server_name)):
-            return False
-        hit = self._chooser.next()
-        self.count.seen += 1
-        self.count.hits += hit
-        return hit
+def _is_about(applied: Applied[TlsRule, TlsCount], server_name: str) -> bool:
+    """ "" is a client that names nobody: only a rule for all names is about it."""
+    return not applied.rule.names or (bool(server_name) and applied.fits(server_name))
 
 
 class TlsGate:
@@ -97,8 +73,7 @@ class TlsGate:
 
     def __init__(self, certificates: Certificates) -> None:
         self._certificates = certificates
-        self._known: dict[str, _Applied] = {}
-        self._active: list[_Applied] = []
+        self._book: Book[TlsRule, TlsCount] = Book(TlsCount)
         self.traffic = TlsTraffic()
 
     def put(self, rules: Mapping[str, TlsRule]) -> None:
@@ -109,20 +84,15 @@ class TlsGate:
         for name, rule in rules.items():
             if not self._certificates.knows(rule.authority):
                 raise ValueError(f"{name}: no authority {rule.authority!r} was given")
-        for name, rule in rules.items():
-            if name in self._known:
-                self._known[name].change(rule)
-            else:
-                self._known[name] = _Applied(name, rule)
-        self._active = [self._known[name] for name in rules]
+        self._book.put(rules)
 
     def counts(self) -> dict[str, TlsCount]:
         """Of all rules that there ever were."""
-        return {name: applied.count for name, applied in self._known.items()}
+        return self._book.counts()
 
     async def __call__(self, accepted: Accepted) -> bool:
         """Whether a rule has answered the connection, which is closed then."""
-        if not self._active:
+        if not self._book.active:
             self.traffic.passed += 1
             return False
         hello = await peek(accepted.sock)
@@ -130,7 +100,8 @@ class TlsGate:
             self.traffic.other += 1
             return False
         server_name = plain(hello.server_name)
-        chosen = next((applied for applied in self._active if applied.hits(server_name)), None)
+        about = (applied for applied in self._book.active if _is_about(applied, server_name))
+        chosen = next((applied for applied in about if applied.hits_next()), None)
         if chosen is None:
             self.traffic.passed += 1
             return False
@@ -141,7 +112,7 @@ class TlsGate:
             accepted.sock.close()
         return True
 
-    async def _answer(self, chosen: _Applied, server_name: str, accepted: Accepted) -> None:
+    async def _answer(self, chosen: Applied[TlsRule, TlsCount], server_name: str, accepted: Accepted) -> None:
         rule, sock = chosen.rule, accepted.sock
         if rule.answer in CERTIFICATES:
             await self._present(chosen, server_name or _asked_address(sock), sock)
@@ -165,7 +136,7 @@ class TlsGate:
         else:
             await farewell(accepted.sock)
 
-    async def _present(self, chosen: _Applied, name: str, sock: socket.socket) -> None:
+    async def _present(self, chosen: Applied[TlsRule, TlsCount], name: str, sock: socket.socket) -> None:
         try:
             context = self._certificates.context(chosen.rule.answer, name, chosen.rule.authority)
         except ValueError:  # no certificate can be for such a name
