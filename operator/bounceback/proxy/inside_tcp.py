@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from bounceback.proxy.connection import Budget
 from bounceback.proxy.relay import Handler, Relay
 from bounceback.proxy.task import ANY, LOCAL, Json, Ports, Task, can_listen
 from bounceback.proxy.upstream import Original
 from bounceback.types.relay import rule_from
+
+
+HELD: Final = (4 << 20, 32 << 20)
+"""Bytes that are held for one connection and for all: the target's memory limit pays."""
 
 
 class Connections:
@@ -14,7 +21,7 @@ class Connections:
     def __init__(self, task: Task, handler: Handler | None = None) -> None:
         self._task = task
         self._handler = handler
-        self._relay = Relay()
+        self._relay = Relay(Budget(*HELD))
 
     async def listen(self) -> Ports:
         upstream = Original(self._task.mark)
