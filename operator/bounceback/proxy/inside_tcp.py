@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from bounceback.proxy.connection import Budget
 from bounceback.proxy.relay import Handler, Relay
+from bounceback.proxy.side import Budget
 from bounceback.proxy.task import ANY, LOCAL, Json, Ports, Task, can_listen
 from bounceback.proxy.upstream import Original
 from bounceback.types.relay import rule_from
-
 
 HELD: Final = (4 << 20, 32 << 20)
 """Bytes that are held for one connection and for all: the target's memory limit pays."""
