@@ -73,7 +73,6 @@ CLUSTER: Final = (
     Component("coredns", "v1.15.0", {"coredns": "github.com/coredns/coredns"}),
 )
 TOOLS: Final = {
-    "kwok": Component("kwok", "v0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     "toxiproxy": Component("toxiproxy", "v2.5.0", {"toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server"}),
     "nats-server": Component("nats-server", "v2.12.3", {"nats-server": "github.com/nats-io/nats-server/v2"}),
 }
