@@ -233,7 +233,8 @@ def wrong(seen: Seen, symptom: Read, recovery: Read) -> list[str]:
         before, after = changes[-1 if to_healthy else 0]
         period = max(seen.scenario.period / 1000, after.start.since(before.start))  # a starved machine begins late
         promised = period + max(before.latency, after.latency) + ALLOWANCE
-        if interval.width > promised:
+        # Where nobody looked for a while the interval is as wide as that: a starved machine has such moments.
+        if interval.width > promised and not has_gap(seen.history, interval):
             found.append(f"{seen.scenario}: {name} is {interval.width:.3f} s wide, promised {promised:.3f} s")
     return found
 
@@ -255,6 +256,7 @@ async def test_every_true_mark_lies_in_its_interval_and_the_interval_is_narrow(m
     gaps = [s.scenario.name for s in runs if has_gap(s.history, Interval(s.samples[0].start, s.samples[-1].start))]
     widths = [i.width for s in runs for i in (read_symptom(s), read_recovery(s)) if i]
     middle = sorted(widths)[len(widths) // 2]
+    assert len(gaps) < 0.2 * len(everything), "this machine is too busy to take samples"
     print(f"{len(widths)} marks; widest interval {max(widths):.3f} s, middle one {middle:.3f} s; {len(gaps)} with gaps")
     assert not found, "\n".join(found)
     broken = [wrong(s, lambda s: by_ends_only(s, False), lambda s: by_ends_only(s, True)) for s in runs]
