@@ -24,7 +24,7 @@ EXPECTED = "bounceback.dev/expected-verdict."
 EXIT_CODES = {"Passed": 0, "Failed": 1}
 NETEM_NODE = "node-uml"
 UNSUPPORTED = 3  # what `dev up` says where this machine has no second kernel
-AT_ONCE = 3
+AT_ONCE = 2
 
 
 @dataclass(frozen=True)
