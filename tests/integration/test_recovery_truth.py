@@ -256,7 +256,7 @@ async def test_every_true_mark_lies_in_its_interval_and_the_interval_is_narrow(m
     gaps = [s.scenario.name for s in runs if has_gap(s.history, Interval(s.samples[0].start, s.samples[-1].start))]
     widths = [i.width for s in runs for i in (read_symptom(s), read_recovery(s)) if i]
     middle = sorted(widths)[len(widths) // 2]
-    assert len(gaps) < 0.2 * len(everything), "this machine is too busy to take samples"
+    assert len(gaps) < len(everything) / 3, "this machine is too busy to take samples"
     print(f"{len(widths)} marks; widest interval {max(widths):.3f} s, middle one {middle:.3f} s; {len(gaps)} with gaps")
     assert not found, "\n".join(found)
     broken = [wrong(s, lambda s: by_ends_only(s, False), lambda s: by_ends_only(s, True)) for s in runs]
