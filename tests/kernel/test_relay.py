@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -252,14 +253,58 @@ def test_a_killed_agent_leaves_neither_redirect_nor_relay(lab: Lab) -> None:
     assert lab.left() == []
 
 
-def test_a_killed_relay_is_told_and_undone(lab: Lab) -> None:
+def test_a_killed_relay_is_told_and_undone_while_other_orders_go_on(lab: Lab) -> None:
+    fault, other = order(slow(), peer(ONE)), order(slow(), peer(TWO))
+    with echo(lab.one, ONE), echo(lab.two, TWO):
+        agent = lab.start(plan(fault, other))
+        agent.until(Told.IN_FORCE, fault.injection)
+        child, *_ = children(agent.process.pid)  # of the first order
+        agent.until(Told.IN_FORCE, other.injection)
+        os.kill(child, signal.SIGKILL)
+        assert "the relay ended" in agent.until(Told.FAILED, fault.injection).detail["message"]
+        assert agent.until(Told.VERIFIED, fault.injection).detail == {"leftovers": []}
+        assert reach(lab.target, ONE) == "ok"
+        with connect(lab.target, TWO, seconds=3) as connection:
+            assert quickest(connection) > 0.19
+        agent.control({"stop": True})
+        agent.end()
+    assert lab.left() == []
+
+
+def test_who_comes_to_the_relay_on_purpose_is_not_led_round_in_circles(lab: Lab) -> None:
     with echo(lab.one, ONE):
-        fault = order(slow(), peer(ONE))
-        agent = lab.start(plan(fault))
+        agent = lab.start(plan(order(slow(), peer(ONE))))
         agent.until(Told.IN_FORCE)
         (child,) = children(agent.process.pid)
-        os.kill(child, signal.SIGKILL)
-        assert "the relay ended" in agent.until(Told.FAILED).detail["message"]
+        with connect(lab.target, ONE, seconds=3) as through:  # conntrack is at work
+            assert ask(through, 3) == "ok"
+            before = len(list(Path(f"/proc/{child}/fd").iterdir()))
+            for port in listening(child, lab):
+                with pytest.raises(ConnectionError), connect(lab.two, TARGET, port, 3) as stranger:
+                    stranger.sendall(b"x")
+                    if not stranger.recv(10):
+                        raise ConnectionResetError
+            assert len(list(Path(f"/proc/{child}/fd").iterdir())) <= before + 2
+        agent.control({"stop": True})
         agent.end()
-        assert reach(lab.target, ONE) == "ok"
+
+
+def listening(child: int, lab: Lab) -> list[int]:
+    """Ports on which a relay takes connections from outside."""
+    with lab.target.entered():
+        told = subprocess.run(["ss", "-4Htlnp"], capture_output=True, text=True, check=True).stdout
+    ours = [line.split()[3] for line in told.splitlines() if f"pid={child}," in line]
+    return [int(address.rpartition(":")[2]) for address in ours if not address.startswith("127.")]
+
+
+def test_who_stops_a_fault_does_not_wait_for_its_connections(lab: Lab) -> None:
+    with echo(lab.one, ONE):
+        agent = lab.start(plan(order(slow(drain=60), peer(ONE))))
+        agent.until(Told.IN_FORCE)
+        with connect(lab.target, ONE, seconds=3) as stays:
+            assert ask(stays, 3) == "ok"
+            began = time.monotonic()
+            assert agent.control({"stop": True})[0] == 0
+            assert time.monotonic() - began < 10
+        agent.end()
     assert lab.left() == []

@@ -161,7 +161,7 @@ def test_a_pattern_whose_fault_somebody_took_away_is_undone(kernel: Kernel, told
     job.step(Word(10))
     kernel.gone = True
     job.step(Word(11))
-    assert kernel.did == ["apply", "undo"]
+    assert kernel.did == ["apply", "revert", "undo"]
     assert Told.FAILED in [kind for kind, _ in told]
 
 

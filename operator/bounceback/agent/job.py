@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from bounceback.agent.course import Course
 from bounceback.agent.evidence import tell
-from bounceback.agent.schedule import Due, Times, due, ends_at, over
-from bounceback.drivers import InForce, KernelError, Refused, Site, driver
+from bounceback.agent.schedule import OVER, Due, Times, due, ends_at, over
+from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, driver
 from bounceback.drivers.targets import Target
 from bounceback.types.pattern import Step
 from bounceback.types.plan import Flow, Order, Told
@@ -94,7 +94,7 @@ class Job:
             self._lift(word.now, why)
         if self.state is State.IN_FORCE and word.now - self._since >= self._course.next_at:
             self._go_on(word.now)
-        if self.state is State.LIFTED and (word.now >= self._lifted_at + self._patience() or self._drained()):
+        if self.state is State.LIFTED and (word.now >= self._lifted_at + self._patience(word) or self._drained()):
             self._revert()
 
     def next_look(self, now: float) -> float:
@@ -194,9 +194,11 @@ class Job:
         with suppress(KernelError):  # reverting, which comes next, says whether it mattered
             self._in_force.lift()
 
-    def _patience(self) -> float:
+    def _patience(self, word: Word) -> float:
+        """Who ends a fault early does not want to wait for connections that may never end."""
         assert self._in_force is not None
-        return self._in_force.drain_seconds
+        drain = self._in_force.drain_seconds
+        return drain if self._why == OVER and not word.end else min(drain, DRAIN_SECONDS)
 
     def _drained(self) -> bool:
         assert self._in_force is not None
@@ -218,14 +220,21 @@ class Job:
         self._end()
 
     def _fail(self, message: str) -> None:
-        """Undone by a way that needs nothing of what was made, and told with what is left then."""
-        trouble: list[str] = []
+        """Undone, and told with what is left then."""
+        trouble = self._undo()
+        tell(Told.FAILED, self.order.injection, {"message": "; ".join([message, *trouble])})
+        self._end()
+
+    def _undo(self) -> list[str]:
+        """By what is in force, as a table belongs to who made it; then by a way that needs nothing of what was made."""
+        if self._in_force is not None:
+            with suppress(KernelError, OSError):
+                self._in_force.revert()
         try:
             driver(self.order.act).undo(self.order, self.site)
         except (KernelError, OSError) as error:
-            trouble = [f"could not be undone: {error}"]
-        tell(Told.FAILED, self.order.injection, {"message": "; ".join([message, *trouble])})
-        self._end()
+            return [f"could not be undone: {error}"]
+        return []
 
     def _end(self) -> None:
         self.state = State.ENDED

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Order
+
+OVER: Final = "Duration"
+"""Why an order ends that had all its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +54,4 @@ def over(times: Times, since: float, now: float) -> str | None:
     """Why the order ends now, or None."""
     if now >= times.not_after:
         return "NotAfter"
-    return "Duration" if now >= since + times.duration else None
+    return OVER if now >= since + times.duration else None

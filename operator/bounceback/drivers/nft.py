@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, PREFIX, KernelError, Refused, Site
+from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, PREFIX, KernelError, Refused, Site, tables
 from bounceback.drivers.libnft import Nft
-from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
-from bounceback.drivers.nft_text import COUNTER, groups, peer_sets, present, set_names, sets, table, transport
+from bounceback.drivers.netlink import NETLINK_NETFILTER, Netlink
+from bounceback.drivers.nft_text import COUNTER, groups, peer_sets, present, sets, table, transport
 from bounceback.types.choice import Choice
 from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Order, Packets
 
@@ -66,9 +66,9 @@ def needs(act: Drop, guarded: bool) -> tuple[Feature, ...]:
 
 def apply(order: Order, site: Site) -> DropInForce:
     nft = Nft(site.netns)
-    exempt = (*site.exempt, *sorted(_gateways(site)))
+    exempt = (*site.exempt, *tables.gateways(site.netns))
     try:
-        _make_way(nft, order, site)
+        tables.take_away(nft, site.netns, order.injection)  # what an earlier try left: it is carried out afresh
         used = _create(nft, order, site, exempt)
     except BaseException:
         nft.close()
@@ -93,27 +93,8 @@ def _create(nft: Nft, order: Order, site: Site, exempt: tuple[str, ...]) -> tupl
     return ("inet",)
 
 
-def _make_way(nft: Nft, order: Order, site: Site) -> None:
-    """A table of this name without an owner is what an earlier try left: the order is carried out afresh."""
-    for family, name in _tables(site):
-        if name == table(order.injection):
-            nft.run(f"delete table {family} {name}")
-
-
 def undo(order: Order, site: Site) -> None:
-    nft = Nft(site.netns)
-    try:
-        _make_way(nft, order, site)
-    finally:
-        nft.close()
-
-
-def _tables(site: Site) -> set[tuple[str, str]]:
-    netlink = Netlink(site.netns, NETLINK_NETFILTER)
-    try:
-        return netlink.tables()
-    finally:
-        netlink.close()
+    tables.undo(order.injection, site.netns)
 
 
 class DropInForce:
@@ -129,7 +110,7 @@ class DropInForce:
         self._site = site
         self._nft = nft
         self._families = families
-        self._generation = 0
+        self._peers = tables.Peers(nft, order.injection, families, _SIDES[order.direction], order.flows)
         self._reader = Netlink(site.netns, NETLINK_NETFILTER)
 
     def hits(self) -> int:
@@ -140,22 +121,9 @@ class DropInForce:
         return 0
 
     def amend(self, flows: tuple[Flow, ...]) -> None:
-        """Two transactions: the kernel takes up rules a moment before the elements of sets that came with them.
-
-        After the first one both the old and the new flows are hit; the second takes the old ones away.
-        """
-        before, after = self._order, replace(self._order, flows=flows)
-        former, following = self._generation, self._generation + 1
-        with_both, without_old = [], []
-        for family in self._families:
-            at = f"{family} {table(before.injection)}"
-            new = rules(after, family, following, self._exempt)
-            with_both += [*peer_sets(at, family, flows, following), *new]
-            without_old += [f"flush chain {at} {side}" for side in _SIDES[before.direction]]
-            without_old += [*new, *(f"delete set {at} {each}" for each in set_names(before.flows, family, former))]
-        self._nft.run("\n".join(with_both))
-        self._order, self._generation = after, following
-        self._nft.run("\n".join(without_old))
+        after = replace(self._order, flows=flows)
+        self._peers.change(flows, lambda family, generation: rules(after, family, generation, self._exempt))
+        self._order = after
 
     def change(self, act: Act | None) -> None:
         """One transaction. What is chosen may change, not what becomes of it; the first N are counted on."""
@@ -177,24 +145,13 @@ class DropInForce:
         """Nothing is held back, so `revert` is all that there is to do."""
 
     def revert(self) -> None:
-        name = table(self._order.injection)
-        for family in self._families:
-            if (family, name) in self._reader.tables():
-                self._nft.run(f"delete table {family} {name}")
+        tables.take_away(self._nft, self._site.netns, self._order.injection)
         self._nft.close()
 
 
 def _fixed(act: Drop) -> tuple[object, ...]:
     """What a table has from its creation on."""
     return act.reject, act.packets, act.choice.first_n
-
-
-def _gateways(site: Site) -> set[str]:
-    netlink = Netlink(site.netns, NETLINK_ROUTE)
-    try:
-        return netlink.gateways()
-    finally:
-        netlink.close()
 
 
 # What the tables say: text from values, nothing else.

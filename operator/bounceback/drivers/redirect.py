@@ -79,8 +79,8 @@ def _who(flows: tuple[Flow, ...], kind: str, generation: int, address: str, port
     if not flows:
         yield ""
     for n, ((protocol, numbers), cidrs) in enumerate(groups(flows).items()):
-        for each, suffix in present(kind, cidrs):
-            if protocol != "UDP" and each == kind:
+        for _, suffix in present(kind, cidrs):
+            if protocol != "UDP":
                 yield f"{kind} {address} @g{generation}n{n}_{suffix} {transport(protocol, numbers, port)}"
 
 

@@ -14,18 +14,19 @@ import selectors
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, Any, Final
 
-from bounceback.drivers import KernelError, Refused, Site, redirect
+from bounceback.drivers import KernelError, Refused, Site, redirect, tables
 from bounceback.drivers.libnft import Nft
-from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
-from bounceback.drivers.nft_text import peer_sets, set_names, table
+from bounceback.drivers.nft_text import table
 from bounceback.types.plan import Act, Direction, Feature, Flow, Order, Redirect
 
 START_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 2.0
 END_SECONDS: Final = 2.0
+LAST_WORDS: Final = 4096  # bytes
 Json = dict[str, Any]
 
 
@@ -36,7 +37,7 @@ def apply(order: Order, site: Site) -> Relayed:
     nft = Nft(site.netns)
     child: Child | None = None
     try:
-        _make_way(nft, order, site)
+        tables.take_away(nft, site.netns, order.injection)  # what an earlier try left: it is carried out afresh
         child = Child(order, site)
         ports = child.await_ports()
         families = _redirect(nft, order, site, ports)
@@ -51,7 +52,7 @@ def apply(order: Order, site: Site) -> Relayed:
 
 def _redirect(nft: Nft, order: Order, site: Site, ports: redirect.Ports) -> tuple[str, ...]:
     """The families used: one table for both where the kernel can, else one for each."""
-    exempt = (*site.exempt, *_gateways(site))
+    exempt = (*site.exempt, *tables.gateways(site.netns))
     tries = ((("inet",), True), (("ip", "ip6"), True), (("ip",), True), (("ip", "ip6"), False))
     trouble = KernelError("not tried")
     for families, owner in tries:
@@ -73,35 +74,12 @@ def _reset_open(order: Order, site: Site) -> int:
         return 0
     from bounceback.drivers import sockets
 
-    return sockets.destroy(site.netns, order.flows, redirect.sides(order), (*site.exempt, *_gateways(site)))
-
-
-def _gateways(site: Site) -> list[str]:
-    netlink = Netlink(site.netns, NETLINK_ROUTE)
-    try:
-        return sorted(netlink.gateways())
-    finally:
-        netlink.close()
-
-
-def _make_way(nft: Nft, order: Order, site: Site) -> None:
-    """A table of this name without an owner is what an earlier try left."""
-    netlink = Netlink(site.netns, NETLINK_NETFILTER)
-    try:
-        for family, name in netlink.tables():
-            if name == table(order.injection):
-                nft.run(f"delete table {family} {name}")
-    finally:
-        netlink.close()
+    return sockets.destroy(site.netns, order.flows, redirect.sides(order), site.exempt)
 
 
 def undo(order: Order, site: Site) -> None:
     """The child died with the agent; where the kernel knows no owners of tables, the redirect did not."""
-    nft = Nft(site.netns)
-    try:
-        _make_way(nft, order, site)
-    finally:
-        nft.close()
+    tables.undo(order.injection, site.netns)
 
 
 class Child:
@@ -118,9 +96,12 @@ class Child:
                 stderr=subprocess.PIPE,
             )
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
         self._out: IO[bytes] = self._process.stdout
-        os.set_blocking(self._out.fileno(), False)
-        self._partial = b""
+        self._complaints: IO[bytes] = self._process.stderr
+        for pipe in (self._out, self._complaints):
+            os.set_blocking(pipe.fileno(), False)
+        self._partial = self._heard = b""
         self.seen: Json = {"hits": 0, "open": 0}
         self.drained: int | None = None
         self._say(
@@ -156,7 +137,10 @@ class Child:
     def end(self) -> None:
         """It is gone afterwards, and has said what it had to cut off."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        if self._out.closed:
+            return
+        with suppress(OSError):  # it has ended already
+            self._process.stdin.close()
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -164,8 +148,7 @@ class Child:
             self._process.wait()
         self._read()
         self._out.close()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._complaints.close()
 
     def _rules(self, act: Redirect) -> list[Json]:
         """Those for connections once for each listener: what the target sends is what the client of some gets."""
@@ -212,6 +195,8 @@ class Child:
         while chunk := self._out.read():
             *lines, self._partial = (self._partial + chunk).split(b"\n")
             messages += [json.loads(line) for line in lines]
+        while chunk := self._complaints.read():  # a pipe that nobody reads stops who writes to it
+            self._heard = (self._heard + chunk)[-LAST_WORDS:]
         for message in messages:
             self.seen = message.get("seen", self.seen)
             if "drained" in message:  # once when asked to, and once when it ends
@@ -219,8 +204,8 @@ class Child:
         return messages
 
     def _last_words(self) -> str:
-        told = self._process.stderr.read() if self._process.stderr and self._process.poll() is not None else b""
-        return told.decode(errors="replace").strip().rpartition("\n")[2][:300]
+        self._read()
+        return self._heard.decode(errors="replace").strip().rpartition("\n")[2][:300]
 
 
 class Relayed:
@@ -243,8 +228,8 @@ class Relayed:
         self.drain_seconds = order.act.drain
         self.farewell: dict[str, Any] = {}
         self._order, self._site, self._nft, self._child = order, site, nft, child
-        self._ports, self._families = ports, families
-        self._generation = 0
+        self._ports = ports
+        self._peers = tables.Peers(nft, order.injection, families, redirect.sides(order), order.flows)
 
     def hits(self) -> int:
         self._child.listen()
@@ -256,21 +241,16 @@ class Relayed:
         return 0 if self._child.drained is not None else max(1, int(self._child.seen["open"]))
 
     def amend(self, flows: tuple[Flow, ...]) -> None:
-        """As `nft.DropInForce.amend` does it."""
-        before, after = self._order, replace(self._order, flows=flows)
-        former, following = self._generation, self._generation + 1
-        exempt = (*self._site.exempt, *_gateways(self._site))
-        with_both, without_old = [], []
-        for family in self._families:
-            at = f"{family} {table(before.injection)}"
-            listed = redirect.rules(after, self._site.slot, exempt, family, following, self._ports)
-            new = [f"add rule {at} {side} {rule}" for side, rule in listed]
-            with_both += [*peer_sets(at, family, flows, following), *new]
-            without_old += [f"flush chain {at} {side}" for side in redirect.sides(before)]
-            without_old += [*new, *(f"delete set {at} {each}" for each in set_names(before.flows, family, former))]
-        self._nft.run("\n".join(with_both))
-        self._order, self._generation = after, following
-        self._nft.run("\n".join(without_old))
+        after = replace(self._order, flows=flows)
+        exempt = (*self._site.exempt, *tables.gateways(self._site.netns))
+
+        def rules(family: str, generation: int) -> list[str]:
+            at = f"{family} {table(after.injection)}"
+            listed = redirect.rules(after, self._site.slot, exempt, family, generation, self._ports)
+            return [f"add rule {at} {side} {rule}" for side, rule in listed]
+
+        self._peers.change(flows, rules)
+        self._order = after
 
     def change(self, act: Act | None) -> None:
         assert act is None or isinstance(act, Redirect)
@@ -278,12 +258,12 @@ class Relayed:
 
     def lift(self) -> None:
         """New connections go straight; those that the relay has may end by themselves for a while, without faults."""
-        self._take_away_redirect()
+        tables.take_away(self._nft, self._site.netns, self._order.injection)
         self._child.follow(None)
         self._child.drain(self.drain_seconds)
 
     def revert(self) -> None:
-        self._take_away_redirect()
+        tables.take_away(self._nft, self._site.netns, self._order.injection)
         self._child.end()
         last = {
             "cutOff": self._child.drained,
@@ -291,12 +271,3 @@ class Relayed:
         }
         self.farewell = {key: value for key, value in last.items() if value}
         self._nft.close()
-
-    def _take_away_redirect(self) -> None:
-        netlink = Netlink(self._site.netns, NETLINK_NETFILTER)
-        try:
-            for family, name in netlink.tables():
-                if name == table(self._order.injection):
-                    self._nft.run(f"delete table {family} {name}")
-        finally:
-            netlink.close()

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, InForce, KernelError, Refused, Site, nft
-from bounceback.drivers.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink
+from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, InForce, KernelError, Refused, Site, nft, tables
+from bounceback.drivers.netlink import NETLINK_SOCK_DIAG, Netlink
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import ALWAYS, Chooser
 from bounceback.types.plan import Act, Direction, Drop, Flow, Order, Packets, Reset
@@ -144,7 +144,7 @@ def destroy(
     kernel does not do this, KernelError.
     """
     wanted, chosen = _matcher(flows), chooser or Chooser(ALWAYS, "")
-    spared = [ipaddress.ip_network(cidr) for cidr in (*exempt, *_gateways(netns))]
+    spared = [ipaddress.ip_network(cidr) for cidr in (*exempt, *tables.gateways(netns))]
     netlink = Netlink(netns, NETLINK_SOCK_DIAG)
     try:
         listening = {connection.local_port for connection in _sockets(netlink, (_LISTEN,))}
@@ -225,11 +225,3 @@ def _end(netlink: Netlink, connections: Collection[Connection]) -> int:
     if unexpected := [error for error in errors if error not in (0, _GONE)]:
         raise KernelError(f"a connection could not be ended: error {unexpected[0]}")
     return errors.count(0)
-
-
-def _gateways(netns: Netns) -> set[str]:
-    netlink = Netlink(netns, NETLINK_ROUTE)
-    try:
-        return netlink.gateways()
-    finally:
-        netlink.close()

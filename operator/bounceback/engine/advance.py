@@ -25,7 +25,7 @@ from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE, given_up, on_our_clock
 from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
-from bounceback.engine.planning import Preparation, injections
+from bounceback.engine.planning import Preparation, injections, lasts
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodDelete
 from bounceback.types.instants import Instant, Interval
@@ -252,11 +252,13 @@ def _note(state: State, event: str, message: str, now: Instant) -> State:
 
 def _give_up_unseen(spec: FaultExperimentSpec, state: State, now: Instant) -> State:
     """Injections that are well over by their agents' own promise, and that nobody could look at."""
-    durations = {fault.name: fault.duration_seconds for fault in spec.faults}
+    entries = {fault.name: fault for fault in spec.faults}
 
     def over(injection: InjectionStatus) -> bool:
         begun = on_our_clock(injection, injection.in_force_at, now)
-        ends = injection.not_after if begun is None else begun.latest.utc + durations[injection.fault]
+        if begun is None:
+            return now.utc > injection.not_after + UNSEEN_GRACE
+        ends = begun.latest.utc + lasts(entries[injection.fault], injection.rung)
         return now.utc > min(ends, injection.not_after) + UNSEEN_GRACE
 
     given = tuple(

@@ -95,6 +95,11 @@ def act_of(entry: FaultTiming, rung: Rung) -> Act:
     return replace(act, existing=str(entry.relay.existing_connections), drain=float(entry.relay.drain_seconds))
 
 
+def lasts(entry: FaultTiming, rung: Rung) -> float:
+    """Seconds from when it is in force until nothing of it is there any more: a relay drains."""
+    return entry.duration_seconds + (entry.relay.drain_seconds if rung is Rung.RELAY else 0)
+
+
 def needs_guard(act: Act, has: Set[Feature]) -> bool:
     """Qdiscs outlive the process that made them, and so do nft tables where the kernel knows no owner of a table."""
     return isinstance(act, Queued) or Feature.NFT_OWNER not in has
@@ -121,7 +126,7 @@ def _injection(run: str, choice: Chosen, now: float) -> InjectionStatus:
         planned_utc=now,
         start_at=start_at,
         start_before=start_at + START_GRACE,
-        not_after=start_at + START_GRACE + choice.fault.duration_seconds,
+        not_after=start_at + START_GRACE + lasts(choice.fault, choice.rung),
     )
 
 

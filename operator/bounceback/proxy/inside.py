@@ -1,8 +1,8 @@
 """A relay in a target's network, as a child of its agent: `python -m bounceback.proxy.inside`.
 
 On standard input one JSON object a line: first the `Task`, then what is to change. On standard output the answers:
-`ports` once it listens, `seen` whenever a count grew (looked at every 20 ms), `drained` at the end. It ends with its
-standard input, and by SIGKILL from the kernel when the agent dies: what it relays is then reset.
+`ports` once it listens, `seen` when a count has grown, `drained` at the end. It ends with its standard input, and by
+SIGKILL from the kernel when the agent dies: what it relays is then reset.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import uvloop
 from bounceback.proxy.inside_tcp import Connections
 from bounceback.proxy.task import Json, Ports, Task
 
-LOOK_SECONDS: Final = 0.02
+FIRST_LOOK_SECONDS: Final = 0.02
+LOOK_SECONDS: Final = 0.2
+"""Once something was hit: who reads may be away for some seconds, and a pipe that is full would stop the relay."""
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -87,7 +89,7 @@ async def _look(work: Work, tell: Callable[[Json], None]) -> None:
         if (seen := work.seen()) != told:
             told = seen
             tell({"seen": seen})
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS if seen["hits"] else FIRST_LOOK_SECONDS)
 
 
 async def _drain(work: Work, seconds: float, tell: Callable[[Json], None]) -> None:

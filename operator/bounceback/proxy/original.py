@@ -19,14 +19,19 @@ LONGEST: Final = 28  # struct sockaddr_in6
 def destination(sock: socket.socket) -> tuple[str, int]:
     """The address and port that the client of this accepted connection asked for.
 
-    Raises OSError (ENOENT) where conntrack knows of no redirect, and for families other than IPv4 and IPv6.
+    Raises OSError (ENOENT) where conntrack knows of no connection, for families other than IPv4 and IPv6, and for who
+    came to us on purpose: conntrack calls that address the original one, too, and going there is coming here again.
     """
     family = sock.family
     if family == socket.AF_INET6 and _mapped(sock.getpeername()[0]):
         family = socket.AF_INET
     if family not in FAMILIES:
         raise OSError(f"no original destination for {family!r}")
-    return parsed(sock.getsockopt(FAMILIES[family], SO_ORIGINAL_DST, LONGEST))
+    wanted = parsed(sock.getsockopt(FAMILIES[family], SO_ORIGINAL_DST, LONGEST))
+    here, port = sock.getsockname()[:2]
+    if wanted == (here.removeprefix("::ffff:"), port):
+        raise OSError("nobody redirected this connection")
+    return wanted
 
 
 def parsed(data: bytes) -> tuple[str, int]:
