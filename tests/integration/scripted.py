@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bounceback.cli.cluster import EXPERIMENTS, Cluster
-from tests.finished_runs import Json
+from tests.run_parts import Json
 
 STEP: Final = 0.15
 """Seconds between two steps."""

@@ -11,8 +11,8 @@ import yaml
 
 from bounceback.cli.cluster import EXPERIMENTS, Cluster
 from tests.commands import Commands
-from tests.finished_runs import Json, injection
-from tests.spec_cases import CHECK
+from tests.run_parts import Json, injection
+from tests.spec_case import CHECK
 
 PODS = 4
 PARTITION: Json = {"networkPartition": {}}

@@ -17,10 +17,11 @@ import yaml
 
 from bounceback.cli.cluster import CHECKS, EXPERIMENTS, Cluster
 from tests.commands import PROJECT, Commands, until
-from tests.finished_runs import RUNS, Json
+from tests.finished_runs import RUNS
 from tests.integration.scripted import ScriptedOperator
 from tests.line import Relay
-from tests.spec_cases import CHECK, EXPERIMENT
+from tests.run_parts import Json
+from tests.spec_case import CHECK, EXPERIMENT
 
 Files = Callable[..., str]
 WEB = {

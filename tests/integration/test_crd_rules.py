@@ -9,8 +9,10 @@ import pytest
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.cli.cluster import CHECKS, EXPERIMENTS, Cluster, RefusedError
 from tests.commands import Commands
-from tests.finished_runs import RUNS, Json, moment
-from tests.spec_cases import CASES, CHECK, EXPERIMENT, Case
+from tests.finished_runs import RUNS
+from tests.run_parts import Json, moment
+from tests.spec_case import CHECK, EXPERIMENT, Case
+from tests.spec_cases import CASES
 
 PLACES = {"FaultExperiment": EXPERIMENTS, "RecoveryCheck": CHECKS}
 

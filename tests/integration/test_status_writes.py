@@ -9,7 +9,7 @@ from bounceback.controller.resources import FencedError, GoneError, write_status
 from bounceback.kube import Kube
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS
-from tests.spec_cases import EXPERIMENT
+from tests.spec_case import EXPERIMENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("api")]
 

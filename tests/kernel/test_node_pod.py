@@ -37,7 +37,10 @@ def node(lab: Lab) -> Iterator[Lab]:
     try:
         children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
         end = time.monotonic() + 5
-        while not (inside := children.read_text().strip()) or not Path(f"/proc/{inside}/root/proc/1/status").exists():
+        while (
+            not (inside := children.read_text().strip())
+            or not Path("/proc", inside, "root", "proc", "1", "status").exists()
+        ):
             assert time.monotonic() < end
             time.sleep(0.01)
         lab.among = ("nsenter", "-t", inside, "-p", "-m")
@@ -151,3 +154,8 @@ def test_verification_of_a_pod_that_is_gone_says_so(node: Lab) -> None:
     verifier = node.start(plan(cut, on_node=True), "verify", where=node.one)
     assert verifier.until(Told.VERIFIED).detail == {"leftovers": [], "target": "gone"}
     verifier.end()
+
+
+def _has_proc(process: str) -> bool:
+    """Whether /proc of its own namespaces is mounted."""
+    return Path("/proc", process, "root", "proc", "1", "status").exists()

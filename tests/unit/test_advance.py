@@ -14,7 +14,7 @@ from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, Verdict
-from bounceback.types.plan import Line, Told
+from bounceback.types.plan import Line, Rung, Told
 from tests.unit.engine_values import START, at, experiment, health, injection, pod, preparation
 
 SPEC = experiment()
@@ -240,3 +240,17 @@ def test_a_ramp_leaves_a_line_for_each_step_and_turns_leave_none() -> None:
     ramp = {"ramp": {"fromPercent": 10, "toPercent": 100, "steps": 3}}
     assert noted(turns) == []
     assert [line.split(" at ")[1] for line in noted(ramp)] == [f"{n} % of its strength" for n in (10, 55, 100)]
+
+
+def test_an_injection_that_drains_is_not_given_up_before_it_can_be_over() -> None:
+    cut = {"name": "cut", "target": "web", "networkPartition": {}, "durationSeconds": 10, "relay": {"drainSeconds": 30}}
+    spec = experiment(faults=[cut])
+    state = active()
+    relayed = replace(state, injections=tuple(i.model_copy(update={"rung": Rung.RELAY}) for i in state.injections))
+
+    def states(before: State, second: float) -> set[InjectionState]:
+        return {i.state for i in advance(spec, before, Seen(health=health()), at(second)).state.injections}
+
+    assert states(state, 27) == {InjectionState.CLEARED}, "in force since 11, for 10 s, and nobody has told more"
+    assert states(relayed, 50) == {InjectionState.ACTIVE}
+    assert states(relayed, 57) == {InjectionState.CLEARED}

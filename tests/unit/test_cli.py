@@ -23,7 +23,7 @@ from bounceback.cli.linting import lint
 from bounceback.cli.main import COMMANDS, main, parser_for
 from bounceback.cli.run import _path, _pointed
 from bounceback.cli.status import table
-from tests.spec_cases import CHECK, EXPERIMENT, Json
+from tests.spec_case import CHECK, EXPERIMENT, Json
 
 MANUAL = Path(__file__).parents[2] / "docs" / "cli.md"
 SLOWEST = 0.6

@@ -15,7 +15,8 @@ from bounceback.api.kinds import KINDS, Kind
 from bounceback.api.problems import parse
 from bounceback.api.schema import SchemaError, structural
 from bounceback.types.fields import Model
-from tests.spec_cases import CASES, Case
+from tests.spec_case import Case
+from tests.spec_cases import CASES
 
 Json = dict[str, Any]
 CRDS = Path(__file__).parents[2] / "crds"

@@ -15,7 +15,7 @@ from bounceback.cli.documents import UnreadableError
 from bounceback.cli.documents import parse as documents
 from bounceback.cli.linting import Linted, Severity, lint
 from bounceback.cli.main import main
-from tests.spec_cases import CHECK, EXPERIMENT, Json
+from tests.spec_case import CHECK, EXPERIMENT, Json
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

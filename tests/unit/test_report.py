@@ -23,7 +23,8 @@ from bounceback.report.redact import redact
 from bounceback.report.subject import Subject
 from bounceback.report.words import TONES, figure, hits, seconds, summary
 from bounceback.types.outcome import Cleanup, InjectionAxis, Judgement, Verdict
-from tests.finished_runs import RUNS, Json, moment
+from tests.finished_runs import RUNS
+from tests.run_parts import Json, moment
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 EVERY = pytest.mark.parametrize("run", RUNS)
