@@ -159,13 +159,14 @@ def test_live_connections_are_reset_where_that_is_asked_for_and_kept_otherwise(l
 
 def test_what_will_not_end_is_reset_when_the_relay_goes_and_that_is_told(lab: Lab) -> None:
     with echo(lab.one, ONE):
-        held = order(slow(drain=0.3), peer(ONE), duration=1.5)
+        held = order(slow(drain=1), peer(ONE), duration=1.5)
         agent = lab.start(plan(held))
-        agent.until(Told.IN_FORCE)
+        in_force = agent.until(Told.IN_FORCE)
         with connect(lab.target, ONE, seconds=3) as stays:
             assert ask(stays, 3) == "ok"
             cleared = agent.until(Told.CLEARED)
             assert cleared.detail == {"why": "Duration", "cutOff": 1}
+            assert 1.4 < cleared.at.since(in_force.at) < 1.75  # when the fault was over, not when the last one had gone
             with pytest.raises(ConnectionResetError):
                 ask(stays)
         agent.end()

@@ -13,6 +13,7 @@ from bounceback.agent.schedule import Times
 from bounceback.drivers import DRAIN_SECONDS, KernelError, Refused, Site
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import Target
+from bounceback.types.instants import Instant
 from bounceback.types.pattern import OnOff, Ramp
 from bounceback.types.plan import Act, Direction, Drop, Flow, Order, Told
 
@@ -34,6 +35,7 @@ class Kernel:
     gone: bool = False  # somebody took it away
     detail: dict[str, str] = field(default_factory=lambda: {"with": "a test"})
     drain_seconds: float = DRAIN_SECONDS
+    over_when_lifted: bool = False
     farewell: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, order: Order, site: Site) -> Kernel:
@@ -92,8 +94,8 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 def told(monkeypatch: pytest.MonkeyPatch) -> Evidence:
     lines: Evidence = []
 
-    def tell(kind: Told, injection: str = "", detail: Any = None, *, hits: int = 0) -> None:
-        lines.append((kind, hits or detail))
+    def tell(kind: Told, injection: str = "", detail: Any = None, *, hits: int = 0, at: Instant | None = None) -> None:
+        lines.append((kind, hits or ({**detail, "at": at} if at else detail)))
 
     monkeypatch.setattr(job_module, "tell", tell)
     return lines
@@ -184,6 +186,19 @@ def test_what_a_delay_holds_is_let_go_before_the_end(job: Job, kernel: Kernel, t
     job.step(Word(11.3, end="Stopped"))
     assert kernel.did == ["apply", "lift", "revert"]
     assert (Told.CLEARED, {"why": "Stopped"}) in told
+
+
+def test_connections_that_only_drain_are_under_no_fault_any_more(job: Job, kernel: Kernel, told: Evidence) -> None:
+    kernel.over_when_lifted = True
+    job.step(Word(10))
+    kernel.holding = 4
+    before = Instant.now()
+    job.step(Word(11, end="Stopped"))
+    after = Instant.now()
+    kernel.holding = 0
+    job.step(Word(11.3, end="Stopped"))
+    [cleared] = [detail for kind, detail in told if kind is Told.CLEARED]
+    assert before.nanos <= cleared["at"].nanos <= after.nanos
 
 
 def test_a_long_delay_is_not_waited_for(job: Job, kernel: Kernel) -> None:

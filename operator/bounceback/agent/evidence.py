@@ -17,12 +17,19 @@ FLUSH_SECONDS: Final = 2.0
 _waiting = bytearray()
 
 
-def tell(told: Told, injection: str = "", detail: Mapping[str, Any] | None = None, *, hits: int = 0) -> None:
-    """One line, at once where it is read.
+def tell(
+    told: Told,
+    injection: str = "",
+    detail: Mapping[str, Any] | None = None,
+    *,
+    hits: int = 0,
+    at: Instant | None = None,
+) -> None:
+    """One line, at once where it is read; `at`: when what it tells was, if not now.
 
     Never waits: a full pipe (a runtime whose disk is full) or a reader that went away must not keep a fault in force.
     """
-    line = Line(told, Instant.now(), injection, hits, dict(detail or {})).to_json() + "\n"
+    line = Line(told, at or Instant.now(), injection, hits, dict(detail or {})).to_json() + "\n"
     if len(_waiting) < LONGEST_QUEUE:
         _waiting.extend(line.encode())
     _write()

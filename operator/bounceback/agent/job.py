@@ -14,6 +14,7 @@ from bounceback.agent.evidence import tell
 from bounceback.agent.schedule import OVER, Due, Times, due, ends_at, over
 from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, driver
 from bounceback.drivers.targets import Target
+from bounceback.types.instants import Instant
 from bounceback.types.pattern import Step
 from bounceback.types.plan import Flow, Order, Told
 
@@ -76,6 +77,7 @@ class Job:
     _since: float = 0.0
     _next_hits: float = 0.0
     _lifted_at: float = 0.0
+    _over_at: Instant | None = None
     _why: str = ""
 
     def __post_init__(self) -> None:
@@ -193,6 +195,7 @@ class Job:
         self.state, self._why, self._lifted_at = State.LIFTED, why, now
         with suppress(KernelError):  # reverting, which comes next, says whether it mattered
             self._in_force.lift()
+        self._over_at = Instant.now() if self._in_force.over_when_lifted else None
 
     def _patience(self, word: Word) -> float:
         """Who ends a fault early does not want to wait for connections that may never end."""
@@ -216,7 +219,7 @@ class Job:
         except (KernelError, OSError) as error:
             self._fail(f"could not be reverted: {error}")
             return
-        tell(Told.CLEARED, self.order.injection, {"why": self._why, **self._in_force.farewell})
+        tell(Told.CLEARED, self.order.injection, {"why": self._why, **self._in_force.farewell}, at=self._over_at)
         self._end()
 
     def _fail(self, message: str) -> None:

@@ -47,6 +47,7 @@ class InForce(Protocol):
 
     detail: dict[str, str]
     drain_seconds: float  # how long what is held may take to go, once it is lifted
+    over_when_lifted: bool  # whether what is held then is no longer under the fault: it may only end in peace
     farewell: Mapping[str, Any]  # what else is told when it is cleared
 
     def hits(self) -> int:

@@ -255,6 +255,7 @@ class QueueInForce:
     """A trouble of packets that is in force; see `drivers.InForce`."""
 
     drain_seconds = DRAIN_SECONDS
+    over_when_lifted = False  # held packets are late until the last of them has gone
     farewell = NOTHING_MORE
 
     def __init__(self, kind: Kind, order: Order, site: Site, netlink: Netlink, devices: list[Device]) -> None:

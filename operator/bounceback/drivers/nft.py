@@ -101,6 +101,7 @@ class DropInForce:
     """A partition or random loss that is in force; see `drivers.InForce`."""
 
     drain_seconds = DRAIN_SECONDS
+    over_when_lifted = True
     farewell = NOTHING_MORE
 
     def __init__(self, order: Order, site: Site, nft: Nft, families: tuple[str, ...], exempt: tuple[str, ...]) -> None:

@@ -226,6 +226,7 @@ class Relayed:
         if order.act.existing == "Reset":
             self.detail["reset"] = str(closed)
         self.drain_seconds = order.act.drain
+        self.over_when_lifted = True  # rules go with the redirect; connections only stay
         self.farewell: dict[str, Any] = {}
         self._order, self._site, self._nft, self._child = order, site, nft, child
         self._ports = ports

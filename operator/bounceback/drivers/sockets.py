@@ -71,6 +71,7 @@ class ResetInForce:
     """Connections that are gone, and a refusal of new ones that is in force; see `drivers.InForce`."""
 
     drain_seconds = DRAIN_SECONDS
+    over_when_lifted = True
     farewell = NOTHING_MORE
 
     def __init__(self, order: Order, site: Site, refusing: InForce | None) -> None:

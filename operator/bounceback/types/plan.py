@@ -299,7 +299,8 @@ class Told(StrEnum):
     IN_FORCE = "inForce"  # applied; `detail` says with what
     HITS = "hits"  # `hits` so far (whole numbers only grow); the first one is told within 50 ms
     FAILED = "failed"  # could not be applied, and what was begun is undone: `detail.message`
-    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost or TargetGone
+    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost or TargetGone; `at` is when
+    # it hit nothing any more, which is earlier where connections have ended in peace since
     CLEARED = "cleared"
     VERIFIED = "verified"  # looked for what could be left: `detail.leftovers` (empty: clean)
     CAPABLE = "capable"  # answer of `probe`: `detail.features`, `detail.kernel`
