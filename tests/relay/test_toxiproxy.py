@@ -16,9 +16,8 @@ from typing import Any, Final
 
 import pytest
 
-from bounceback.cli.proxy_file import file_of
+from bounceback.cli.proxy_file import Protocol, file_of
 from bounceback.types.relay import Rule
-from bounceback.types.selectors import Protocol
 from tests.relay.conftest import NAME, End, Way, until
 
 Check = Callable[[Way], Awaitable[None]]
@@ -30,7 +29,7 @@ def rules(*faults: dict[str, Any]) -> list[Rule]:
     entries = [{"name": f"f{n}", **fault} for n, fault in enumerate(faults)]
     found, problems = file_of({"faults": entries}, {NAME: Protocol.TCP})
     assert found is not None, problems
-    return [rule for fault in found.faults for rule in fault.relay_rules]
+    return [rule for fault in found.faults for rule in fault.all_rules if isinstance(rule, Rule)]
 
 
 def latency(milliseconds: int, direction: str, jitter: int = 0) -> dict[str, Any]:

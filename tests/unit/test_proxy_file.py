@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from bounceback.cli.proxy_course import Faults, Source
-from bounceback.cli.proxy_file import RELAYED, ProxyFault, address, fault_of, file_of
+from bounceback.cli.proxy_file import OFFERED, Protocol, ProxyFault, address, fault_of, file_of
+from bounceback.cli.proxy_names import NameRule
 from bounceback.faults import KINDS
 from bounceback.faults.base import NetworkFault
 from bounceback.types.choice import Choice
-from bounceback.types.relay import Drawn, Hold
-from bounceback.types.selectors import Protocol
+from bounceback.types.relay import Drawn, Hold, Rule
 
 DELAY = {"networkDelay": {"delayMilliseconds": 100}}
 TCP = {"db": Protocol.TCP}
+FILES = {"certificateFile": "ca.pem", "keyFile": "ca.key"}
 
 
 def fault(**fields: Any) -> ProxyFault:
@@ -79,6 +80,40 @@ def test_what_is_no_address_is_refused(text: str) -> None:
             },
             "faults[0].connectionReset: must be for a listener with protocol TCP; u is not",
         ),
+        (
+            {"faults": [{"name": "f", "dnsFault": {"answer": "NxDomain"}}]},
+            "faults[0].dnsFault: must be for a listener with protocol DNS; db is not",
+        ),
+        (
+            {
+                "listeners": [{"name": "d", "listen": "127.0.0.1:1", "upstream": "h:53", "protocol": "DNS"}],
+                "faults": [{"name": "f", "listener": "d", **DELAY}],
+            },
+            "faults[0].networkDelay: must be for a listener with protocol TCP or UDP; d is not",
+        ),
+        (
+            {
+                "listeners": [{"name": "d", "listen": "127.0.0.1:1", "upstream": "h:53", "protocol": "DNS"}],
+                "faults": [{"name": "f", "listener": "d", "tlsFault": {"answer": "Expired"}}],
+            },
+            "faults[0].tlsFault: must be for a listener with protocol TCP; d is not",
+        ),
+        (
+            {"faults": [{"name": "f", "tlsFault": {"answer": "Expired"}, "per": "Connection"}]},
+            "faults[0].per: must be unset for tlsFault",
+        ),
+        (
+            {"faults": [{"name": "f", "tlsFault": {"answer": "Expired", "peers": [{"host": "x"}]}}]},
+            "faults[0].tlsFault.peers: must be unset here",
+        ),
+        (
+            {"faults": [{"name": "f", "tlsFault": {"answer": "PlainText", "authority": FILES}}]},
+            "faults[0].tlsFault.authority: authority must be unset with any answer but Expired",
+        ),
+        (
+            {"faults": [{"name": "f", "tlsFault": {"answer": "Expired", "authority": {"secretName": "ca"}}}]},
+            "faults[0].tlsFault.authority.certificateFile: must be given",
+        ),
         ({"listeners": [{"name": "u", "listen": "x", "upstream": "h:1"}]}, "listeners[0].listen: must be HOST:PORT"),
         ({"listener": []}, "listener: there is no such field; did you mean listeners?"),
     ],
@@ -89,18 +124,19 @@ def test_what_is_wrong_is_named_with_what_must_be(data: dict[str, Any], message:
     assert message in "\n".join(map(str, problems))
 
 
-def test_every_fault_on_connections_and_packets_is_there() -> None:
-    names = {kind.kind for kind in KINDS if issubclass(kind, NetworkFault)} - {"dnsFault", "tlsFault"}
-    assert {kind.kind for kind in RELAYED} == names
+def test_every_fault_on_what_goes_over_the_network_is_there() -> None:
+    assert {kind.kind for kind in OFFERED} == {kind.kind for kind in KINDS if issubclass(kind, NetworkFault)}
 
 
 def test_the_choice_is_among_packets_or_connections() -> None:
     chosen = Choice(0.5, 2, 3, 4)
     fields: dict[str, Any] = {"probability": 50, "nth": 2, "firstN": 3, "seed": 4}
     for per, drawn in ((None, Drawn.SEGMENT), ("Segment", Drawn.SEGMENT), ("Connection", Drawn.CONNECTION)):
-        (rule,) = fault(**DELAY, **fields, per=per).relay_rules
+        (rule,) = fault(**DELAY, **fields, per=per).all_rules
+        assert isinstance(rule, Rule)
         assert (rule.drawn, rule.choice) == (drawn, chosen)
-    (rule,) = fault(connectionReset={}, **fields).relay_rules
+    (rule,) = fault(connectionReset={}, **fields).all_rules
+    assert isinstance(rule, Rule)
     assert (rule.drawn, rule.choice) == (Drawn.CONNECTION, chosen)
 
 
@@ -140,8 +176,17 @@ def test_a_fault_grows() -> None:
     faults = Faults()
     ramp = {"ramp": {"fromPercent": 10, "toPercent": 100, "steps": 2}}
     faults.put(fault(**DELAY, durationSeconds=10, pattern=ramp), 0.0)
-    acts = [faults.rules(at)[0][0].act for at in (0.0, 5.0)]
+    rules = [faults.rules(at)[0][0] for at in (0.0, 5.0)]
+    acts = [rule.act for rule in rules if isinstance(rule, Rule)]
     assert [act.delay_us for act in acts if isinstance(act, Hold)] == [10_000, 100_000]
+
+
+def test_a_fault_of_names_grows_by_whom_it_hits() -> None:
+    faults = Faults()
+    ramp = {"ramp": {"fromPercent": 10, "toPercent": 100, "steps": 2}}
+    faults.put(fault(dnsFault={"answer": "NxDomain"}, probability=50, durationSeconds=10, pattern=ramp), 0.0)
+    rules = [faults.rules(at)[0][0] for at in (0.0, 5.0)]
+    assert [rule.rule.choice.probability for rule in rules if isinstance(rule, NameRule)] == [0.05, 0.5]
 
 
 def test_an_edit_leaves_alone_what_it_does_not_change() -> None:

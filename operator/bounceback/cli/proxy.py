@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--listen",
         action="append",
         default=[],
-        metavar="[NAME=]HOST:PORT[/udp]",
+        metavar="[NAME=]HOST:PORT[/udp|/dns]",
         help="where connections come to; with an --upstream each, several times for several",
     )
     parser.add_argument(

@@ -9,32 +9,32 @@ from typing import Any, Final
 from bounceback.api.problems import dotted
 from bounceback.cli.proxy_course import Faults, Source
 from bounceback.cli.proxy_file import ProxyListener, fault_of
-from bounceback.proxy import counters
 from bounceback.proxy.control import Controlled, RefusedError
-from bounceback.proxy.relay import Relay
 
 Json = dict[str, Any]
 MOST: Final = 100
 OF_THE_FILE: Final = "is a fault of the file: change it there"
+NO_FILES: Final = "must be unset here, or the fault one of the file: no files are opened for who asks by HTTP"
 
 
 class Control(Controlled):
     def __init__(
         self,
-        relay: Relay,
         faults: Faults,
         listeners: Iterable[ProxyListener],
         addresses: Mapping[str, tuple[str, int]],
+        counters: Callable[[], Json],
         apply: Callable[[], None],
     ) -> None:
-        self._relay = relay
+        """`apply` brings into force what is due now."""
         self._faults = faults
         self._listeners = tuple(listeners)
         self._addresses = addresses
+        self._counters = counters
         self._apply = apply
 
     def listing(self) -> Json:
-        in_force = {rule.name for rule in self._relay.rules}
+        now = monotonic()
         return {
             "listeners": [
                 {
@@ -45,13 +45,13 @@ class Control(Controlled):
                 for listener in self._listeners
             ],
             "faults": [
-                {**taken.fault.to_json(), "source": taken.source, "inForce": name in in_force}
-                for name, taken in self._faults.taken.items()
+                {**taken.fault.to_json(), "source": taken.source, "inForce": bool(taken.now(now)[0])}
+                for taken in self._faults.taken.values()
             ],
         }
 
     def counters(self) -> Json:
-        return counters.document(self._relay.counters(), self._relay.traffic())
+        return self._counters()
 
     def put(self, name: str, fault: Json) -> bool:
         self._is_ours(name)
@@ -61,6 +61,8 @@ class Control(Controlled):
         found, problems = fault_of({**fault, "name": name}, known)
         if found is None:
             raise RefusedError(400, {dotted(problem.path): problem.message for problem in problems})
+        if found.authority is not None:
+            raise RefusedError(400, {f"{found.fault.kind}.authority": NO_FILES})
         new = name not in self._faults.taken
         if new and len(self._faults.taken) >= MOST:
             raise RefusedError(409, {"": f"must be at most {MOST} faults"})

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from bounceback.cli.proxy_file import ProxyFault
+from bounceback.cli.proxy_names import NameRule
 from bounceback.types.pattern import Step, steps
 from bounceback.types.relay import Rule
+
+AnyRule = Rule | NameRule
 
 
 class Source(StrEnum):
@@ -29,7 +32,7 @@ class Taken:
         self._step = next(self._steps)
         self._next = next(self._steps, None)
 
-    def now(self, now: float) -> tuple[tuple[Rule, ...], float]:
+    def now(self, now: float) -> tuple[tuple[AnyRule, ...], float]:
         """Its rules at that moment, and when they change next (`math.inf`: never)."""
         age = now - self._begins
         if age < 0:
@@ -39,7 +42,7 @@ class Taken:
         while self._next is not None and self._next.at <= age:
             self._step, self._next = self._next, next(self._steps, None)
         until = self._begins + (self._next.at if self._next is not None else self._lasts)
-        share, rules = self._step.share, self.fault.relay_rules
+        share, rules = self._step.share, self.fault.all_rules
         if share >= 1:
             return rules, until
         return tuple(rule.scaled(share) for rule in rules) if share else (), until
@@ -68,7 +71,7 @@ class Faults:
     def remove(self, name: str) -> None:
         del self._taken[name]
 
-    def rules(self, now: float) -> tuple[tuple[Rule, ...], float]:
+    def rules(self, now: float) -> tuple[tuple[AnyRule, ...], float]:
         """What is in force, and when that changes."""
         found = [taken.now(now) for taken in self._taken.values()]
         return tuple(rule for rules, _ in found for rule in rules), min((at for _, at in found), default=math.inf)

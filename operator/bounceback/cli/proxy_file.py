@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
 from pydantic import Field, create_model, model_validator
@@ -10,19 +12,21 @@ from pydantic import Field, create_model, model_validator
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.api.problems import Problem, parse
+from bounceback.cli.proxy_names import NameRule
 from bounceback.faults import KINDS, Fault
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.chosen import Chosen
 from bounceback.faults.connection_fault import ConnectionFault
+from bounceback.faults.dns_fault import DnsFault
+from bounceback.faults.name_fault import NameFault
 from bounceback.faults.relayed import can_be_relayed, rules
+from bounceback.faults.tls_fault import AUTHORITY_WITH, SIGNED, AnyTlsFault
 from bounceback.types import relay
+from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Model, Name
+from bounceback.types.names import TlsRule
 from bounceback.types.rules import FieldError, exactly_one, refuse
-from bounceback.types.selectors import Protocol
 
-RELAYED: Final[tuple[type[NetworkFault], ...]] = tuple(
-    kind for kind in KINDS if issubclass(kind, NetworkFault) and can_be_relayed(kind)
-)
 ADDRESS: Final = "must be HOST:PORT, for example 127.0.0.1:5433 or [::1]:5433"
 RAMP_NEEDS: Final = "durationSeconds must be given with pattern.ramp: its steps are parts of it"
 Spot = Annotated[str, Field(min_length=1, max_length=300)]
@@ -39,13 +43,23 @@ def address(text: str, *, any_port: bool = False) -> tuple[str, int]:
     return bare, int(digits)
 
 
+class Protocol(StrEnum):
+    """What a listener takes."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+    DNS = "DNS"  # queries by UDP and TCP, on one port
+
+
 class ProxyListener(Model):
     """A port that connections come to, and where they go on to."""
 
     name: Name = Field(description="Faults refer to it by this name.")
     listen: Spot = Field(description="HOST:PORT to listen on; port 0 is any that is free.")
     upstream: Spot = Field(description="HOST:PORT that what comes is passed on to.")
-    protocol: Protocol = Field(Protocol.TCP, description="TCP or UDP.")
+    protocol: Protocol = Field(
+        Protocol.TCP, description="TCP, UDP, or DNS: queries by both, for an upstream that is a DNS server."
+    )
 
     @model_validator(mode="after")
     def _are_addresses(self) -> Self:
@@ -58,6 +72,42 @@ class ProxyListener(Model):
         if problems:
             raise FieldError(problems)
         return self
+
+
+class FileAuthority(Model):
+    """Who signs the bad certificates: files in PEM, read when the fault is taken up."""
+
+    certificate_file: Spot = Field(description="Its certificate, with CA:TRUE; a path from the fault file's folder.")
+    key_file: Spot = Field(description="Its key, without a password.")
+
+    @property
+    def name(self) -> str:
+        """What rules call it."""
+        return f"{self.certificate_file}\0{self.key_file}"
+
+
+class ProxyTlsFault(AnyTlsFault):
+    """tlsFault, with an authority whose key is at hand: certificates are made for whatever name is asked for."""
+
+    authority: FileAuthority | None = Field(
+        None, description="One that the clients trust, so that the certificate is wrong in one thing only."
+    )
+
+    @model_validator(mode="after")
+    def _is_signed(self) -> Self:
+        if self.authority is not None and self.answer not in SIGNED:
+            raise refuse(AUTHORITY_WITH, "authority")
+        return self
+
+    def rule(self, choice: Choice = ALWAYS) -> TlsRule:
+        return replace(super().rule(choice), authority=self.authority.name if self.authority else "")
+
+
+OFFERED: Final[tuple[type[NetworkFault], ...]] = (
+    *(kind for kind in KINDS if issubclass(kind, NetworkFault) and can_be_relayed(kind)),
+    DnsFault,
+    ProxyTlsFault,
+)
 
 
 class ProxyTiming(Chosen):
@@ -73,32 +123,40 @@ class ProxyTiming(Chosen):
     per: relay.Drawn | None = Field(
         None,
         description="What probability, nth and firstN choose among: Connection, or Segment (also: datagram); unset: "
-        "Connection for faults on connections, Segment for those on packets.",
+        "Connection for faults on connections, Segment for those on packets. dnsFault chooses among queries.",
     )
 
     @property
     def fault(self) -> NetworkFault:
         """The one kind that is set."""
-        kinds: dict[str, NetworkFault | None] = {kind.kind: getattr(self, kind.kind) for kind in RELAYED}
+        kinds: dict[str, NetworkFault | None] = {kind.kind: getattr(self, kind.kind) for kind in OFFERED}
         return next(value for value in kinds.values() if value is not None)
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        given = [kind.kind for kind in RELAYED if getattr(self, kind.kind) is not None]
+        given = [kind.kind for kind in OFFERED if getattr(self, kind.kind) is not None]
         if len(given) != 1:
-            raise refuse(exactly_one((kind.kind for kind in RELAYED), given))
+            raise refuse(exactly_one((kind.kind for kind in OFFERED), given))
         if self.fault.peers:
             message = "must be unset here: the peer is the upstream of the listener"
             raise refuse(message, self.fault.kind, "peers")
         if self.per is relay.Drawn.SEGMENT and isinstance(self.fault, ConnectionFault):
             raise refuse(f"must be Connection, or unset, for {self.fault.kind}", "per")
+        if self.per is not None and isinstance(self.fault, NameFault):
+            raise refuse(f"must be unset for {self.fault.kind}", "per")
         if self.pattern is not None and self.pattern.ramp is not None and self.duration_seconds is None:
             raise refuse(RAMP_NEEDS, "durationSeconds")
         return self
 
     @property
-    def relay_rules(self) -> tuple[relay.Rule, ...]:
+    def authority(self) -> FileAuthority | None:
+        return self.fault.authority if isinstance(self.fault, ProxyTlsFault) else None
+
+    @property
+    def all_rules(self) -> tuple[relay.Rule | NameRule, ...]:
         """At its full strength."""
+        if isinstance(self.fault, NameFault):
+            return (NameRule(self.name, self.fault.rule(self.choice()), self.listener or ""),)
         return rules(self.fault, self.name, self.choice(), self.listener or "", self.per)
 
 
@@ -113,7 +171,7 @@ else:
         "ProxyFault",
         __base__=ProxyTiming,
         __doc__="One fault: exactly one kind, and which connections it hits.",
-        **{kind.kind: (kind | None, Field(None, alias=kind.kind, description=_summary(kind))) for kind in RELAYED},
+        **{kind.kind: (kind | None, Field(None, alias=kind.kind, description=_summary(kind))) for kind in OFFERED},
     )
 
 
@@ -163,8 +221,20 @@ def _unfit(fault: ProxyFault, listeners: Mapping[str, Protocol], root: tuple[str
         yield Problem((*root, "listener"), f"must be one of the listeners: {', '.join(listeners)}")
         return
     protocols = {listeners[fault.listener]} if fault.listener else set(listeners.values())
-    acts = [rule.act for rule in fault.relay_rules]
-    for needed, kinds in ((Protocol.TCP, relay.STREAM_ONLY), (Protocol.UDP, relay.DATAGRAM_ONLY)):
-        if protocols and needed not in protocols and any(isinstance(act, kinds) for act in acts):
-            words = ", ".join(name for name in listeners if fault.listener in (None, name))
-            yield Problem((*root, fault.fault.kind), f"must be for a listener with protocol {needed}; {words} is not")
+    if protocols and not (fits := _protocols(fault)) & protocols:
+        words = ", ".join(name for name in listeners if fault.listener in (None, name))
+        needed = " or ".join(sorted(fits))
+        yield Problem((*root, fault.fault.kind), f"must be for a listener with protocol {needed}; {words} is not")
+
+
+def _protocols(fault: ProxyFault) -> set[Protocol]:
+    """Those that it can do something to."""
+    match fault.fault:
+        case DnsFault():
+            return {Protocol.DNS}
+        case AnyTlsFault():
+            return {Protocol.TCP}
+    acts = [rule.act for rule in fault.all_rules if isinstance(rule, relay.Rule)]
+    streams = not any(isinstance(act, relay.DATAGRAM_ONLY) for act in acts)
+    datagrams = not any(isinstance(act, relay.STREAM_ONLY) for act in acts)
+    return {protocol for protocol, fits in ((Protocol.TCP, streams), (Protocol.UDP, datagrams)) if fits}

@@ -8,9 +8,8 @@ from typing import Final
 
 from bounceback.api.problems import Problem
 from bounceback.cli.documents import Document, UnreadableError, read
-from bounceback.cli.proxy_file import ProxyFile, file_of
+from bounceback.cli.proxy_file import Protocol, ProxyFile, file_of
 from bounceback.types.rules import Path as FieldPath
-from bounceback.types.selectors import Protocol
 
 A_FILE: Final = "a mapping with faults, listeners, or both"
 

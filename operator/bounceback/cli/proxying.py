@@ -12,18 +12,20 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 from bounceback.cli.documents import UnreadableError
 from bounceback.cli.exits import PASSED, CommandError
 from bounceback.cli.proxy_course import Faults, Source
-from bounceback.cli.proxy_file import ProxyFile, ProxyListener, address
+from bounceback.cli.proxy_file import Protocol, ProxyFile, ProxyListener, address
+from bounceback.cli.proxy_names import NameRule, Names, UnfitError
 from bounceback.cli.proxy_source import FileSource, WrongFileError
 from bounceback.proxy import counters
 from bounceback.proxy.relay import Relay
 from bounceback.proxy.upstream import Fixed
-from bounceback.types.selectors import Protocol
+from bounceback.types.relay import Rule
 
 LOOK_SECONDS: Final = 0.04
 """How often the file is looked at: with what a change takes, within 50 ms."""
@@ -61,6 +63,7 @@ class _Proxy:
 
     async def live(self, first: ProxyFile) -> int:
         self._relay = Relay()
+        self._names = Names(self._relay)
         self._end = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
@@ -69,14 +72,15 @@ class _Proxy:
                 await self._listen(listener)
             if self._options.control:
                 await self._serve(stack)
-            self._take_file(first)
+            try:
+                self._take_file(first)
+            except WrongFileError as error:
+                raise CommandError(str(error)) from error
             for line in self._words():
                 _say(line)
             gc.freeze()  # what is there now stays: it need not be looked through again and again
             await self._follow_file()
-            left = await self._relay.drain(self._options.drain_seconds)
-        if left:
-            _say(f"{left} connections were reset: they were still open after {self._options.drain_seconds:g} s")
+            await self._drain()
         self._tell()
         return PASSED
 
@@ -91,9 +95,13 @@ class _Proxy:
             raise CommandError(
                 f"upstream {listener.upstream}: must be a host that resolves: {error.strerror}"
             ) from error
-        listen = self._relay.listen if listener.protocol is Protocol.TCP else self._relay.listen_udp
+        listen = {
+            Protocol.TCP: self._relay.listen,
+            Protocol.UDP: self._relay.listen_udp,
+            Protocol.DNS: self._names.listen,
+        }
         try:
-            self._addresses[listener.name] = await listen(listener.name, host, port, upstream)
+            self._addresses[listener.name] = await listen[listener.protocol](listener.name, host, port, upstream)
         except OSError as error:
             raise CommandError(f"listen {listener.listen}: cannot be listened on: {error.strerror}") from error
 
@@ -103,7 +111,7 @@ class _Proxy:
 
         try:
             host, port = address(self._options.control, any_port=True)
-            control = Control(self._relay, self._faults, self._listeners, self._addresses, self._apply)
+            control = Control(self._faults, self._listeners, self._addresses, self._counters, self._apply)
             self._control = await stack.enter_async_context(served(control, host, port, self._token))
         except ValueError as error:
             raise CommandError(f"--control {self._options.control}: {error}") from error
@@ -138,6 +146,12 @@ class _Proxy:
         for n, fault in enumerate(file.faults):
             if fault.name in of_the_api:
                 raise self._source.wrong(("faults", n, "name"), "must not be that of a fault made by the control API")
+            if fault.authority is not None:
+                try:
+                    self._names.trust(fault.authority, Path(self._options.fault).parent)
+                except UnfitError as error:
+                    path = ("faults", n, fault.fault.kind, "authority", error.field)
+                    raise self._source.wrong(path, str(error)) from error
         self._faults.replace_file(file.faults, monotonic())
         self._apply()
 
@@ -148,7 +162,9 @@ class _Proxy:
             self._timer = None
         now = monotonic()
         rules, until = self._faults.rules(now)
-        self._relay.follow(rules)
+        self._relay.follow(rule for rule in rules if isinstance(rule, Rule))
+        streams = [listener.name for listener in self._listeners if listener.protocol is Protocol.TCP]
+        self._names.follow([rule for rule in rules if isinstance(rule, NameRule)], streams)
         if until < math.inf:
             self._timer = asyncio.get_running_loop().call_later(max(0.001, until - now), self._apply)
 
@@ -159,12 +175,22 @@ class _Proxy:
             self._options.drain_seconds = 0
         self._end.set()
 
+    async def _drain(self) -> None:
+        seconds = self._options.drain_seconds
+        left, unanswered = await asyncio.gather(self._relay.drain(seconds), self._names.drain(seconds))
+        if left:
+            _say(f"{left} connections were reset: they were still open after {seconds:g} s")
+        if unanswered:
+            _say(f"{unanswered} DNS queries or connections had no end after {seconds:g} s")
+
+    def _counters(self) -> Json:
+        return counters.document(self._relay.counters(), self._relay.traffic(), self._names.counted())
+
     def _tell(self) -> None:
-        rules, listeners = self._relay.counters(), self._relay.traffic()
         if self._options.output == "json":
-            print(json.dumps(counters.document(rules, listeners)))
+            print(json.dumps(self._counters()))
         else:
-            print(counters.table(rules, listeners))
+            print(counters.table(self._relay.counters(), self._relay.traffic(), self._names.counted()))
 
 
 def _listener(number: int, listen: str, upstream: str) -> ProxyListener:

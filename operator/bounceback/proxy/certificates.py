@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,13 +27,24 @@ from bounceback.types.names import TlsAnswer
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 OTHER_HOST: Final = "another-host.invalid"  # RFC 2606: nobody's
+SECOND: Final = timedelta(seconds=1)
 DAY: Final = timedelta(days=1)
 YEAR: Final = timedelta(days=365)
 VALID: Final[Mapping[TlsAnswer, tuple[timedelta, timedelta]]] = {
-    TlsAnswer.EXPIRED: (-YEAR, -DAY),
-    TlsAnswer.NOT_YET_VALID: (DAY, YEAR),
+    TlsAnswer.EXPIRED: (-DAY - SECOND, -DAY),
+    TlsAnswer.NOT_YET_VALID: (YEAR, YEAR + SECOND),
 }
+"""From now. Each is worth something for one second that nobody waits for: who signs may be somebody whom others trust,
+and a process that keeps what it has made may live long."""
 MOST_KEPT: Final = 512  # names come from clients
+
+
+class UnfitError(ValueError):
+    """What was given is no authority; `part` is the certificate or the key. Nothing of either is in the message."""
+
+    def __init__(self, part: Literal["certificate", "key"], message: str) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +56,16 @@ class Authority:
 
     @classmethod
     def from_pem(cls, certificate: bytes, key: bytes) -> Authority:
-        """As a Secret of the type kubernetes.io/tls holds them. Raises ValueError for what cannot sign certificates."""
-        found = x509.load_pem_x509_certificates(certificate)[0]
+        """As a Secret of the type kubernetes.io/tls holds them. Raises UnfitError for what cannot sign certificates."""
         try:
-            private = serialization.load_pem_private_key(key, None)
-        except (TypeError, UnsupportedAlgorithm) as error:  # it asks for a password, or is of a kind of its own
-            raise ValueError(f"the authority's key cannot be read: {error}") from error
-        if not isinstance(private, SigningKey):
-            raise ValueError("the authority's key must be of RSA, ECDSA or EdDSA")
+            found = x509.load_pem_x509_certificates(certificate)[0]
+        except ValueError as error:
+            raise UnfitError("certificate", "the authority's certificate must be one in PEM") from error
+        if trouble := _cannot_sign(found):
+            raise UnfitError("certificate", f"the authority's certificate must be one that {trouble}")
+        private = _private_key(key)
         if private.public_key() != found.public_key():
-            raise ValueError("the authority's key does not belong to its certificate")
-        try:
-            may_sign = found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except x509.ExtensionNotFound:
-            may_sign = False
-        if not may_sign:
-            raise ValueError("the authority's certificate must be one that may sign others (CA:TRUE)")
+            raise UnfitError("key", "the authority's key does not belong to its certificate")
         return cls(found, private)
 
     @classmethod
@@ -100,6 +105,13 @@ class Certificates:
         )
         self.context = lru_cache(MOST_KEPT)(self._context)
 
+    def give(self, name: str, authority: Authority) -> None:
+        """From now on it is the one that rules know by that name."""
+        before = self._authorities.get(name)
+        if before is None or before.certificate != authority.certificate:
+            self._authorities[name] = authority
+            self.context.cache_clear()
+
     def knows(self, authority: str) -> bool:
         return authority in self._authorities
 
@@ -130,6 +142,35 @@ class Certificates:
         context.options |= ssl.OP_NO_TICKET
         _load(context, self._private + b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain))
         return context
+
+
+def _cannot_sign(certificate: x509.Certificate) -> str:
+    """What clients would hold against all that it signs (RFC 5280 section 6.1.4), as what must be; "": nothing."""
+    extensions = certificate.extensions
+    try:
+        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return "may sign others (CA:TRUE)"
+    except x509.ExtensionNotFound:
+        return "may sign others (CA:TRUE)"
+    try:
+        if not extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
+            return "may sign others (keyCertSign)"
+    except x509.ExtensionNotFound:
+        pass
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begins <= datetime.now(UTC) <= ends:
+        return f"is valid now: it is from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}"
+    return ""
+
+
+def _private_key(pem: bytes) -> SigningKey:
+    try:
+        found = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it asks for a password
+        raise UnfitError("key", "the authority's key must be one in PEM, without a password") from error
+    if not isinstance(found, SigningKey):
+        raise UnfitError("key", "the authority's key must be of RSA, ECDSA or EdDSA")
+    return found
 
 
 def _builder(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(slots=True)
@@ -29,28 +29,83 @@ class Traffic:
     bytes_ingress: int = 0  # and from upstreams
 
 
-def document(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What is counted of names: by rule and by listener."""
+
+    dns_rules: Mapping[str, Mapping[str, int]]  # seen, hits
+    tls_rules: Mapping[str, Mapping[str, Any]]  # seen, hits, accepted, and alerts and ends by name
+    dns_listeners: Mapping[str, Mapping[str, int]]  # queries, forwarded, answered, swallowed, lost, open
+
+
+NO_NAMES: Final = Named({}, {}, {})
+
+
+def document(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic], named: Named = NO_NAMES) -> dict[str, Any]:
     """As JSON shows it."""
     return {
-        "rules": [{"name": name, **asdict(counter)} for name, counter in rules.items()],
-        "listeners": [{"name": name, **_camel(asdict(traffic))} for name, traffic in listeners.items()],
+        "rules": [
+            *({"name": name, **asdict(counter)} for name, counter in rules.items()),
+            *({"name": name, **count} for name, count in (*named.dns_rules.items(), *named.tls_rules.items())),
+        ],
+        "listeners": [
+            *({"name": name, **_camel(asdict(traffic))} for name, traffic in listeners.items()),
+            *({"name": name, **traffic} for name, traffic in named.dns_listeners.items()),
+        ],
     }
 
 
-def table(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic]) -> str:
+def table(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic], named: Named = NO_NAMES) -> str:
     """As a person reads it."""
-    lines: list[tuple[str, ...]] = [
-        ("LISTENER", "ACCEPTED", "OPEN", "REFUSED", "UNREACHABLE", "RESET", "EGRESS", "INGRESS")
-    ]
-    for name, t in listeners.items():
-        figures = (t.accepted, t.open, t.refused, t.unreachable, t.reset, t.bytes_egress, t.bytes_ingress)
-        lines.append((name, *(f"{figure:,}" for figure in figures)))
-    found = _columns(lines)
-    if rules:
-        rows: list[tuple[str, ...]] = [("RULE", "HITS", "BYTES", "CONNECTIONS")]
-        rows += [(name, f"{c.hits:,}", f"{c.bytes:,}", f"{c.connections:,}") for name, c in rules.items()]
-        found += "\n\n" + _columns(rows)
-    return found
+    return "\n\n".join(
+        _columns([heads, *rows]) for heads, rows in (*_of_bytes(rules, listeners), *_of_names(named)) if rows
+    )
+
+
+Rows = list[tuple[str, ...]]
+
+
+def _of_bytes(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic]) -> Iterator[tuple[tuple[str, ...], Rows]]:
+    yield (
+        ("LISTENER", "ACCEPTED", "OPEN", "REFUSED", "UNREACHABLE", "RESET", "EGRESS", "INGRESS"),
+        [
+            _row(name, t.accepted, t.open, t.refused, t.unreachable, t.reset, t.bytes_egress, t.bytes_ingress)
+            for name, t in listeners.items()
+        ],
+    )
+    yield (
+        ("RULE", "HITS", "BYTES", "CONNECTIONS"),
+        [_row(name, c.hits, c.bytes, c.connections) for name, c in rules.items()],
+    )
+
+
+def _of_names(named: Named) -> Iterator[tuple[tuple[str, ...], Rows]]:
+    yield (
+        ("DNS LISTENER", "QUERIES", "FORWARDED", "ANSWERED", "SWALLOWED", "LOST", "OPEN"),
+        [
+            _row(name, t["queries"], t["forwarded"], t["answered"], t["swallowed"], t["lost"], t["open"])
+            for name, t in named.dns_listeners.items()
+        ],
+    )
+    yield (
+        ("DNS RULE", "HITS", "OF QUERIES"),
+        [_row(name, c["hits"], c["seen"]) for name, c in named.dns_rules.items()],
+    )
+    yield (
+        ("TLS RULE", "HITS", "OF CONNECTIONS", "ACCEPTED", "ENDS", "ALERTS"),
+        [
+            (*_row(name, c["hits"], c["seen"], c["accepted"]), _listed(c["ends"]), _listed(c["alerts"]))
+            for name, c in named.tls_rules.items()
+        ],
+    )
+
+
+def _row(name: str, *figures: int) -> tuple[str, ...]:
+    return (name, *(f"{figure:,}" for figure in figures))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "-"
 
 
 def _camel(fields: Mapping[str, int]) -> dict[str, int]:

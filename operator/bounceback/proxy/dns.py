@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
-from bounceback.proxy.dns_answers import Decision, DnsCount, Judge
+from bounceback.proxy.dns_answers import Decision, DnsCount, DnsShelf, Judge
 from bounceback.proxy.upstream import Address, Upstream, dial, open_socket
 from bounceback.types.names import DnsRule
 
@@ -44,9 +44,9 @@ class DnsTraffic:
 class Resolver:
     """Rules may be changed at any time and are held against each query as it comes; `upstream` is the true server."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, shelf: DnsShelf | None = None) -> None:
         self.upstream = upstream
-        self.judge = Judge()
+        self.judge = Judge(shelf=shelf)
         self.traffic = DnsTraffic()
         self._datagrams: list[_Datagrams] = []
         self._servers: list[asyncio.Server] = []

@@ -21,7 +21,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from bounceback.proxy.named import Applied, Book
+from bounceback.proxy.named import Applied, Book, Shelf
 from bounceback.types.names import DnsAnswer, DnsRule, plain
 
 HEADER: Final = struct.Struct("!HHH")  # id, flags, number of questions (RFC 1035 section 4.1.1)
@@ -75,11 +75,14 @@ def _of_type(rule: DnsRule, record_type: str) -> bool:
     return not rule.record_types or record_type in rule.record_types
 
 
+DnsShelf = Shelf[DnsRule, DnsCount]
+
+
 class Judge:
     """Holds queries against the rules, in their order: delays add up, the first other answer is the one."""
 
-    def __init__(self, rules: Mapping[str, DnsRule] | None = None) -> None:
-        self._book: Book[DnsRule, DnsCount] = Book(DnsCount)
+    def __init__(self, rules: Mapping[str, DnsRule] | None = None, shelf: DnsShelf | None = None) -> None:
+        self._book: Book[DnsRule, DnsCount] = Book(DnsCount, shelf)
         self._book.put(rules or {})
 
     def put(self, rules: Mapping[str, DnsRule]) -> None:

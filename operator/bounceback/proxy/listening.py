@@ -35,6 +35,11 @@ def bound(host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) ->
     return sock
 
 
+def first_address(host: str, port: int) -> str:
+    """Where `bound` would listen. Raises OSError."""
+    return str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4][0])
+
+
 def _reusing(family: int, kind: socket.SocketKind) -> socket.socket:
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     if kind is socket.SOCK_STREAM:

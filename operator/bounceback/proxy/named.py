@@ -35,8 +35,11 @@ class Applied(Generic[Rule, Count]):
         self._chooser = Chooser(rule.choice, self._name)
 
     def change(self, rule: Rule) -> None:
+        """It goes on counting where it was: a fault that grows has its `first_n` once, and not once a step."""
         if rule != self.rule:
+            before = self._chooser
             self._set(rule)
+            self._chooser.seen, self._chooser.hits = before.seen, before.hits
 
     def hits_next(self) -> bool:
         """Whether the next one that it is about is hit."""
@@ -46,12 +49,16 @@ class Applied(Generic[Rule, Count]):
         return hit
 
 
-class Book(Generic[Rule, Count]):
-    """All rules that there ever were, and those in force."""
+Shelf = dict[str, Applied[Rule, Count]]
+"""Every rule that there ever was, by name."""
 
-    def __init__(self, new_count: Callable[[], Count]) -> None:
+
+class Book(Generic[Rule, Count]):
+    """All rules that there ever were, and those in force here. On one shelf, books count and choose together."""
+
+    def __init__(self, new_count: Callable[[], Count], shelf: Shelf[Rule, Count] | None = None) -> None:
         self._new_count = new_count
-        self._known: dict[str, Applied[Rule, Count]] = {}
+        self._known: Shelf[Rule, Count] = shelf if shelf is not None else {}
         self.active: list[Applied[Rule, Count]] = []
 
     def put(self, rules: Mapping[str, Rule]) -> None:

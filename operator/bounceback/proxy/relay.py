@@ -50,6 +50,7 @@ class Relay:
         self._book = Rulebook()
         self._listeners: dict[str, _Listener] = {}
         self._connections: dict[Connection, asyncio.Task[None] | None] = {}  # a task while it is being opened
+        self._looked_at: set[Connection] = set()  # by a handler, which has them to itself
         self._next = 1
         self._draining = False
         self._empty = asyncio.Event()
@@ -76,6 +77,10 @@ class Relay:
         self._listeners[name] = _Listener(datagrams, upstream, None, traffic)
         return datagrams.address
 
+    def handle(self, name: str, handler: Handler | None) -> None:
+        """From now on this one looks first at the connections of that listener, or nobody."""
+        self._listeners[name].handler = handler
+
     # Rules
 
     @property
@@ -87,7 +92,7 @@ class Relay:
         if not self._book.change(rules, monotonic(), self._next):
             return
         self._doors()
-        for connection in tuple(self._connections):
+        for connection in [each for each in self._connections if each not in self._looked_at]:
             connection.follow(self._book.chosen(connection.listener, connection.number, connection.numbers, live=True))
         for listener in self._listeners.values():
             if isinstance(listener.door, Datagrams):
@@ -150,10 +155,13 @@ class Relay:
         listener = self._listeners[name]
         listener.traffic.accepted += 1
         connection = Connection(name, self._take_number(), accepted, listener.traffic, self._budget, self._left)
-        if self._book and self._turned_away(connection, listener):
+        handler = listener.handler
+        if handler is None and self._book and self._turned_away(connection, listener):
             return
         self._empty.clear()
-        task = asyncio.get_running_loop().create_task(self._open(connection, accepted, listener))
+        if handler is not None:
+            self._looked_at.add(connection)
+        task = asyncio.get_running_loop().create_task(self._open(connection, accepted, listener, handler))
         self._connections[connection] = task
 
     def _turned_away(self, connection: Connection, listener: _Listener) -> bool:
@@ -169,11 +177,17 @@ class Relay:
         connection.follow(chosen)
         return connection.over
 
-    async def _open(self, connection: Connection, accepted: socket.socket, listener: _Listener) -> None:
-        """Lead it to its upstream, unless a handler takes it."""
+    async def _open(
+        self, connection: Connection, accepted: socket.socket, listener: _Listener, handler: Handler | None
+    ) -> None:
+        """Lead it to its upstream, unless a handler takes it; the rules are for what it leaves."""
         try:
-            if await self._handled(connection, accepted, listener):
-                return
+            if handler is not None:
+                if await self._handled(connection, accepted, listener, handler):
+                    return
+                if self._book and self._turned_away(connection, listener):
+                    self._left(connection)
+                    return
             await connection.let_through()
             if connection.over:
                 self._left(connection)
@@ -198,16 +212,18 @@ class Relay:
             connection.reset()
         self._left(connection)
 
-    async def _handled(self, connection: Connection, accepted: socket.socket, listener: _Listener) -> bool:
-        if listener.handler is None:
-            return False
+    async def _handled(
+        self, connection: Connection, accepted: socket.socket, listener: _Listener, handler: Handler
+    ) -> bool:
         asked = Accepted(connection.listener, connection.number, accepted, lambda: dial(listener.upstream, accepted))
-        if not await listener.handler(asked):
+        if not await handler(asked):
+            self._looked_at.discard(connection)
             return False
         self._left(connection)
         return True
 
     def _left(self, connection: Connection) -> None:
+        self._looked_at.discard(connection)
         self._connections.pop(connection, None)
         if not self._connections:
             self._empty.set()

@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from bounceback.proxy import original
 from bounceback.proxy.certificates import Certificates
 from bounceback.proxy.handshake import End, shake_hands
 from bounceback.proxy.hello import HANDSHAKE, RECORD, SERVER_HELLO, Hello, Unfinished, client_hello, handshake_message
-from bounceback.proxy.named import Applied, Book
+from bounceback.proxy.named import Applied, Book, Shelf
 from bounceback.proxy.relay import Accepted
 from bounceback.proxy.side import reset_socket
 from bounceback.types.names import CERTIFICATES, CutAfter, CutBy, TlsAnswer, TlsRule, plain
@@ -52,6 +52,15 @@ class TlsCount:
         """Clients that took a certificate which they should have refused."""
         return self.ends[End.ACCEPTED]
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "seen": self.seen,
+            "hits": self.hits,
+            "accepted": self.accepted,
+            "alerts": dict(self.alerts),
+            "ends": {str(end): count for end, count in self.ends.items()},
+        }
+
 
 @dataclass(slots=True)
 class TlsTraffic:
@@ -68,12 +77,15 @@ def _is_about(applied: Applied[TlsRule, TlsCount], server_name: str) -> bool:
     return not applied.rule.names or (bool(server_name) and applied.fits(server_name))
 
 
+TlsShelf = Shelf[TlsRule, TlsCount]
+
+
 class TlsGate:
     """A handler of the relay's: looks at each connection first, and answers those that a rule hits."""
 
-    def __init__(self, certificates: Certificates) -> None:
+    def __init__(self, certificates: Certificates, shelf: TlsShelf | None = None) -> None:
         self._certificates = certificates
-        self._book: Book[TlsRule, TlsCount] = Book(TlsCount)
+        self._book: Book[TlsRule, TlsCount] = Book(TlsCount, shelf)
         self.traffic = TlsTraffic()
 
     def put(self, rules: Mapping[str, TlsRule]) -> None:
