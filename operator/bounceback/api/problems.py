@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bounceback.api.schema import structural
+from bounceback.faults.api_fault import HEADER_PATTERN, REASON_PATTERN, VALUE_PATTERN
+from bounceback.faults.client_fault import GROUP_PATTERN, PATH_PATTERN, RESOURCE_PATTERN
 from bounceback.types.fields import NAME_PATTERN, OBJECT_NAME_PATTERN
 from bounceback.types.names import PATTERN, PATTERN_WORDS
 from bounceback.types.rules import FieldError, Path
@@ -23,6 +25,12 @@ PATTERNS: Final[Mapping[str, str]] = {
     NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or digit",
     OBJECT_NAME_PATTERN: "lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit",
     PATTERN: PATTERN_WORDS,
+    GROUP_PATTERN: 'an API group such as apps, "" for that of pods, or *',
+    RESOURCE_PATTERN: "resources in lower case, with a subresource or without: pods, pods/log, pods/*, */scale",
+    PATH_PATTERN: "a path such as /version or /openapi/*: with a slash first, * at its end only, and no query",
+    HEADER_PATTERN: "the name of a header: letters, digits and dashes",
+    VALUE_PATTERN: "printable ASCII without spaces around it",
+    REASON_PATTERN: "a reason such as AlreadyExists: letters, a capital first",
 }
 LONGEST_VALUE: Final = 60
 
@@ -106,7 +114,7 @@ def _allowed(node: Json) -> str:
             pattern = node.get("pattern")
             return f"{text}: {PATTERNS.get(pattern, f'as {pattern}')}" if pattern else text
         case "object" if "properties" in node:
-            return f"a mapping with {', '.join(node['properties'])}"
+            return f"a mapping with {', '.join(node['properties'])}" if node["properties"] else "an empty mapping: {}"
         case _:
             return "a mapping"
 
@@ -123,7 +131,7 @@ def _unknown(node: Json, name: str) -> str:
     known = list(node.get("properties", {}))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"there is no such field; {hint}allowed: {', '.join(known)}"
+    return f"there is no such field; {hint}allowed: {', '.join(known) or 'none'}"
 
 
 def _shown(value: object) -> str:

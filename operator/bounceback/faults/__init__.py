@@ -1,8 +1,14 @@
-"""One class a fault. `KINDS` is all there are; adding one here is what makes it a field of an experiment."""
+"""One class a fault. `KINDS` are those of experiments; adding one there is what makes it a field of an experiment.
+
+`API_KINDS` are those that `bounceback proxy` carries out between a client and the Kubernetes API.
+"""
 
 from typing import Final
 
+from bounceback.faults.api_fault import ApiFault
+from bounceback.faults.auth_fault import AuthFault
 from bounceback.faults.base import Fault
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.connection_data_limit import ConnectionDataLimit
 from bounceback.faults.connection_refusal import ConnectionRefusal
 from bounceback.faults.connection_reset import ConnectionReset
@@ -39,4 +45,6 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     PodDelete,
 )
 
-__all__ = ["KINDS", "Fault", "PodDelete"]
+API_KINDS: Final[tuple[type[ClientFault], ...]] = (ApiFault, AuthFault)
+
+__all__ = ["API_KINDS", "KINDS", "Fault", "PodDelete"]
