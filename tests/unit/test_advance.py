@@ -13,7 +13,7 @@ from bounceback.engine.evidence import fold, fold_end
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, Verdict
+from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, Verdict
 from bounceback.types.plan import Line, Rung, Told
 from tests.unit.engine_values import START, at, experiment, health, injection, pod, preparation
 
@@ -254,3 +254,17 @@ def test_an_injection_that_drains_is_not_given_up_before_it_can_be_over() -> Non
     assert states(state, 27) == {InjectionState.CLEARED}, "in force since 11, for 10 s, and nobody has told more"
     assert states(relayed, 50) == {InjectionState.ACTIVE}
     assert states(relayed, 57) == {InjectionState.CLEARED}
+
+
+def test_where_nothing_was_ever_in_force_there_is_nothing_to_recover_from() -> None:
+    failed = lines(planned(), (Told.FAILED, 11, {"message": "no nft"}), (Told.VERIFIED, 11.1, {"leftovers": []}))
+    well = health(recovered=None, stable_seconds=3, healthy_for=6)
+    recovering = step(failed, Seen(health=well), at(11.3)).state
+    assert recovering.status.phase is Phase.RECOVERING
+    ill = health(recovered=None, stable_seconds=3, healthy_for=0, unhealthy=("healthy/home: status 503",))
+    assert step(recovering, Seen(health=ill), at(16)).state.status.phase is Phase.RECOVERING, "who knows what it did"
+    done = step(recovering, Seen(health=well, after={}), at(16)).state.status
+    assert (done.phase, done.verdict) == (Phase.FINISHED, Verdict.ERROR)
+    assert done.axes is not None
+    assert done.axes.recovery is Judgement.INCONCLUSIVE
+    assert {finding.reason for finding in done.findings} == {"InjectionFailed", "FaultHitNothing", "FaultTooShort"}

@@ -169,8 +169,10 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
     state = _with_marks(state, seen, now)
     cleared = _mark(state, Mark.CLEARED)
     since = now.since(cleared.latest) if cleared else _in_phase(state, now)
-    stable = seen.health.healthy_for >= seen.health.stable_seconds <= since
-    if stable and seen.health.watching and seen.health.recovered is not None:
+    stable = seen.health.watching and seen.health.healthy_for >= seen.health.stable_seconds <= since
+    if stable and not any(i.in_force_at for i in state.injections):
+        return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
+    if stable and seen.health.recovered is not None:
         state = _add_mark(state, Mark.RECOVERED, seen.health.recovered, "probes", now)
         state = _add_mark(state, Mark.STABLE, Interval.at(now), "probes", now)
         return _enter(Phase.VERIFYING, state, now, f"stable for {seen.health.healthy_for:.1f} s")

@@ -197,7 +197,8 @@ def _gap(gap: Interval, where: str) -> Finding:
 
 
 def not_recovered(run: Run) -> Iterable[Finding]:
-    if run.injections and _probed(run) and run.mark(Mark.RECOVERED) is None and not run.health.problems:
+    fallen = _began(run) or (run.injections and run.health.unhealthy)  # in vain, but who knows what it did
+    if fallen and _probed(run) and run.mark(Mark.RECOVERED) is None and not run.health.problems:
         why = "; ".join(run.health.unhealthy) or run.status.message
         yield _finding(Verdict.FAILED, "NotRecovered", f"not healthy again after the fault was cleared: {why}")
 
@@ -306,7 +307,7 @@ def _recovery_axis(run: Run) -> Judgement:
     found = {f.verdict for f in _recovery_findings(run)}
     if Verdict.FAILED in found:
         return Judgement.FAILED
-    nothing_to_see = not run.injections or not _probed(run) or any(unobserved(run))
+    nothing_to_see = not _began(run) or not _probed(run) or any(unobserved(run))
     return Judgement.INCONCLUSIVE if found or nothing_to_see else Judgement.PASSED
 
 
@@ -324,10 +325,10 @@ def aspects(run: Run) -> Aspects:
     """NotChecked where nothing was declared that could tell."""
     declared = any(check.spec.detection for check in run.status.checks)
     detection = Aspect.NOT_CHECKED
-    if declared and run.injections:
+    if declared and _began(run):
         detection = Aspect.PASSED if run.mark(Mark.DETECTED) else Aspect.FAILED
     success = Aspect.NOT_CHECKED
-    if _probed(run) and run.injections:
+    if _probed(run) and _began(run):
         success = Aspect(_recovery_axis(run))
     consistency = Aspect.NOT_CHECKED
     if run.invariants and run.injections:
@@ -337,6 +338,11 @@ def aspects(run: Run) -> Aspects:
 
 def _detection(run: Run) -> Span | None:
     return run.span(Mark.ACTIVE, Mark.DETECTED) or run.span(Mark.ACTIVE, Mark.FIRST_SYMPTOM)
+
+
+def _began(run: Run) -> bool:
+    """Whether anything was ever in force: otherwise there is nothing to detect, and nothing to recover from."""
+    return any(injection.in_force_at for injection in run.injections)
 
 
 def _probed(run: Run) -> bool:

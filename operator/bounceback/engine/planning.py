@@ -13,10 +13,10 @@ from bounceback.engine.model import AgentRef, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
 from bounceback.faults.base import NetworkFault, first_possible
 from bounceback.faults.name_fault import NameFault
-from bounceback.faults.relayed import rules
+from bounceback.faults.relayed import not_relayed, rules
+from bounceback.types.names import Leaf, TlsRule
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Act, Feature, Flow, Order, Plan, Queued, Redirect, Rung
-from bounceback.types.selectors import Protocol
 
 START_GRACE: Final = 60.0
 """Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
@@ -33,6 +33,7 @@ class Chosen:
     rung: Rung
     flows: tuple[Flow, ...] = ()
     guarded: bool = False  # what it leaves in the kernel is not bound to the agent's life
+    leaf: Leaf | None = None  # for tlsFault with an authority: what it has signed
 
 
 @dataclass(frozen=True)
@@ -61,35 +62,32 @@ class Carried:
     plan: Plan
 
 
-def rung_for(entry: FaultTiming, has: Set[Feature]) -> tuple[Rung | None, str]:
-    """The best rung of a node with these features, or None and what each of them lacks, in words."""
+def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) -> tuple[Rung | None, str]:
+    """The best rung of a node with these features, or None and what each of them lacks, in words.
+
+    `flows` are the peers' where these have been looked up.
+    """
     fault, choice = entry.fault, entry.choice()
     assert isinstance(fault, NetworkFault)
     allowed = (entry.mechanism,) if entry.mechanism else fault.rungs(choice)
-    possible = [rung for rung in allowed if rung is not Rung.RELAY or not _only_datagrams(fault)]
+    obstacle = not_relayed(fault, flows) if Rung.RELAY in allowed else ""
+    possible = [rung for rung in allowed if rung is not Rung.RELAY or not obstacle]
     rung, lacking = first_possible(fault, has, possible, choice)
     words = [f"{way} needs {', '.join(parts)}" for way, parts in lacking.items()]
-    if len(possible) < len(allowed):
-        words.append("Relay carries TCP, and the peers' ports are of UDP")
-    return rung, "; ".join(words)
+    return rung, "; ".join([*words, obstacle] if obstacle else words)
 
 
-def _only_datagrams(fault: NetworkFault) -> bool:
-    """Every peer names ports, and all of them are of UDP. A fault of names takes both."""
-    ports = [peer.ports for peer in fault.peers]
-    udp = all(each and all(port.protocol is Protocol.UDP for port in each) for each in ports)
-    return bool(ports) and udp and not isinstance(fault, NameFault)
-
-
-def act_of(entry: FaultTiming, rung: Rung) -> Act:
-    """What the agent is to do on that rung."""
+def act_of(entry: FaultTiming, rung: Rung, leaf: Leaf | None = None) -> Act:
+    """What the agent is to do on that rung; `leaf` is what an authority has signed for it."""
     fault, choice = entry.fault, entry.choice()
     assert isinstance(fault, NetworkFault)
     if rung is not Rung.RELAY:
         return fault.act(rung, choice)
     if isinstance(fault, NameFault):
-        named = {"name": entry.name, **fault.rule(choice).to_json()}  # draws depend on the name
-        act = Redirect(fault.rule().speaks, json.dumps([named]))
+        rule = fault.rule(choice)
+        if leaf is not None and isinstance(rule, TlsRule):
+            rule = rule.signed(leaf)
+        act = Redirect(rule.speaks, json.dumps([{"name": entry.name, **rule.to_json()}]))  # draws depend on the name
     else:
         act = Redirect("tcp", json.dumps([asdict(rule) for rule in rules(fault, entry.name, choice)]))
     return replace(act, existing=str(entry.relay.existing_connections), drain=float(entry.relay.drain_seconds))
@@ -171,7 +169,7 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         pod_namespace=choice.pod.namespace,
         pod_name=injection.pod,
         pod_uid=injection.pod_uid,
-        act=act_of(choice.fault, choice.rung),
+        act=act_of(choice.fault, choice.rung, choice.leaf),
         direction=fault.ways(),
         flows=choice.flows,
         start_at=injection.start_at,
