@@ -44,6 +44,10 @@ def pod(state: dict[str, Any], phase: str = "Running", **status: Any) -> dict[st
             pod({"terminated": {"reason": "StartError", "exitCode": 128, "message": "unable to apply caps"}}),
             Ended("StartError, exit code 128: unable to apply caps", False),
         ),
+        (
+            pod({"terminated": {"reason": "Error", "exitCode": 1, "message": "a line\n" * 200 + "OSError: why\n"}}),
+            Ended("Error, exit code 1: " + ("a line\n" * 200 + "OSError: why")[-400:], True),
+        ),
         (pod({}, "Failed", reason="OutOfpods", message="full"), Ended("OutOfpods: full", False)),
         ({"spec": {"containers": [{"name": "main"}]}, "status": {}}, Missing()),
     ],

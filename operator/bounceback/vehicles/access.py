@@ -68,8 +68,10 @@ async def check_access(acting: Kube, namespace: str, account: str, *, needs: Set
         )
 
 
-def way_out(namespace: str, account: str) -> str:
+def way_out(namespace: str, account: str, authority: str = "") -> str:
+    """`authority` is a Secret that it is to be allowed to read."""
     words = f"bounceback access {namespace}" + (f" --account {account}" if account != "bounceback" else "")
+    words += f" --authority-secret {authority}" if authority else ""
     return f"`{words} | kubectl apply -f -` grants what is needed"
 
 
@@ -78,8 +80,13 @@ def missing(rules: Sequence[Mapping[str, Sequence[str]]], needs: Iterable[str]) 
     return sorted(need for need in needs if not any(_covers(rule, need) for rule in rules))
 
 
-def access_manifest(namespace: str, account: str, operator_namespace: str, operator_account: str) -> list[Json]:
-    """All that lets experiments of a namespace run: the account, its rights, and the operator's to speak for it."""
+def access_manifest(
+    namespace: str, account: str, operator_namespace: str, operator_account: str, authorities: Sequence[str] = ()
+) -> list[Json]:
+    """All that lets experiments of a namespace run: the account, its rights, and the operator's to speak for it.
+
+    `authorities` are Secrets that tlsFault may have certificates signed by: these may be read, and no others.
+    """
     here = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
     operator = [{"kind": "ServiceAccount", "name": operator_account, "namespace": operator_namespace}]
     reading = ["get", "list", "watch"]
@@ -92,6 +99,7 @@ def access_manifest(namespace: str, account: str, operator_namespace: str, opera
         _rule("discovery.k8s.io", ["endpointslices"], reading),
         _rule("apps", ["deployments", "statefulsets", "daemonsets", "replicasets"], reading),
         {**_rule("", ["serviceaccounts"], ["get"]), "resourceNames": [account]},
+        *([{**_rule("", ["secrets"], ["get"]), "resourceNames": list(authorities)}] if authorities else []),
     ]
     speaking = [{**_rule("", ["serviceaccounts"], ["impersonate"]), "resourceNames": [account]}]
     return [

@@ -68,6 +68,10 @@ def plan_in(pod: Json, container: str) -> Plan | None:
     return None
 
 
+TELLS_ITS_END: Final[Json] = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+"""Of a container whose last words matter: the kubelet keeps them when it fails."""
+
+
 def rights(*capabilities: str) -> Json:
     """Root, but with nothing of root's power except the named capabilities."""
     return {
@@ -132,7 +136,8 @@ def state_of(pod: Json, container: str) -> State:
 
 def _ended_words(ended: dict[str, Any]) -> str:
     code = f"exit code {ended['exitCode']}" if "exitCode" in ended else ""
-    return _words(", ".join(part for part in (ended.get("reason") or "", code) if part), ended.get("message"))
+    last = (ended.get("message") or "").strip()[-400:]  # of a log: the end of it says what was wrong
+    return _words(", ".join(part for part in (ended.get("reason") or "", code) if part), last)
 
 
 def _words(reason: str, message: str | None) -> str:

@@ -16,6 +16,7 @@ from bounceback.vehicles.containers import (
     ROLE_LABEL,
     RUN,
     RUN_LABEL,
+    TELLS_ITS_END,
     VERIFY,
     command,
     plan_variable,
@@ -79,6 +80,7 @@ def _beside(name: str, mode: str, image: str, pull_policy: str, environment: lis
         "imagePullPolicy": pull_policy,
         "command": command(mode),
         "env": environment,
+        **TELLS_ITS_END,
         "resources": {**RESOURCES, "limits": limits},
         # AppArmor's default profile forbids ptrace across profiles, and with it /proc/PID/ns of the targets.
         "securityContext": {

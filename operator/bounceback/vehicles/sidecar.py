@@ -6,7 +6,7 @@ from typing import Final
 
 from bounceback.kube.client import Json
 from bounceback.types.plan import Plan
-from bounceback.vehicles.containers import GUARD, RUN, command, plan_variable, rights
+from bounceback.vehicles.containers import GUARD, RUN, TELLS_ITS_END, command, plan_variable, rights
 
 TRIAL: Final = "bb-0000000000"  # the name in a dry run
 
@@ -35,5 +35,6 @@ def _container(name: str, mode: str, image: str, pull_policy: str, environment: 
         "imagePullPolicy": pull_policy,
         "command": command(mode),
         "env": environment,
+        **TELLS_ITS_END,
         "securityContext": {**rights("NET_ADMIN"), "privileged": False, "allowPrivilegeEscalation": False},
     }
