@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bounceback.faults.dns_fault import ADDRESSES_WITH, DELAY_WITH, IS_ADDRESS, TTL_WITH, TYPES_WITH
-from bounceback.faults.tls_fault import CUT_WITH
+from bounceback.faults.tls_fault import AUTHORITY_WITH, CUT_WITH, NAMES_WITH, NO_PATTERNS_WITH
 
 _NAME: Final = "must be text of 1 to 253 characters: a DNS name, labels of letters, digits, dashes and underscores"
 _WRONG: Final = {"answer": "WrongAddress", "addresses": ["192.0.2.1", "2001:db8::1"]}
@@ -18,6 +18,9 @@ def _dns(**fields: Any) -> dict[str, Any]:
 
 def _tls(**fields: Any) -> dict[str, Any]:
     return {"tlsFault": {"answer": "Expired", **fields}}
+
+
+_CA: Final = {"secretName": "shop-ca"}
 
 
 def _elsewhere(kind: str, entry: dict[str, Any]) -> tuple[tuple[Any, ...], ...]:
@@ -69,6 +72,13 @@ NAMES: Final[tuple[tuple[Any, ...], ...]] = (
      ".tlsFault.answer", "supported values"),
     ("an expired certificate cut late", _tls(cutAfter="ServerHello"), CUT_WITH, ".tlsFault.cutAfter"),
     ("plain text cut by FIN", _tls(answer="PlainText", cutBy="Close"), CUT_WITH, ".tlsFault"),
+    ("an expired certificate of somebody whom they trust", _tls(authority=_CA, names=["db"]), "", ""),
+    ("one for the names of a service", _tls(authority=_CA, peers=[{"service": {"name": "db"}}]), "", ""),
+    ("an unknown authority that is known", _tls(answer="UnknownAuthority", authority=_CA, names=["db"]),
+     AUTHORITY_WITH, ".tlsFault.authority"),
+    ("an authority for nobody", _tls(authority=_CA), NAMES_WITH, ".tlsFault.names"),
+    ("an authority for addresses", _tls(authority=_CA, peers=[{"cidr": "10.0.0.0/8"}]), NAMES_WITH, ".tlsFault.names"),
+    ("an authority for a pattern", _tls(authority=_CA, names=["db", "*.db"]), NO_PATTERNS_WITH, ".tlsFault.names"),
     *_elsewhere("tlsFault", _tls()),
     *(
         (f"a probability of {percent}", {**_dns(), "probability": percent}, "must be a whole number from 0 to 100",

@@ -58,7 +58,7 @@ def system(flaw: str, secured: bool) -> list[Object]:
     settings = ({"FLAW": flaw} if flaw else {}) | ({"STORE_TLS": "store:8443"} if secured else {})
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-code"}, "data": code},
-        deployment("store", 1, {"TLS_PORT": "8443"} if secured else {}),
+        with_authority(deployment("store", 1, {"TLS_PORT": "8443"})) if secured else deployment("store", 1),
         service("store", 8080, tls=secured),
         # No liveness probe: a restart would hide what the variant web-broken is to show.
         deployment("web", 2, settings, ready="/ready"),
@@ -75,6 +75,14 @@ def deployment(app: str, replicas: int, settings: dict[str, str] | None = None, 
     template = {"metadata": {"labels": labels}, "spec": pod(app, settings or {}, ready)}
     spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": app, "labels": labels}, "spec": spec}
+
+
+def with_authority(store: Object) -> Object:
+    """Who has one that others trust puts it into the Secret shop-ca; otherwise the store is its own."""
+    pod = store["spec"]["template"]["spec"]
+    pod["containers"][0]["volumeMounts"].append({"name": "authority", "mountPath": "/authority", "readOnly": True})
+    pod["volumes"].append({"name": "authority", "secret": {"secretName": "shop-ca", "optional": True}})
+    return store
 
 
 def service(name: str, port: int, app: str = "", tls: bool = False, **more: Any) -> Object:

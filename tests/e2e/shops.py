@@ -6,19 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import yaml
+from cryptography.hazmat.primitives import serialization
 
+from bounceback.proxy.certificates import Authority
 from tests.commands import PROJECT, Commands, Json
 
 ROLLOUT_SECONDS = 120
+AUTHORITY = "shop-ca"
 
 
 @contextmanager
 def shop(commands: Commands, system: str, replicas: int = 4, node: str = "") -> Iterator[str]:
     """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named."""
     with commands.namespace("shop") as namespace:
-        access = commands.bounceback("access", namespace)
+        access = commands.bounceback("access", namespace, "--authority-secret", AUTHORITY)
         assert access.code == 0, access.err
         commands.kubectl("apply", "-f", "-", stdin=access.out)
+        commands.apply(namespace, authority())
         objects = list(yaml.safe_load_all((PROJECT / "examples" / "systems" / system / "system.yaml").read_text()))
         web = next(o for o in objects if o["kind"] == "Deployment" and o["metadata"]["name"] == "web")
         web["spec"]["replicas"] = replicas
@@ -29,6 +33,16 @@ def shop(commands: Commands, system: str, replicas: int = 4, node: str = "") -> 
             timeout = f"--timeout={ROLLOUT_SECONDS}s"
             commands.kubectl("rollout", "status", "-n", namespace, f"deployment/{app}", timeout)
         yield namespace
+
+
+def authority() -> Json:
+    """As the example's README has it made: systems that speak TLS trust it."""
+    made = Authority.made("shop")
+    encoding = serialization.Encoding.PEM
+    key = made.key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pair = {"tls.crt": made.certificate.public_bytes(encoding).decode(), "tls.key": key.decode()}
+    metadata = {"name": AUTHORITY}
+    return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "stringData": pair}
 
 
 def example(name: str) -> list[Json]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from bounceback.faults.tls_fault import SIGNED
 from bounceback.proxy import handshake
-from bounceback.proxy.certificates import Authority, Certificates
+from bounceback.proxy.certificates import Authority, Certificates, UnfitError, leaf
 from bounceback.proxy.handshake import End
 from bounceback.proxy.tls import TlsCount, TlsGate, TlsTraffic
 from bounceback.proxy.upstream import Fixed
@@ -207,17 +211,96 @@ def _root_without_bound(place: Place) -> bytes:
     return again.public_bytes(serialization.Encoding.PEM)
 
 
+@pytest.mark.parametrize("answer", sorted(SIGNED))
+async def test_a_certificate_that_was_signed_elsewhere_is_wrong_in_one_thing_and_for_its_names(
+    place: Place, answer: TlsAnswer
+) -> None:
+    """The gate has no authority's key at all. Who asks for another name is let through."""
+    code, _, alert = WRONG[answer]
+    gate = TlsGate(Certificates())
+    _, place.port = await place.relay.listen("signed", HOST, 0, Fixed(HOST, place.true_port), gate)
+    signed = leaf(place.ca, answer, (NAME, "db"))
+    gate.put({"bad": TlsRule.from_json(TlsRule(answer, choice=Choice(nth=1)).signed(signed).to_json())})
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        await place.talk(place.client())
+    assert refused.value.verify_code == code
+    assert (await ended(gate)).alerts == {alert: 1}
+    got = await place.talk(place.client(verify=False), "other.shop.test")
+    assert got.answer.endswith(b"yes")  # its true server
+    assert gate.counts()["bad"].seen == 1
+
+
+@pytest.mark.parametrize("answer", sorted(SIGNED))
+def test_a_signed_certificate_is_worth_nothing_to_who_has_its_key(place: Place, answer: TlsAnswer) -> None:
+    certificate = x509.load_pem_x509_certificates(leaf(place.ca, answer, (NAME,)).pem.encode())[0]
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    now = datetime.now(UTC)
+    if answer is TlsAnswer.WRONG_HOST:
+        assert names.get_values_for_type(x509.DNSName) == ["another-host.invalid"]
+    else:
+        assert ends - begins == timedelta(seconds=1)
+        assert ends < now - timedelta(hours=23) or begins > now + timedelta(days=364)
+
+
+def test_the_authoritys_key_is_not_in_what_it_signs(place: Place) -> None:
+    pem = leaf(place.ca, TlsAnswer.EXPIRED, (NAME,)).pem
+    shown = serialization.load_pem_private_key(pem.encode(), None)
+    assert isinstance(shown, ec.EllipticCurvePrivateKey)
+    assert isinstance(place.ca.key, ec.EllipticCurvePrivateKey)
+    parts = b"".join(map(base64.b64decode, re.findall("-----([^-]+)-----END", pem)))
+    numbers = [key.private_numbers().private_value.to_bytes(32, "big") for key in (shown, place.ca.key)]
+    assert [number in parts for number in numbers] == [True, False]
+
+
+def test_a_certificate_that_cannot_be_shown_is_refused_and_changes_nothing(place: Place) -> None:
+    good = {"bad": TlsRule(TlsAnswer.EXPIRED)}
+    place.gate.put(good)
+    with pytest.raises(ValueError, match="cannot be shown"):
+        place.gate.put({"other": TlsRule(TlsAnswer.EXPIRED, leaf="-----BEGIN PRIVATE KEY-----")})
+    assert place.gate.counts().keys() == good.keys()
+
+
 def test_what_cannot_sign_is_no_authority(place: Place) -> None:
     server = (place.folder / "server.pem").read_bytes()
     ca = (place.folder / "ca.pem").read_bytes()
-    with pytest.raises(ValueError, match="CA:TRUE"):
-        Authority.from_pem(server, server)
-    with pytest.raises(ValueError, match="does not belong"):
-        Authority.from_pem(ca, server)
-    with pytest.raises(ValueError):
-        Authority.from_pem(b"", server)
-    with pytest.raises(ValueError):
-        Authority.from_pem(ca, b"")
+    locked = place.ca.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"password"),
+    )
+    for certificate, key, part, words in (
+        (server, server, "certificate", "CA:TRUE"),
+        (made_authority(place, usage=True), server, "certificate", "keyCertSign"),
+        (made_authority(place, past=True), server, "certificate", "is valid now: it is from"),
+        (b"", server, "certificate", "in PEM"),
+        (ca, server, "key", "does not belong"),
+        (ca, b"", "key", "in PEM"),
+        (ca, locked, "key", "without a password"),
+    ):
+        with pytest.raises(UnfitError, match=words) as unfit:
+            Authority.from_pem(certificate, key)
+        assert unfit.value.part == part
+
+
+def made_authority(place: Place, *, usage: bool = False, past: bool = False) -> bytes:
+    """One that may not sign certificates, or is over."""
+    now, day = datetime.now(UTC), timedelta(days=1)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(place.ca.certificate.subject)
+        .issuer_name(place.ca.certificate.subject)
+        .public_key(place.ca.key.public_key())
+        .serial_number(9)
+        .not_valid_before(now - 3 * day)
+        .not_valid_after(now - day if past else now + day)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    if usage:
+        flags = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign")
+        nothing = dict.fromkeys((*flags, "key_cert_sign", "encipher_only", "decipher_only"), False)
+        builder = builder.add_extension(x509.KeyUsage(digital_signature=True, **nothing), critical=True)
+    return builder.sign(place.ca.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def test_a_rule_with_an_authority_that_was_not_given_is_refused_and_changes_nothing(place: Place) -> None:

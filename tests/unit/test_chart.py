@@ -139,6 +139,17 @@ def test_values_that_make_no_sense_are_refused(value: str, complaint: str) -> No
     assert complaint in done.stderr
 
 
+def test_an_account_reads_the_secrets_that_are_named_and_no_others() -> None:
+    def of_secrets(*values: str) -> list[Json]:
+        role = one(render("targetNamespaces[0].name=shop", *values), "Role", "bounceback-experiments")
+        return [rule for rule in role["rules"] if "secrets" in rule["resources"]]
+
+    assert of_secrets() == []
+    assert of_secrets("targetNamespaces[0].authoritySecrets={shop-ca}") == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["shop-ca"], "verbs": ["get"]}
+    ]
+
+
 def test_no_pod_of_the_release_has_any_privilege() -> None:
     for pod in pods(render()):
         assert pod["securityContext"]["runAsNonRoot"] is True

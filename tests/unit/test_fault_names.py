@@ -9,15 +9,19 @@ import pytest
 
 from bounceback.api.problems import parse
 from bounceback.api.schema import structural
+from bounceback.engine.planning import act_of
 from bounceback.faults.dns_fault import DnsFault
 from bounceback.faults.name_fault import NameFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.types.choice import ALWAYS, Choice
-from bounceback.types.names import CutAfter, CutBy, DnsAnswer, DnsRule, TlsAnswer, TlsRule
+from bounceback.types.names import CutAfter, CutBy, DnsAnswer, DnsRule, Leaf, TlsAnswer, TlsRule
 from bounceback.types.plan import Redirect, Rung
+from tests.unit.engine_values import experiment
 
 Json = dict[str, Any]
 KINDS: dict[str, type[NameFault]] = {"dnsFault": DnsFault, "tlsFault": TlsFault}
+
+CA: Json = {"secretName": "shop-ca"}
 
 GOOD: list[tuple[str, Json]] = [
     ("dnsFault", {"answer": "NxDomain"}),
@@ -29,6 +33,8 @@ GOOD: list[tuple[str, Json]] = [
     ("tlsFault", {"answer": "Expired"}),
     ("tlsFault", {"answer": "WrongHost", "names": ["*"]}),
     ("tlsFault", {"answer": "HandshakeCut", "cutAfter": "ServerHello", "cutBy": "Close"}),
+    ("tlsFault", {"answer": "Expired", "authority": CA, "names": ["db.shop.svc", "db"]}),
+    ("tlsFault", {"answer": "WrongHost", "authority": CA, "peers": [{"host": "db.example.com"}]}),
     ("tlsFault", {"answer": "PlainText", "peers": [{"service": {"name": "db"}, "ports": [{"port": 443}]}]}),
 ]
 BAD: list[tuple[str, Json, str, str]] = [
@@ -56,6 +62,24 @@ BAD: list[tuple[str, Json, str, str]] = [
     ("dnsFault", {"answer": "NxDomain", "ttlSeconds": 5}, ".ttlSeconds", "ttlSeconds must be 0 or unset"),
     ("tlsFault", {"answer": "Expired", "cutAfter": "ServerHello"}, ".cutAfter", "must be unset"),
     ("tlsFault", {"answer": "PlainText", "cutBy": "Close"}, ".cutBy", "must be unset"),
+    ("tlsFault", {"answer": "Expired", "authority": {}, "names": ["a"]}, ".authority.secretName", "must be given"),
+    ("tlsFault", {"answer": "Expired", "authority": CA}, ".names", "names must be given with authority"),
+    (
+        "tlsFault",
+        {"answer": "Expired", "authority": CA, "peers": [{"cidr": "10.0.0.0/8"}]},
+        ".names",
+        "or peers that are hosts or services",
+    ),
+    (
+        "tlsFault",
+        {"answer": "NotYetValid", "authority": CA, "names": ["a", "*.b"]},
+        ".names[1]",
+        "names must be without * with authority",
+    ),
+    *(
+        ("tlsFault", {"answer": answer, "authority": CA, "names": ["a"]}, ".authority", "authority must be unset")
+        for answer in ("UnknownAuthority", "HandshakeCut", "PlainText")
+    ),
 ]
 
 
@@ -103,6 +127,31 @@ def test_what_the_tls_handler_is_told() -> None:
     assert fault.rule() == expected
     expired = TlsFault.model_validate({"answer": "Expired"})
     assert expired.rule(Choice(nth=2)) == TlsRule(TlsAnswer.EXPIRED, choice=Choice(nth=2))
+
+
+def test_an_authority_signs_for_the_names_given_or_else_for_those_of_the_peers() -> None:
+    peers = [{"service": {"name": "db"}}, {"host": "DB.Example.com."}, {"cidr": "10.0.0.0/8"}]
+    fault = TlsFault.model_validate({"answer": "Expired", "authority": CA, "peers": peers})
+    assert fault.signed_names("shop") == (
+        "db.example.com",
+        "db",
+        "db.shop",
+        "db.shop.svc",
+        "db.shop.svc.cluster.local",
+    )
+    named = fault.model_copy(update={"names": ["Db", "other.test", "db."]})
+    assert named.signed_names("shop") == ("db", "other.test")
+
+
+def test_what_was_signed_travels_with_the_names_that_it_is_for() -> None:
+    fault = {"answer": "Expired", "authority": CA, "peers": [{"service": {"name": "db"}}]}
+    entry = experiment(faults=[{"name": "old", "target": "web", "tlsFault": fault, "durationSeconds": 5}]).faults[0]
+    act = act_of(entry, Rung.RELAY, Leaf(("db", "db.shop"), "-----BEGIN"))
+    assert isinstance(act, Redirect)
+    (told,) = json.loads(act.rules)
+    told.pop("name")
+    rule = TlsRule.from_json(told)
+    assert (rule.names, rule.leaf, rule.authority) == (("db", "db.shop"), "-----BEGIN", "")
 
 
 @pytest.mark.parametrize(

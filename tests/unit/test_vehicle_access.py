@@ -42,6 +42,15 @@ def test_the_manifest_grants_all_that_is_ever_needed_and_no_more_to_the_operator
     assert account["automountServiceAccountToken"] is False
 
 
+def test_only_the_authorities_that_are_named_may_be_read() -> None:
+    def of_secrets(*authorities: str) -> list[Any]:
+        manifest = access_manifest("shop", "bounceback", "bounceback-system", "bounceback", authorities)
+        return [r for part in manifest for r in part.get("rules", ()) if "secrets" in r["resources"]]
+
+    assert of_secrets() == []
+    assert of_secrets("shop-ca") == [rule([""], ["secrets"], ["get"], resourceNames=["shop-ca"])]
+
+
 def test_the_accounts_of_one_namespace_do_not_overwrite_each_other() -> None:
     names = [
         {(item["kind"], item["metadata"]["name"]) for item in access_manifest("shop", account, "system", "operator")}

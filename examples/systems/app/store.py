@@ -9,6 +9,7 @@ GET /authority   who signed the certificate with which the same is answered over
 import os
 import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 from answers import Answers, Server, serve
@@ -16,6 +17,7 @@ from answers import Answers, Server, serve
 LIMIT = 20_000
 TLS_PORT = int(os.environ.get("TLS_PORT", "0"))
 NAME = "store"
+AUTHORITY = Path("/authority")  # where the Secret shop-ca is, if there is one
 
 orders: dict[str, int] = {}  # id -> how often it was written
 lock = threading.Lock()
@@ -60,10 +62,10 @@ class SecureServer(Server):
     def __init__(self) -> None:
         import certificates  # needs the package `cryptography`
 
-        SecureServer.authority, key = certificates.own(NAME)
+        SecureServer.authority, certificate, key = certificates.own(NAME, AUTHORITY)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with os.fdopen(os.memfd_create("certificate"), "wb") as both:  # there is no file system to write to
-            both.write(SecureServer.authority + key)
+            both.write(certificate + key)
             both.flush()
             self.context.load_cert_chain(f"/proc/self/fd/{both.fileno()}")
         super().__init__(("", TLS_PORT), Handler)

@@ -3,7 +3,7 @@
 GET  /         a page with a number that comes from the store: 200, or 503 when the store cannot be reached
 POST /order    {"id": ...}: 201 once the store has it, or 503
 GET  /ready    as /: a replica that is cut off from the store must get no customers
-GET  /metrics  what was served, refused, reconnected, and certificates not believed or let pass (JSON)
+GET  /metrics  what was served, refused, reconnected, and certificates not believed, expired or let pass (JSON)
 
 STORE_TLS: where the store answers over TLS, with a certificate of its own authority, which STORE gives out.
 
@@ -32,8 +32,9 @@ FLAW = os.environ.get("FLAW", "")
 CONNECTIONS = 4
 PATIENCE_SECONDS = 1.5
 BATCH_SECONDS = 2.0
+EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED: said only where all else about a certificate is right
 
-counters = {"served": 0, "refused": 0, "reconnected": 0, "unbelieved": 0, "downgraded": 0}
+counters = {"served": 0, "refused": 0, "reconnected": 0, "unbelieved": 0, "expired": 0, "downgraded": 0}
 counting = threading.Lock()
 
 
@@ -76,8 +77,10 @@ class Secure(http.client.HTTPSConnection):
     def connect(self) -> None:
         try:
             super().connect()
-        except ssl.SSLCertVerificationError:
+        except ssl.SSLCertVerificationError as error:
             count("unbelieved")
+            if error.verify_code == EXPIRED:
+                count("expired")
             if FLAW != "any-certificate":
                 raise
             count("downgraded")

@@ -22,6 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--operator-account", default="bounceback", metavar="NAME", help="the operator's own service account"
     )
+    parser.add_argument(
+        "--authority-secret",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a Secret there that tlsFault may have certificates signed by; several times for several",
+    )
     operator_namespace(parser)
     for option in ("--kubeconfig", "--context"):  # taken, though no cluster is asked: they stand on every command line
         parser.add_argument(option, help=argparse.SUPPRESS)
@@ -31,7 +38,11 @@ def run(options: argparse.Namespace) -> int:
     from bounceback.vehicles.access import access_manifest  # loads the operator's client, which no other command needs
 
     manifests = access_manifest(
-        options.namespace, options.service_account, options.operator_namespace, options.operator_account
+        options.namespace,
+        options.service_account,
+        options.operator_namespace,
+        options.operator_account,
+        options.authority_secret,
     )
     print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
     return PASSED

@@ -18,6 +18,7 @@ from bounceback.engine.planning import act_of, needs_guard, rung_for
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault
+from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
@@ -198,6 +199,11 @@ class Foresight:
         acting: Cluster,
     ) -> Iterator[Foreseen]:
         kind = fault.fault
+        if isinstance(kind, TlsFault) and kind.authority is not None:
+            secret = kind.authority.secret_name  # its key has no business here
+            outlook.notes.append(
+                f"whether Secret {secret} holds an authority is found out at the start, by the operator"
+            )
         for pod in pods:
             if not isinstance(kind, NetworkFault):
                 try:

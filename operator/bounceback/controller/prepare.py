@@ -11,6 +11,7 @@ from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, Target
 from bounceback.api.problems import dotted, parse
 from bounceback.api.status import CheckCopy
 from bounceback.controller.office import Office
+from bounceback.controller.signing import leaf_for
 from bounceback.engine.cel import check_syntax
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import overlapping
@@ -19,8 +20,10 @@ from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault
+from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.kube.resources import CHECKS
+from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Flow, Rung
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
@@ -155,7 +158,14 @@ class Preparing:
             return [Chosen(fault, pod, VehicleKind.POD_DELETE, "a request to the API", Rung.API) for pod in pods]
         assert isinstance(kind, NetworkFault)
         flows = await resolve(self._acting, self._namespace, kind.peers, f"{field}.{kind.kind}.peers")
-        return [await self._place(field, fault, kind, pod, flows, capabilities[pod.node]) for pod in pods]
+        leaf = await self._sign(f"{field}.{kind.kind}", kind)
+        chosen = [await self._place(field, fault, kind, pod, flows, capabilities[pod.node]) for pod in pods]
+        return [replace(each, leaf=leaf) for each in chosen]
+
+    async def _sign(self, field: str, kind: NetworkFault) -> Leaf | None:
+        if not isinstance(kind, TlsFault):
+            return None
+        return await leaf_for(self._acting, self._namespace, self._spec.service_account_name, kind, field)
 
     async def _place(
         self,
@@ -168,7 +178,7 @@ class Preparing:
     ) -> Chosen:
         if capability.problem:
             raise Refused(field, "NodeUnknown", f"node {pod.node} could not be probed: {capability.problem}")
-        rung, missing = rung_for(fault, capability.features)
+        rung, missing = rung_for(fault, capability.features, flows)
         if rung is None:
             raise Refused(
                 f"{field}.{kind.kind}",

@@ -2,7 +2,8 @@
 
 A certificate that is Expired, NotYetValid or for the wrong host is wrong in that alone only for clients that trust who
 signed it. So an authority that they trust can be given; without one it is signed by one of our own that nobody knows.
-All keys made here are made for this process, on the curve P-256, and never leave it.
+All keys made here are on the curve P-256. They are made for this process and never leave it, but for that of a `leaf`,
+which is signed here to be shown elsewhere: the authority's own key stays.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bounceback.types.names import TlsAnswer
+from bounceback.types.names import Leaf, TlsAnswer
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -49,16 +50,17 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Who signs; `certificate` is sent along where it is not a root itself."""
+    """Who signs; `certificate` is sent along where it is not a root itself, and those above it that were given."""
 
     certificate: x509.Certificate
     key: SigningKey
+    above: tuple[x509.Certificate, ...] = ()
 
     @classmethod
     def from_pem(cls, certificate: bytes, key: bytes) -> Authority:
         """As a Secret of the type kubernetes.io/tls holds them. Raises UnfitError for what cannot sign certificates."""
         try:
-            found = x509.load_pem_x509_certificates(certificate)[0]
+            found, *above = x509.load_pem_x509_certificates(certificate)
         except ValueError as error:
             raise UnfitError("certificate", "the authority's certificate must be one in PEM") from error
         if trouble := _cannot_sign(found):
@@ -66,7 +68,7 @@ class Authority:
         private = _private_key(key)
         if private.public_key() != found.public_key():
             raise UnfitError("key", "the authority's key does not belong to its certificate")
-        return cls(found, private)
+        return cls(found, private, tuple(above))
 
     @classmethod
     def made(cls, name: str) -> Authority:
@@ -84,8 +86,9 @@ class Authority:
         return cls(certificate, key)
 
     @property
-    def is_root(self) -> bool:
-        return self.certificate.subject == self.certificate.issuer
+    def chain(self) -> list[x509.Certificate]:
+        """What follows a certificate of its: everybody but the root, which clients have."""
+        return [each for each in (self.certificate, *self.above) if each.subject != each.issuer]
 
     def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         edwards = isinstance(self.key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
@@ -100,9 +103,6 @@ class Certificates:
         self._authorities = {"": Authority.made("Bounceback, of this process"), **(authorities or {})}
         self._stranger = Authority.made("Bounceback, unknown to all")
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._private = self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
         self.context = lru_cache(MOST_KEPT)(self._context)
 
     def give(self, name: str, authority: Authority) -> None:
@@ -118,30 +118,62 @@ class Certificates:
     def certificate(self, answer: TlsAnswer, name: str, authority: str = "") -> tuple[x509.Certificate, Authority]:
         """For that host name or IP address, and who signed it. Raises ValueError for what cannot be in one."""
         signer = self._stranger if answer is TlsAnswer.UNKNOWN_AUTHORITY else self._authorities[authority]
-        begins, ends = VALID.get(answer, (-DAY, YEAR))
-        now = datetime.now(UTC)
-        host = OTHER_HOST if answer is TlsAnswer.WRONG_HOST else name
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Bounceback tlsFault {answer}")])
-        issuer = signer.certificate
-        builder = (
-            _builder(subject, issuer.subject, self._key.public_key(), now + begins, now + ends)
-            .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(_issued_by(issuer), critical=False)
-        )
-        return signer.sign(builder), signer
+        return _signed(signer, answer, [name], self._key), signer
+
+    def shown(self, leaf: str) -> ssl.SSLContext:
+        """For a handshake with a certificate that is there already (types.names.Leaf). Raises ValueError."""
+        context = _server()
+        try:
+            _load(context, leaf.encode())
+        except (ssl.SSLError, OSError) as error:
+            raise ValueError(f"the certificate that was given cannot be shown: {error}") from error
+        return context
 
     def _context(self, answer: TlsAnswer, name: str, authority: str) -> ssl.SSLContext:
-        """For a handshake with the certificate; no session that a client could come back with."""
         certificate, signer = self.certificate(answer, name, authority)
-        chain = [certificate] if signer.is_root else [certificate, signer.certificate]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.num_tickets = 0
-        context.options |= ssl.OP_NO_TICKET
-        _load(context, self._private + b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain))
+        context = _server()
+        _load(context, _pem(self._key, [certificate, *signer.chain]))
         return context
+
+
+def leaf(authority: Authority, answer: TlsAnswer, names: Sequence[str]) -> Leaf:
+    """One bad certificate for these names, with a key of its own. Raises ValueError for what cannot be in one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _signed(authority, answer, names, key)
+    return Leaf(tuple(names), _pem(key, [certificate, *authority.chain]).decode())
+
+
+def _signed(
+    signer: Authority, answer: TlsAnswer, names: Sequence[str], key: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    begins, ends = VALID.get(answer, (-DAY, YEAR))
+    now = datetime.now(UTC)
+    hosts = [OTHER_HOST] if answer is TlsAnswer.WRONG_HOST else names
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Bounceback tlsFault {answer}")])
+    issuer = signer.certificate
+    builder = (
+        _builder(subject, issuer.subject, key.public_key(), now + begins, now + ends)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(_issued_by(issuer), critical=False)
+    )
+    return signer.sign(builder)
+
+
+def _server() -> ssl.SSLContext:
+    """Without a session that a client could come back with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    return context
+
+
+def _pem(key: ec.EllipticCurvePrivateKey, chain: Iterable[x509.Certificate]) -> bytes:
+    encoding = serialization.Encoding.PEM
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return private + b"".join(certificate.public_bytes(encoding) for certificate in chain)
 
 
 def _cannot_sign(certificate: x509.Certificate) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -86,16 +87,19 @@ class TlsGate:
     def __init__(self, certificates: Certificates, shelf: TlsShelf | None = None) -> None:
         self._certificates = certificates
         self._book: Book[TlsRule, TlsCount] = Book(TlsCount, shelf)
+        self._leaves: dict[str, ssl.SSLContext] = {}  # for rules in force that bring one
         self.traffic = TlsTraffic()
 
     def put(self, rules: Mapping[str, TlsRule]) -> None:
         """These from now on, by name; under the same name a rule goes on counting.
 
-        Connections that have passed stay as they are. Raises ValueError for an authority that was not given.
+        Connections that have passed stay as they are. Raises ValueError for an authority that was not given, and for a
+        leaf that cannot be shown.
         """
         for name, rule in rules.items():
             if not self._certificates.knows(rule.authority):
                 raise ValueError(f"{name}: no authority {rule.authority!r} was given")
+        self._leaves = {rule.leaf: self._certificates.shown(rule.leaf) for rule in rules.values() if rule.leaf}
         self._book.put(rules)
 
     def counts(self) -> dict[str, TlsCount]:
@@ -149,8 +153,12 @@ class TlsGate:
             await farewell(accepted.sock)
 
     async def _present(self, chosen: Applied[TlsRule, TlsCount], name: str, sock: socket.socket) -> None:
+        rule = chosen.rule
         try:
-            context = self._certificates.context(chosen.rule.answer, name, chosen.rule.authority)
+            if rule.leaf:
+                context = self._leaves[rule.leaf]
+            else:
+                context = self._certificates.context(rule.answer, name, rule.authority)
         except ValueError:  # no certificate can be for such a name
             chosen.count.ends[End.FAILED] += 1
             reset_socket(sock)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -102,11 +102,23 @@ class CutBy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """A bad certificate that somebody else has signed, in PEM: its key, then itself and who is above it, no root.
+
+    Its key is worth nothing: it expired before it was made, is for nobody, or is valid for one second in a year.
+    """
+
+    names: tuple[str, ...]  # that are asked for when it is shown
+    pem: str
+
+
+@dataclass(frozen=True, slots=True)
 class TlsRule:
     """What becomes of TLS connections to these names (SNI); no names: of all, also of those that name nobody.
 
     `authority` names the one that signs the bad certificates among those that the handler was given. If clients trust
-    it, Expired, NotYetValid and WrongHost are wrong in this one thing; "" is an authority that nobody knows.
+    it, Expired, NotYetValid and WrongHost are wrong in this one thing; "" is an authority that nobody knows. A `leaf`
+    (see Leaf.pem) was signed already, and by whom is no matter.
     """
 
     answer: TlsAnswer
@@ -114,9 +126,14 @@ class TlsRule:
     cut_after: CutAfter = CutAfter.CLIENT_HELLO
     cut_by: CutBy = CutBy.RESET
     authority: str = ""
+    leaf: str = ""
     choice: Choice = ALWAYS
     driver: str = field(default="relay", init=False)
     speaks: str = field(default="tls", init=False)
+
+    def signed(self, leaf: Leaf) -> TlsRule:
+        """About the names that it is for, and no others."""
+        return replace(self, names=leaf.names, leaf=leaf.pem)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
