@@ -117,7 +117,7 @@ class Rulebook:
         return found
 
     def hits(self, request: ApiRequest, user: str) -> list[Applied]:
-        """Those that hit this request, in order, up to the one that ends it; those on watches are asked by the watch."""
+        """Those that hit this request, in order, up to the one that ends it; watches ask for theirs."""
         hit = []
         for applied in self.about(request, user):
             act = applied.rule.act

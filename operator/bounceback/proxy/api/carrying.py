@@ -1,0 +1,140 @@
+"""An exchange that rules hit, from its first byte to its last: a task for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from bounceback.proxy.api import rewriting
+from bounceback.proxy.api.exchange import Exchange, Reply
+from bounceback.proxy.api.rulebook import Applied
+from bounceback.proxy.api.status import reply, throttled
+from bounceback.types.api_rule import (
+    Answer,
+    Cut,
+    Delay,
+    Ending,
+    LoseReply,
+    OldVersion,
+    OtherNamespace,
+    RateLimit,
+    SpoilToken,
+)
+
+if TYPE_CHECKING:
+    from bounceback.proxy.api.gate import Gate
+
+
+def needs_body(hits: Sequence[Applied]) -> bool:
+    """Whether somebody wants to read the body: it is kept from its first byte then."""
+    return any(isinstance(applied.rule.act, OldVersion | OtherNamespace) for applied in hits)
+
+
+class Carrier:
+    """What the rules that hit one exchange make of it."""
+
+    def __init__(self, gate: Gate, exchange: Exchange, hits: Sequence[Applied]) -> None:
+        self._gate = gate
+        self._exchange = exchange
+        self._hits = hits
+        self._before = self._after = 0.0  # seconds
+        self._lost: Applied | None = None
+
+    async def carry(self) -> None:
+        exchange = self._exchange
+        if not await self._goes_on():
+            return
+        if self._before:
+            await asyncio.sleep(self._before)
+        if self._lost is not None:
+            exchange.reply = Reply.LOSE
+        elif self._after:
+            exchange.reply = Reply.HOLD
+        exchange.open()
+        exchange.send()
+        if self._after and self._lost is None:
+            await exchange.until_answering()
+            await asyncio.sleep(self._after)
+            exchange.release()
+        await exchange.until_answered()
+        if self._lost is None:
+            exchange.client.finished(exchange)
+            return
+        await asyncio.sleep(self._after)
+        self._end(self._lost, self._ending_of(self._lost))
+
+    async def _goes_on(self) -> bool:
+        """What is done to the request; False when it goes no further."""
+        for applied in self._hits:
+            match applied.rule.act:
+                case Answer() as answer:
+                    await self._answer(answer)
+                    return False
+                case RateLimit():
+                    if (seconds := self._gate.limiter(applied).ask(monotonic())) is not None:
+                        await self._answer(throttled(seconds))
+                        return False
+                    applied.spared()
+                case Cut() as cut:
+                    self._end(applied, cut.ending)
+                    return False
+                case Delay() as delay:
+                    swing = (2 * applied.draw() - 1) * delay.jitter_us
+                    self._before += max(0.0, delay.before_us + swing * (delay.before_us > 0)) / 1e6
+                    self._after += max(0.0, delay.after_us + swing * (delay.after_us > 0)) / 1e6
+                case LoseReply():
+                    self._lost = applied
+                case SpoilToken() as spoil:
+                    if not await self._spoil(applied, spoil):
+                        return False
+                case OldVersion() as old:
+                    await self._rewritten(applied, rewriting.with_version(self._exchange, old.version))
+                case OtherNamespace() as other:
+                    await self._rewritten(applied, rewriting.with_namespace(self._exchange, other.namespace))
+        return True
+
+    async def _answer(self, answer: Answer) -> None:
+        exchange = self._exchange
+        if not exchange.upgrade:
+            await exchange.until_requested()  # the next request begins where this one ends
+        if self._before:
+            await asyncio.sleep(self._before)
+        made = reply(answer, exchange.request, self._gate.user(exchange), datetime.now(UTC))
+        exchange.answer_with(made.code, made.phrase.encode(), made.headers, made.body)
+        self._gate.told(exchange, by_us=True, retry_after=answer.retry_after)
+        exchange.client.finished(exchange)
+
+    async def _spoil(self, applied: Applied, spoil: SpoilToken) -> bool:
+        """Whether it goes on to the API server, with what it will refuse."""
+        exchange = self._exchange
+        if not self._gate.is_spoilt(applied, spoil, exchange):
+            applied.spared()
+            return True
+        if (headers := rewriting.with_spoilt_token(exchange.headers)) is None:
+            await self._answer(Answer(401))  # who has no token cannot have a spoilt one
+            return False
+        exchange.rewrite(headers)
+        return True
+
+    async def _rewritten(self, applied: Applied, change: rewriting.Change) -> None:
+        """`change` waits for the body where it needs it."""
+        if not await change:
+            applied.spared()
+
+    def _ending_of(self, lost: Applied) -> Ending:
+        assert isinstance(lost.rule.act, LoseReply)
+        return lost.rule.act.ending
+
+    def _end(self, applied: Applied, ending: Ending) -> None:
+        exchange = self._exchange
+        self._gate.told(exchange, by_us=True, lost=True)
+        match ending:
+            case Ending.RESET:
+                exchange.client.reset()
+            case Ending.CLOSE:
+                exchange.client.close()
+            case Ending.SILENCE:
+                self._gate.hold(applied, exchange)

@@ -1,0 +1,170 @@
+"""One request of a client and its answer, on their way through the proxy.
+
+What no rule hits is passed on byte for byte. What a rule hits is carried by a task of its own (carrying.py), which
+decides how the request goes on, when, and what becomes of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from bounceback.types.api_request import ApiRequest
+
+if TYPE_CHECKING:
+    from bounceback.proxy.api.client import Client
+
+Header = tuple[bytes, bytes]
+MOST_HELD: Final = 1 << 20
+"""Bytes of one request, or answer, that wait here; who sends more waits, too."""
+HEAD_END: Final = b"\r\n\r\n"
+
+
+class Reply(Enum):
+    """What becomes of the bytes of the answer."""
+
+    PASS = "pass"
+    HOLD = "hold"  # kept until somebody says otherwise
+    LOSE = "lose"
+
+
+class Exchange:
+    """One request and its answer. The request's bytes wait in `raw` until it is opened."""
+
+    __slots__ = (
+        "_changed",
+        "_head",
+        "_held",
+        "answered",
+        "body",
+        "broken",
+        "client",
+        "code",
+        "head_only",
+        "opened",
+        "raw",
+        "reply",
+        "request",
+        "requested",
+        "target",
+        "task",
+        "upgrade",
+    )
+
+    def __init__(self, client: Client, target: str, request: ApiRequest, raw: list[bytes]) -> None:
+        self.client = client
+        self.target = target
+        self.request = request
+        self.raw = raw
+        self.upgrade = False
+        self.head_only = False  # its answer has no body
+        self.opened = False
+        self.requested = False  # all of the request is here
+        self.answered = False  # all of the answer was here
+        self.broken = False  # the API server's connection ended before
+        self.code = 0  # of the answer
+        self.reply = Reply.PASS
+        self.task: asyncio.Task[None] | None = None
+        self.body: list[bytes] | None = None  # decoded, for who asked for it
+        self._head: tuple[bytes, list[Header]] | None = None
+        self._held: list[bytes] = []
+        self._changed: asyncio.Future[None] | None = None
+
+    # The request
+
+    def open(self) -> None:
+        """Let the request go on to the API server."""
+        self.opened = True
+
+    def send(self) -> None:
+        """What may go on does."""
+        if self.opened and self.raw:
+            raw, self.raw = self.raw, []
+            self.client.to_server(raw[0] if len(raw) == 1 else b"".join(raw))
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of the request that cannot go on yet."""
+        return sum(map(len, self.raw)) if self.raw else 0
+
+    @property
+    def headers(self) -> list[Header]:
+        """Of the request, which has not been sent yet; a parser has found nothing wrong with them."""
+        return self._read_head()[1]
+
+    def rewrite(self, headers: Iterable[Header], target: str | None = None, body: bytes | None = None) -> None:
+        """Another head, and another body where one is given; before it is opened."""
+        line, _ = self._read_head()
+        method, old, version = line.split(b" ", 2)
+        whole = b"".join(self.raw)
+        rest = whole[whole.index(HEAD_END) + 4 :]
+        listed = list(headers)
+        if body is not None:
+            listed = [h for h in listed if h[0].lower() not in (b"content-length", b"transfer-encoding")]
+            listed.append((b"Content-Length", b"%d" % len(body)))
+            rest = body
+        new = target.encode("latin-1") if target is not None else old
+        head = b"\r\n".join([b"%b %b %b" % (method, new, version), *(b"%b: %b" % header for header in listed)])
+        self.raw = [head + HEAD_END + rest]
+        self._head = None
+
+    def _read_head(self) -> tuple[bytes, list[Header]]:
+        if self._head is None:
+            head, _, _ = b"".join(self.raw).partition(HEAD_END)
+            line, *fields = head.split(b"\r\n")
+            pairs = (field.partition(b":") for field in fields)
+            self._head = line, [(name, value.strip(b" \t")) for name, _, value in pairs]
+        return self._head
+
+    # The answer
+
+    def take_answer(self, data: bytes) -> None:
+        """Bytes as they came from the API server."""
+        if self.reply is Reply.PASS:
+            self.client.write(data)
+        elif self.reply is Reply.HOLD:
+            self._held.append(data)
+            self.wake()
+
+    def release(self) -> None:
+        """What was held of the answer goes to the client, and the rest as it comes."""
+        self.reply = Reply.PASS
+        held, self._held = self._held, []
+        if held:
+            self.client.write(b"".join(held))
+
+    @property
+    def held(self) -> int:
+        """Bytes of the answer."""
+        return sum(map(len, self._held)) if self._held else 0
+
+    def answer_with(self, code: int, phrase: bytes, headers: Iterable[Header], body: bytes) -> None:
+        """Ours, instead of the API server's."""
+        lines = [b"HTTP/1.1 %d %b" % (code, phrase), *(b"%b: %b" % header for header in headers)]
+        self.code = code
+        self.client.write(b"\r\n".join(lines) + HEAD_END + (b"" if self.head_only else body))
+
+    # For who carries it
+
+    async def until_requested(self) -> None:
+        while not self.requested:
+            await self._news()
+
+    async def until_answering(self) -> None:
+        """Something of the answer is held."""
+        while not (self._held or self.answered or self.broken):
+            await self._news()
+
+    async def until_answered(self) -> None:
+        while not (self.answered or self.broken):
+            await self._news()
+
+    def wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def _news(self) -> None:
+        self._changed = asyncio.get_running_loop().create_future()
+        await self._changed

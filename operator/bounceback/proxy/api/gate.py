@@ -1,0 +1,175 @@
+"""The proxy: connections of clients on the one side, the API server on the other, rules between them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bounceback.proxy.api.carrying import Carrier, needs_body
+from bounceback.proxy.api.client import Client
+from bounceback.proxy.api.exchange import HEAD_END, Exchange
+from bounceback.proxy.api.identity import Identities, mark
+from bounceback.proxy.api.rulebook import Applied, Count, Rulebook
+from bounceback.proxy.api.server import Answer, Server
+from bounceback.proxy.api.status import Limiter
+from bounceback.types import api_request
+from bounceback.types.api_rule import ApiRule, RateLimit, SpoilToken, Token
+
+AUTHORIZATION: Final = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The API server."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    server_name: str = ""  # in its certificate, where it is not the host
+
+
+class Gate:
+    """Lives in one event loop. `follow` changes the rules."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._book = Rulebook()
+        self._asks = False  # whether there is any rule
+        self._identities = Identities()
+        self._clients: set[Client] = set()
+        self._limiters: dict[str, Limiter] = {}
+        self._tokens: dict[str, dict[str, int]] = {}  # by rule and user: the token that was the current one
+
+    # Rules
+
+    def follow(self, rules: Iterable[ApiRule]) -> None:
+        """Exactly these from now on. Raises ValueError."""
+        listed = tuple(rules)
+        self._book.change(listed)
+        self._asks = bool(listed)
+        names = {rule.name for rule in listed}
+        self._limiters = {name: limiter for name, limiter in self._limiters.items() if name in names}
+        self._tokens = {name: tokens for name, tokens in self._tokens.items() if name in names}
+
+    def counts(self) -> Mapping[str, Count]:
+        """By rule, those that are gone included."""
+        return self._book.counts()
+
+    # Connections
+
+    def connection(self) -> Client:
+        """For `loop.create_server`."""
+        return Client(self)
+
+    def enter(self, client: Client) -> None:
+        self._clients.add(client)
+
+    def left(self, client: Client) -> None:
+        self._clients.discard(client)
+
+    def reset_all(self) -> int:
+        """How many were open."""
+        left = tuple(self._clients)
+        for client in left:
+            client.reset()
+        return len(left)
+
+    async def dial(self, client: Client) -> Server:
+        """Raises OSError."""
+        up = self._upstream
+        _, server = await asyncio.get_running_loop().create_connection(
+            lambda: Server(self, client),
+            up.host,
+            up.port,
+            ssl=up.tls,
+            server_hostname=(up.server_name or up.host) if up.tls is not None else None,
+        )
+        return server
+
+    # Exchanges
+
+    def exchange(self, client: Client, method: bytes, url: bytes, raw: list[bytes]) -> Exchange:
+        target = url.decode("latin-1")
+        return Exchange(client, target, api_request.read(method.decode("ascii"), target), raw)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Its head is there; carry it out."""
+        if self._asks and (hits := self._book.hits(exchange.request, self.user(exchange))):
+            if needs_body(hits):
+                exchange.body = []
+            exchange.task = asyncio.get_running_loop().create_task(Carrier(self, exchange, hits).carry())
+            exchange.task.add_done_callback(lambda task: _carried(task, exchange))
+        else:
+            exchange.open()
+
+    def answer(self, exchange: Exchange) -> Answer:
+        """Who follows the API server's answer to it."""
+        return Answer(exchange)
+
+    def answered(self, exchange: Exchange) -> None:
+        """The API server's answer is complete."""
+        exchange.answered = True
+        self.told(exchange)
+        if exchange.task is None:
+            exchange.client.finished(exchange)
+        else:
+            exchange.wake()
+
+    def lost(self, exchange: Exchange) -> None:
+        """Its client is gone."""
+        if exchange.task is not None:
+            exchange.task.cancel()
+        for applied in self._book.applied:
+            applied.held.pop(exchange, None)
+
+    def told(
+        self, exchange: Exchange, *, by_us: bool = False, retry_after: int | None = None, lost: bool = False
+    ) -> None:
+        """What the client was told in the end."""
+
+    # For who carries one
+
+    def user(self, exchange: Exchange) -> str:
+        """Who asks, as far as we can tell."""
+        token = self._token(exchange)
+        return self._identities.of(token) if token else exchange.client.certified
+
+    def limiter(self, applied: Applied) -> Limiter:
+        act = applied.rule.act
+        assert isinstance(act, RateLimit)
+        if (found := self._limiters.get(applied.rule.name)) is None:
+            found = self._limiters[applied.rule.name] = Limiter(act.per_second, act.burst)
+        return found
+
+    def is_spoilt(self, applied: Applied, spoil: SpoilToken, exchange: Exchange) -> bool:
+        """Whether the token that it came with is one of those."""
+        if spoil.which is Token.ALL:
+            return True
+        users = self._tokens.setdefault(applied.rule.name, {})
+        token = self._token(exchange)
+        return users.setdefault(self.user(exchange), mark(token)) == mark(token)
+
+    def hold(self, applied: Applied, exchange: Exchange) -> None:
+        """Nothing comes any more, until the rule is lifted; then an RST."""
+        applied.held[exchange] = exchange.client.reset
+
+    @staticmethod
+    def _token(exchange: Exchange) -> bytes:
+        """The Authorization header; empty where there is none."""
+        whole = exchange.raw[0] if len(exchange.raw) == 1 else b"".join(exchange.raw)
+        found = AUTHORIZATION.search(whole, 0, whole.find(HEAD_END) + 2)
+        return found[1] if found is not None else b""
+
+
+def _carried(task: asyncio.Task[None], exchange: Exchange) -> None:
+    """A mistake of ours must not leave a client waiting."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s of %s: %r", exchange.request.verb, exchange.request.qualified, error)
+        exchange.client.reset()

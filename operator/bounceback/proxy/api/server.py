@@ -1,0 +1,113 @@
+"""The connection to the API server that belongs to one client's connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from bounceback.proxy.api.exchange import Exchange
+
+if TYPE_CHECKING:
+    from bounceback.proxy.api.client import Client
+    from bounceback.proxy.api.gate import Gate
+
+
+class Server(asyncio.Protocol):
+    """Passes answers on as they come, and finds where each of them ends."""
+
+    def __init__(self, gate: Gate, client: Client) -> None:
+        self._gate = gate
+        self._client = client
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._answer: Answer | None = None
+        self._tunnel = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel:
+            self._client.write(data)
+            return
+        if (exchange := self._client.exchange) is None:
+            self._transport.abort()  # an answer that nobody asked for
+            return
+        if (answer := self._answer) is None or answer.exchange is not exchange:
+            self._answer = answer = self._gate.answer(exchange)
+        try:
+            answer.feed(data)
+        except HttpParserUpgrade:
+            self._tunnel = True
+            exchange.code = 101
+            exchange.take_answer(data)
+            return
+        except HttpParserError:
+            self._client.reset()
+            return
+        if answer.complete:
+            self._answer = None
+            self._gate.answered(exchange)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None:
+            self._answer.cut_off()
+        self._client.server_lost()
+
+    def pause_writing(self) -> None:
+        self._client.server_paused()
+
+    def resume_writing(self) -> None:
+        self._client.server_resumed()
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+class Answer:
+    """An answer that is passed on as it is."""
+
+    __slots__ = ("_code", "_parser", "complete", "exchange", "retry_after")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.complete = False
+        self.retry_after: bytes | None = None
+        self._code = 0
+        self._parser = HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Raises HttpParserError for what is not an answer, HttpParserUpgrade for the last one of a connection."""
+        self._parser.feed_data(data)
+        self.exchange.take_answer(data)
+
+    def cut_off(self) -> None:
+        """The connection ended before the answer did."""
+
+    # From the parser
+
+    def on_headers_complete(self) -> None:
+        self._code = self._parser.get_status_code()
+        if self._code >= 200:
+            self.exchange.code = self._code
+            if self.exchange.head_only:
+                self.complete = True
+
+    def on_message_complete(self) -> None:
+        if self._code >= 200:
+            self.complete = True
