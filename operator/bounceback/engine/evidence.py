@@ -11,6 +11,15 @@ from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState
 from bounceback.types.plan import Line, Told
 
+HANDSHAKE_ENDS: Final = {
+    "accepted": "took a certificate that should have been refused",
+    "refused": "refused the certificate by an alert",
+    "closed": "left in the middle of the handshake without a word, which is a refusal too",
+    "withdrew": "finished the handshake and left without sending anything",
+    "slow": "did not come to an end with the handshake",
+    "failed": "had no version or cipher in common with us, which says nothing about certificates",
+}
+"""What became of handshakes with a bad certificate (proxy/handshake.py, End), in words."""
 DONE: Final = (InjectionState.CLEARED, InjectionState.FAILED)
 
 
@@ -47,15 +56,19 @@ def fold(injection: InjectionStatus, line: Line, received: Instant) -> Injection
 
 
 def _at_the_end(detail: Mapping[str, Any]) -> str:
-    """What a relay says when it goes."""
-    alerts = detail.get("alerts") or {}
-    refused = ", ".join(f"{name} {count}" for name, count in sorted(alerts.items()))
-    parts = (
-        (detail.get("cutOff"), "connections were left at the end and reset"),
-        (detail.get("accepted"), "clients took a certificate that they should have refused"),
-    )
-    told = [f"{count} {words}" for count, words in parts if count]
-    return "; ".join([*told, *([f"alerts: {refused}"] if refused else [])])
+    """What a relay says when it goes: the worst first, because there is room for so much only."""
+    ends = {"accepted": detail.get("accepted", 0), **(detail.get("ends") or {})}
+    alerts = ", ".join(f"{name} {count}" for name, count in sorted((detail.get("alerts") or {}).items()))
+    told = [f"{count} {_clients(count)} {words}" for end, words in HANDSHAKE_ENDS.items() if (count := ends.get(end))]
+    if alerts:
+        told.append(f"alerts: {alerts}")
+    if cut := detail.get("cutOff"):
+        told.append(f"{cut} {'connection was' if cut == 1 else 'connections were'} left at the end and reset")
+    return "; ".join(told)
+
+
+def _clients(count: int) -> str:
+    return "client" if count == 1 else "clients"
 
 
 def fold_end(injection: InjectionStatus, end: AgentEnd, now: Instant) -> InjectionStatus:
