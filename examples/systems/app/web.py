@@ -91,9 +91,9 @@ class Secure(http.client.HTTPSConnection):
 class Store:
     """A few connections that are used in turn, and replaced when they fail."""
 
-    def __init__(self) -> None:
+    def __init__(self, believed: ssl.SSLContext | None = None) -> None:
         self.idle: queue.Queue[http.client.HTTPConnection] = queue.Queue()
-        self.believed = authority()
+        self.believed = believed
         self.answered = False
         for _ in range(CONNECTIONS):
             self.idle.put(self.connection())
@@ -131,7 +131,7 @@ def first_contact() -> Store:
     """Connections to a store that has answered: nothing is served before, and no flaw shows."""
     while True:
         try:
-            fresh = Store()
+            fresh = Store(authority())
             fresh.ask("GET", "/")
         except StoreError as error:
             print(f"waiting for the store: {error}", flush=True)
