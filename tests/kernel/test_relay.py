@@ -173,6 +173,23 @@ def test_what_will_not_end_is_reset_when_the_relay_goes_and_that_is_told(lab: La
     assert lab.left() == []
 
 
+def test_who_is_in_the_relay_at_the_end_may_finish_in_peace(lab: Lab) -> None:
+    """The kernel must go on translating its addresses, though nobody else's table asks for that."""
+    with echo(lab.one, ONE):
+        agent = lab.start(plan(order(slow(drain=10), peer(ONE), duration=1.0)))
+        agent.until(Told.IN_FORCE)
+        with connect(lab.target, ONE, seconds=3) as stays:
+            assert quickest(stays, 1) > 0.19
+            ended = time.monotonic() + 1.5
+            while time.monotonic() < ended:
+                assert ask(stays, 3) == "ok"
+                time.sleep(0.05)
+            assert quickest(stays) < 0.05
+        assert agent.until(Told.CLEARED).detail == {"why": "Duration"}
+        agent.end()
+    assert lab.left() == []
+
+
 @pytest.mark.parametrize(("act", "seen"), [(Refuse(), "refused"), (Silence(), "silence")], ids=["refuse", "silence"])
 def test_down_and_silent(lab: Lab, act: Act, seen: str) -> None:
     fault = order(relayed(act), peer(ONE, "TCP", PORT))

@@ -206,11 +206,11 @@ async def test_a_check_with_a_wrong_expression_says_so_at_once(
                     "mechanism": "Relay",
                     "networkDelay": {
                         "delayMilliseconds": 9,
-                        "peers": [{"cidr": "192.0.2.1", "ports": [{"port": 53, "protocol": "UDP"}]}],
+                        "peers": [{"cidr": "192.0.2.0/24", "ports": [{"port": 53, "protocol": "UDP"}]}],
                     },
                 }
             ],
-            ["spec.faults[0].networkDelay", "node-1", "Relay carries TCP"],
+            ["spec.faults[0].networkDelay", "node-1", "Relay carries UDP to single addresses"],
         ),
         (
             [{"name": "names", "target": "callers", "dnsFault": {"answer": "NxDomain", "names": ["no name"]}}],
@@ -225,7 +225,7 @@ async def test_a_check_with_a_wrong_expression_says_so_at_once(
         "overlap",
         "a host that is nobody's",
         "peers that match nothing",
-        "UDP by relay",
+        "UDP by relay, to a network",
         "no DNS name",
         "101 percent",
     ],

@@ -52,6 +52,11 @@ def probes() -> dict[Feature, str]:
             f"add table ip {PREFIX}probe; add chain ip {PREFIX}probe n {{ type nat hook output priority -100; }}; "
             f"add rule ip {PREFIX}probe n meta l4proto tcp redirect to :5"
         ),
+        Feature.NFT_ZONE: (
+            f"add table ip {PREFIX}probe; "
+            f"add chain ip {PREFIX}probe z {{ type filter hook output priority -300; }}; "
+            f"add rule ip {PREFIX}probe z ct zone set 5"
+        ),
         Feature.NFT_LIMIT: (chain + f"{_first(5)} accept").format("ip"),
     }
 

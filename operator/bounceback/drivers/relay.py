@@ -4,6 +4,9 @@ The relay is a child process (proxy/inside.py). nftables redirects new connectio
 takes away with this process, and the kernel ends the child with it too. So nothing needs to be undone by others where
 tables have owners. Connections that are open when the order begins are not redirected: they are reset, or kept, as the
 order says. At the end the redirect goes first; the relay then lets its connections end, and resets those that do not.
+
+Datagrams to peers that the order names with their ports are led to a listener for each; they are redirected from the
+first one on, whatever was said before, and at the end what is held is let go, and answers are waited for a moment.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import IO, Any, Final
@@ -21,12 +25,15 @@ from typing import IO, Any, Final
 from bounceback.drivers import KernelError, Refused, Site, redirect, tables
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.nft_text import table
+from bounceback.types.datagrams import Pair, pairs
 from bounceback.types.plan import Act, Direction, Feature, Flow, Order, Redirect
+from bounceback.types.relay import STREAM_ONLY
 
 START_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 2.0
 END_SECONDS: Final = 2.0
 LAST_WORDS: Final = 4096  # bytes
+OF_STREAMS: Final = frozenset(kind.__name__ for kind in STREAM_ONLY)
 Json = dict[str, Any]
 
 
@@ -34,37 +41,61 @@ def apply(order: Order, site: Site) -> Relayed:
     assert isinstance(order.act, Redirect)
     if site.slot >= redirect.MOST:
         raise Refused("Conflict", f"a target can have {redirect.MOST} relays at once, this is one more")
+    try:
+        wanted = _pairs(order)
+    except ValueError as error:
+        raise Refused("CannotRelay", str(error)) from error
     nft = Nft(site.netns)
     child: Child | None = None
     try:
         tables.take_away(nft, site.netns, order.injection)  # what an earlier try left: it is carried out afresh
-        child = Child(order, site)
+        child = Child(order, site, wanted)
         ports = child.await_ports()
-        families = _redirect(nft, order, site, ports)
+        lead, families = _redirect(nft, order, site, ports)
         closed = _reset_open(order, site)
     except BaseException:
         if child is not None:
             child.end()
         nft.close()
         raise
-    return Relayed(order, site, nft, child, ports, families, closed)
+    return Relayed(order, site, nft, child, lead, families, closed)
 
 
-def _redirect(nft: Nft, order: Order, site: Site, ports: redirect.Ports) -> tuple[str, ...]:
-    """The families used: one table for both where the kernel can, else one for each."""
+def _redirect(nft: Nft, order: Order, site: Site, ports: redirect.Ports) -> tuple[redirect.Lead, tuple[str, ...]]:
+    """What is in force, and the families used: one table for both where the kernel can, else one for each.
+
+    Queries are led without zones, too, if need be: who asks them does so from a socket of its own each time.
+    """
+    assert isinstance(order.act, Redirect)
     exempt = (*site.exempt, *tables.gateways(site.netns))
+    zoned = redirect.Lead(order, site.slot, exempt, ports, zoned=order.act.speaks != "tls")
+    leads = (zoned, replace(zoned, zoned=False)) if order.act.speaks == "dns" else (zoned,)
     tries = ((("inet",), True), (("ip", "ip6"), True), (("ip",), True), (("ip", "ip6"), False))
     trouble = KernelError("not tried")
     for families, owner in tries:
         if not owner and not site.guarded:
             continue
-        try:
-            nft.run(redirect.creation(order, site.slot, exempt, families, ports, owner))
-        except KernelError as error:
-            trouble = error
-        else:
-            return families
-    raise Refused("MissingFeature", f"this node's kernel has no {Feature.NFT_REDIRECT}: {trouble}")
+        for lead in leads:
+            try:
+                nft.run(lead.creation(families, owner))
+            except KernelError as error:
+                trouble = error
+            else:
+                return lead, families
+    needs = f"{Feature.NFT_REDIRECT} or no {Feature.NFT_ZONE}" if ports.get("udp") else Feature.NFT_REDIRECT
+    raise Refused("MissingFeature", f"this node's kernel has no {needs}: {trouble}")
+
+
+def _pairs(order: Order) -> tuple[Pair, ...]:
+    """Peers of UDP, where a rule has something to do for datagrams. Raises ValueError, as `datagrams.pairs` does."""
+    assert isinstance(order.act, Redirect)
+    if order.act.speaks != "tcp" or not any(_for_datagrams(rule) for rule in json.loads(order.act.rules)):
+        return ()
+    return pairs(order.flows)
+
+
+def _for_datagrams(rule: Json) -> bool:
+    return rule["act"]["does"] not in OF_STREAMS
 
 
 def _reset_open(order: Order, site: Site) -> int:
@@ -85,7 +116,7 @@ def undo(order: Order, site: Site) -> None:
 class Child:
     """The relay's process. What it says is read when somebody asks."""
 
-    def __init__(self, order: Order, site: Site) -> None:
+    def __init__(self, order: Order, site: Site, wanted: tuple[Pair, ...]) -> None:
         assert isinstance(order.act, Redirect)
         self._order = order
         with site.netns.entered():
@@ -111,6 +142,7 @@ class Child:
                 "sides": redirect.sides(order),
                 "mark": redirect.MARK + site.slot,
                 "servers": site.resolvers,
+                "pairs": wanted,
                 "rules": self._rules(order.act),
             }
         )
@@ -118,6 +150,12 @@ class Child:
     def await_ports(self) -> redirect.Ports:
         """Raises KernelError when it does not come up."""
         ports: redirect.Ports = self._await("ports", START_SECONDS)
+        return ports
+
+    def reach(self, wanted: Collection[Pair]) -> dict[str, int]:
+        """Listen for datagrams to exactly these; where. Raises KernelError."""
+        self._say({"pairs": sorted(wanted)})
+        ports: dict[str, int] = self._await("datagrams", ANSWER_SECONDS)
         return ports
 
     def follow(self, act: Redirect | None) -> None:
@@ -156,7 +194,10 @@ class Child:
         if act.speaks != "tcp":
             return rules
         listeners = [(side, family) for side in redirect.sides(self._order) for family in ("ip", "ip6")]
-        return [
+        datagrams = [
+            {**rule, "name": f"{rule['name']}/udp", "listener": "udp"} for rule in rules if _for_datagrams(rule)
+        ]
+        return datagrams + [
             {
                 **rule,
                 "name": f"{rule['name']}/{side}-{family}",
@@ -217,7 +258,7 @@ class Relayed:
         site: Site,
         nft: Nft,
         child: Child,
-        ports: redirect.Ports,
+        lead: redirect.Lead,
         families: tuple[str, ...],
         closed: int,
     ) -> None:
@@ -229,8 +270,8 @@ class Relayed:
         self.over_when_lifted = True  # rules go with the redirect; connections only stay
         self.farewell: dict[str, Any] = {}
         self._order, self._site, self._nft, self._child = order, site, nft, child
-        self._ports = ports
-        self._peers = tables.Peers(nft, order.injection, families, redirect.sides(order), order.flows)
+        self._lead, self._families = lead, families
+        self._peers = tables.Peers(nft, order.injection, families, lead.chains, order.flows)
 
     def hits(self) -> int:
         self._child.listen()
@@ -242,16 +283,23 @@ class Relayed:
         return 0 if self._child.drained is not None else max(1, int(self._child.seen["open"]))
 
     def amend(self, flows: tuple[Flow, ...]) -> None:
+        """The relay listens for the new peers before anybody is led there, and for the old ones until nobody is."""
         after = replace(self._order, flows=flows)
-        exempt = (*self._site.exempt, *tables.gateways(self._site.netns))
-
-        def rules(family: str, generation: int) -> list[str]:
-            at = f"{family} {table(after.injection)}"
-            listed = redirect.rules(after, self._site.slot, exempt, family, generation, self._ports)
-            return [f"add rule {at} {side} {rule}" for side, rule in listed]
-
-        self._peers.change(flows, rules)
-        self._order = after
+        try:
+            former, following = _pairs(self._order), _pairs(after)
+        except ValueError as error:
+            raise KernelError(str(error)) from error
+        ports = self._lead.ports
+        if former != following:
+            ports = {**ports, "udp": self._child.reach({*former, *following})}
+        lead = self._lead.towards(flows, ports)
+        stays = former
+        try:
+            self._peers.change(flows, lead.rules)
+            self._order, self._lead, stays = after, lead, following
+        finally:
+            if former != following:
+                self._child.reach(stays)
 
     def change(self, act: Act | None) -> None:
         assert act is None or isinstance(act, Redirect)
@@ -259,7 +307,7 @@ class Relayed:
 
     def lift(self) -> None:
         """New connections go straight; those that the relay has may end by themselves for a while, without faults."""
-        tables.take_away(self._nft, self._site.netns, self._order.injection)
+        self._nft.run(self._lead.release(self._families))
         self._child.follow(None)
         self._child.drain(self.drain_seconds)
 

@@ -12,7 +12,7 @@ from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Model
 from bounceback.types.plan import Act, Direction, Feature, Rung
 from bounceback.types.rules import Rule
-from bounceback.types.selectors import Peer
+from bounceback.types.selectors import Peer, Protocol
 
 
 class Fault(Model):
@@ -53,6 +53,11 @@ class NetworkFault(Fault):
     def needs(self, rung: Rung, choice: Choice = ALWAYS) -> frozenset[Feature]:
         """What the kernel of the target's node must be able to do; any one of the nft families will do beside it."""
 
+    @property
+    def speaks_udp(self) -> bool:
+        """A peer is named with a port of UDP."""
+        return any(port.protocol is Protocol.UDP for peer in self.peers for port in peer.ports)
+
     def missing(self, rung: Rung, has: Set[Feature], choice: Choice = ALWAYS) -> list[Feature]:
         """What is needed on that rung and not there; empty: it can be done."""
         lacking = sorted(self.needs(rung, choice) - has)
@@ -65,6 +70,11 @@ class NetworkFault(Fault):
 
 INGRESS_NEEDS = frozenset({Feature.INGRESS, Feature.MIRRED, Feature.IFB})
 RELAY_NEEDS = frozenset({Feature.NFT_REDIRECT})
+
+
+def relay_needs(fault: NetworkFault) -> frozenset[Feature]:
+    """What nf_tables needs to lead the target's traffic to a relay."""
+    return RELAY_NEEDS | {Feature.NFT_ZONE} if fault.speaks_udp else RELAY_NEEDS
 
 
 def queue_needs(qdisc: Feature, direction: Direction) -> frozenset[Feature]:

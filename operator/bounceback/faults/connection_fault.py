@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 from pydantic import Field
 
-from bounceback.faults.base import RELAY_NEEDS, NetworkFault, nft_needs
+from bounceback.faults.base import NetworkFault, nft_needs, relay_needs
 from bounceback.types import relay
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.plan import Act, Direction, Feature, Rung
@@ -37,7 +37,7 @@ class ConnectionFault(NetworkFault):
     def needs(self, rung: Rung, choice: Choice = ALWAYS) -> frozenset[Feature]:
         match rung:
             case Rung.RELAY:
-                return RELAY_NEEDS
+                return relay_needs(self)
             case Rung.SOCKETS:
                 return frozenset({Feature.SOCK_DESTROY})
             case _:

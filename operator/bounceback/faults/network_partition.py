@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from bounceback.faults.base import RELAY_NEEDS, NetworkFault, nft_needs
+from bounceback.faults.base import NetworkFault, nft_needs, relay_needs
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.plan import Act, Direction, Drop, Feature, Rung
 
@@ -46,5 +46,5 @@ class NetworkPartition(NetworkFault):
 
     def needs(self, rung: Rung, choice: Choice = ALWAYS) -> frozenset[Feature]:
         if rung is Rung.RELAY:
-            return RELAY_NEEDS
+            return relay_needs(self)
         return nft_needs(choice) | ({Feature.NFT_REJECT} if self.action is Action.REJECT else frozenset())

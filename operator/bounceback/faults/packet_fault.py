@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field
 
-from bounceback.faults.base import RELAY_NEEDS, NetworkFault, nft_needs, queue_needs
+from bounceback.faults.base import NetworkFault, nft_needs, queue_needs, relay_needs
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.plan import Direction, Feature, Rung
 from bounceback.types.rules import Rule
@@ -40,7 +40,7 @@ class PacketFault(NetworkFault):
             case Rung.NFT:
                 return nft_needs(choice)
             case Rung.RELAY:
-                return RELAY_NEEDS
+                return relay_needs(self)
             case _:
                 return queue_needs(self.qdisc, self.direction)
 

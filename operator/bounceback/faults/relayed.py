@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -13,9 +14,12 @@ from bounceback.faults.connection_reset import ConnectionReset
 from bounceback.faults.connection_slicing import ConnectionSlicing
 from bounceback.faults.connection_slow_close import ConnectionSlowClose
 from bounceback.faults.connection_timeout import ConnectionTimeout
+from bounceback.faults.name_fault import NameFault
 from bounceback.types import relay
 from bounceback.types.choice import ALWAYS, Choice
-from bounceback.types.plan import Act, Drop, Netem, Rate, Rung
+from bounceback.types.datagrams import pairs
+from bounceback.types.plan import Act, Drop, Flow, Netem, Rate, Rung
+from bounceback.types.selectors import Peer, Protocol
 
 CONNECTION_KINDS: Final[tuple[type[ConnectionFault], ...]] = (
     ConnectionTimeout,
@@ -68,6 +72,31 @@ def rules(
         )
         for n, (act, which) in enumerate(parts)
     )
+
+
+def not_relayed(fault: NetworkFault, flows: Iterable[Flow] = ()) -> str:
+    """Why no relay can carry out this fault, of a kind that one can; empty: it can. `flows`: its peers' that are known.
+
+    Datagrams are relayed to peers that are named with an address and a port; faults of names have ways of their own.
+    """
+    if isinstance(fault, NameFault) or not fault.speaks_udp:
+        return ""
+    for_streams = all(isinstance(rule.act, relay.STREAM_ONLY) for rule in rules(fault, fault.kind))
+    if for_streams and isinstance(fault, ConnectionFault):
+        tcp = any(not peer.ports or any(each.protocol is Protocol.TCP for each in peer.ports) for peer in fault.peers)
+        return "" if tcp else f"Relay does {fault.kind} to TCP, and the peers' ports are of UDP"
+    if for_streams:
+        return f"Relay does not refuse UDP, as this {fault.kind} asks"
+    named = [Flow(peer.cidr, "UDP", _udp_ports(peer)) for peer in fault.peers if peer.cidr and _udp_ports(peer)]
+    try:
+        pairs([*named, *flows])
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _udp_ports(peer: Peer) -> tuple[int, ...]:
+    return tuple(each.port for each in peer.ports if each.protocol is Protocol.UDP)
 
 
 def _each(act: relay.Act) -> relay.Act:

@@ -1,8 +1,9 @@
 """A relay in a target's network, as a child of its agent: `python -m bounceback.proxy.inside`.
 
 On standard input one JSON object a line: first the `Task`, then what is to change. On standard output the answers:
-`ports` once it listens, `seen` when a count has grown, `drained` at the end. It ends with its standard input, and by
-SIGKILL from the kernel when the agent dies: what it relays is then reset.
+`ports` once it listens, `datagrams` once it listens for other peers of UDP, `seen` when a count has grown, `drained` at
+the end. It ends with its standard input, and by SIGKILL from the kernel when the agent dies: what it relays is then
+reset.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, Final, Protocol
 
 import uvloop
 
-from bounceback.proxy.inside_tcp import Connections
-from bounceback.proxy.task import Json, Ports, Task
+from bounceback.proxy.inside_udp import Everything
+from bounceback.proxy.task import Json, Ports, Task, pairs_from
 
 FIRST_LOOK_SECONDS: Final = 0.02
 LOOK_SECONDS: Final = 0.2
@@ -51,7 +52,7 @@ def work_for(task: Task) -> Work:
         from bounceback.proxy.inside_tls import Handshakes
 
         return Handshakes(task)
-    return Connections(task)
+    return Everything(task)
 
 
 async def serve(lines: asyncio.StreamReader, tell: Callable[[Json], None]) -> None:
@@ -68,6 +69,8 @@ async def serve(lines: asyncio.StreamReader, tell: Callable[[Json], None]) -> No
             order = json.loads(line)
             if "rules" in order:
                 tell(_changed(work, order["rules"]))
+            if "pairs" in order:
+                tell(_reached(work, order["pairs"]))
             if "drain" in order:
                 draining = tasks.create_task(_drain(work, float(order["drain"]), tell))
         looking.cancel()
@@ -81,6 +84,14 @@ def _changed(work: Work, rules: list[Json]) -> Json:
     except ValueError as error:
         return {"refused": str(error)}
     return {"following": len(rules)}
+
+
+def _reached(work: Work, pairs: list[Any]) -> Json:
+    assert isinstance(work, Everything)
+    try:
+        return {"datagrams": work.reach(pairs_from(pairs))}
+    except OSError as error:
+        return {"refused": f"it cannot listen for {len(pairs)} peers: {error}"}
 
 
 async def _look(work: Work, tell: Callable[[Json], None]) -> None:

@@ -7,11 +7,14 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bounceback.types.datagrams import Pair
+
 LOCAL: Final = {"ip": "127.0.0.1", "ip6": "::1"}
 ANY: Final = {"ip": "0.0.0.0", "ip6": "::"}
 Json = dict[str, Any]
 Ports = dict[str, dict[str, int]]
-"""By side ("out": connections that the target opens, "in": that it takes) and family ("ip", "ip6")."""
+"""By side ("out": connections that the target opens, "in": that it takes) and family ("ip", "ip6"); those for datagrams
+by "udp" and the peer (`types.datagrams.named`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Task:
     mark: int  # SO_MARK of what goes on to the true peers
     servers: tuple[str, ...]  # the target's resolvers, for "dns"
     rules: tuple[Json, ...]
+    pairs: tuple[Pair, ...] = ()  # peers of UDP, for "tcp"
 
     @classmethod
     def from_json(cls, text: bytes) -> Task:
@@ -35,7 +39,13 @@ class Task:
             mark=data["mark"],
             servers=tuple(data["servers"]),
             rules=tuple(data["rules"]),
+            pairs=pairs_from(data["pairs"]),
         )
+
+
+def pairs_from(listed: list[list[Any]]) -> tuple[Pair, ...]:
+    """As JSON has them."""
+    return tuple((str(address), int(port)) for address, port in listed)
 
 
 def can_listen(host: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
@@ -20,13 +21,42 @@ IDLE_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 5.0
 MOST_CLIENTS: Final = 4096
 MOST_WAITING: Final = 65_536
-"""Datagrams that are held at a time by all clients of a listener; more are lost."""
+MOST_WAITING_BYTES: Final = 256 << 20
 MOST_EARLY: Final = 64
 """Datagrams of a client that are kept until its upstream is known."""
 AT_A_TIME: Final = 256
 LARGEST: Final = 65_535
 
 Client = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Datagrams that are held, of one listener or of several that share this; more are lost."""
+
+    most: int = MOST_WAITING
+    most_bytes: int = MOST_WAITING_BYTES
+    number: int = 0
+    bytes: int = 0
+
+    def take(self, size: int) -> bool:
+        """Whether there is room, and then it is taken."""
+        if self.number >= self.most or self.bytes + size > self.most_bytes:
+            return False
+        self.number += 1
+        self.bytes += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self.number -= 1
+        self.bytes -= size
+
+
+@dataclass(slots=True)
+class _Held:
+    due: float
+    send: Callable[[bytes], None]
+    data: bytes
 
 
 class Datagrams:
@@ -40,12 +70,17 @@ class Datagrams:
         book: Rulebook,
         traffic: Traffic,
         number: Callable[[], int],
+        waiting: Waiting | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.name = name
         self.book = book
         self.traffic = traffic
         self.upstream = upstream
-        self.waiting = 0
+        self.waiting = waiting or Waiting()
+        self.heard = monotonic()
+        """When a client or an upstream said something last."""
+        self._idle = idle_seconds
         self._sock = sock
         self._number = number
         self._clients: dict[Client, _Client] = {}
@@ -64,11 +99,17 @@ class Datagrams:
         for client in self._clients.values():
             client.follow(live=True)
 
+    def let_go(self) -> None:
+        """What is held goes now, in the order in which it was due."""
+        for client in self._clients.values():
+            client.let_go()
+
     def close(self) -> None:
+        """What is held is lost."""
         self._look.cancel()
         self._loop.remove_reader(self._sock)
         for client in tuple(self._clients.values()):
-            self._forget(client)
+            self.forget(client)
         self._sock.close()
 
     def answer(self, client: Client, data: bytes) -> None:
@@ -87,7 +128,7 @@ class Datagrams:
 
     def _new(self, address: Client) -> _Client:
         if len(self._clients) >= MOST_CLIENTS:
-            self._forget(min(self._clients.values(), key=lambda client: client.used))
+            self.forget(min(self._clients.values(), key=lambda client: client.used))
         self.traffic.accepted += 1
         self.traffic.open += 1
         self._clients[address] = client = _Client(self, address, self._number())
@@ -96,22 +137,34 @@ class Datagrams:
         task.add_done_callback(self._tasks.discard)
         return client
 
-    def _forget(self, client: _Client) -> None:
+    def forget(self, client: _Client) -> None:
         self.traffic.open -= 1
         del self._clients[client.address]
         client.close()
 
     def _forget_idle(self) -> None:
-        long_ago = monotonic() - IDLE_SECONDS
+        long_ago = monotonic() - self._idle
         for client in [client for client in self._clients.values() if client.used < long_ago]:
-            self._forget(client)
+            self.forget(client)
         self._look = self._loop.call_later(LOOK_SECONDS, self._forget_idle)
 
 
 class _Client:
     """What one client says, and what it is told."""
 
-    __slots__ = ("_courses", "_early", "_home", "_sock", "address", "closed", "number", "numbers", "rules", "used")
+    __slots__ = (
+        "_courses",
+        "_early",
+        "_held",
+        "_home",
+        "_sock",
+        "address",
+        "closed",
+        "number",
+        "numbers",
+        "rules",
+        "used",
+    )
 
     def __init__(self, home: Datagrams, address: Client, number: int) -> None:
         self._home = home
@@ -124,6 +177,7 @@ class _Client:
         self._sock: socket.socket | None = None
         self._early: list[bytes] = []
         self._courses: dict[Direction, Course] = {}
+        self._held: dict[asyncio.TimerHandle, _Held] = {}
         self.follow(live=False)
 
     def follow(self, *, live: bool) -> None:
@@ -146,7 +200,8 @@ class _Client:
             self._home.traffic.unreachable += 1
             if sock is not None:
                 sock.close()
-            self._early.clear()
+            if not self.closed:
+                self._home.forget(self)  # its next datagram tries again
             return
         if self.closed:
             sock.close()
@@ -158,12 +213,24 @@ class _Client:
             self._send(data)
 
     def from_client(self, data: bytes) -> None:
-        self.used = monotonic()
+        self.used = self._home.heard = monotonic()
         self._home.traffic.bytes_egress += len(data)
         self._pass(Direction.EGRESS, data, self._send)
 
+    def let_go(self) -> None:
+        held, self._held = self._held, {}
+        for handle, one in sorted(held.items(), key=lambda item: item[1].due):
+            handle.cancel()
+            self._home.waiting.give_back(len(one.data))
+            one.send(one.data)
+
     def close(self) -> None:
         self.closed = True
+        for handle, one in self._held.items():
+            handle.cancel()
+            self._home.waiting.give_back(len(one.data))
+        self._held.clear()
+        self._early.clear()
         if self._sock is not None:
             asyncio.get_running_loop().remove_reader(self._sock)
             self._sock.close()
@@ -179,7 +246,7 @@ class _Client:
             except OSError:  # ICMP: nobody listens there
                 self._home.traffic.unreachable += 1
                 return
-            self.used = monotonic()
+            self.used = self._home.heard = monotonic()
             self._home.traffic.bytes_ingress += len(data)
             self._pass(Direction.INGRESS, data, self._answer)
 
@@ -206,10 +273,14 @@ class _Client:
         for due, piece in course.of(data, now):
             if due <= now + EARLY:
                 send(piece)
-            elif self._home.waiting < MOST_WAITING:
-                self._home.waiting += 1
-                asyncio.get_running_loop().call_later(due - now, self._in_time, send, piece)
+            elif self._home.waiting.take(len(piece)):
+                self._hold(due - now, _Held(due, send, piece))
 
-    def _in_time(self, send: Callable[[bytes], None], data: bytes) -> None:
-        self._home.waiting -= 1
-        send(data)
+    def _hold(self, seconds: float, one: _Held) -> None:
+        def in_time() -> None:
+            del self._held[handle]
+            self._home.waiting.give_back(len(one.data))
+            one.send(one.data)
+
+        handle = asyncio.get_running_loop().call_later(seconds, in_time)
+        self._held[handle] = one

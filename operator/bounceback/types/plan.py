@@ -36,6 +36,7 @@ class Feature(StrEnum):
     NFT_NUMGEN = "nft-numgen"
     NFT_LIMIT = "nft-limit"
     NFT_REDIRECT = "nft-redirect"  # nat in an output chain
+    NFT_ZONE = "nft-ct-zone"  # conntrack keeps flows apart as it is told to (CONFIG_NF_CONNTRACK_ZONES)
     NETEM = "sch_netem"
     TBF = "sch_tbf"
     PRIO = "sch_prio"
@@ -299,8 +300,8 @@ class Told(StrEnum):
     IN_FORCE = "inForce"  # applied; `detail` says with what
     HITS = "hits"  # `hits` so far (whole numbers only grow); the first one is told within 50 ms
     FAILED = "failed"  # could not be applied, and what was begun is undone: `detail.message`
-    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost or TargetGone; `at` is when
-    # it hit nothing any more, which is earlier where connections have ended in peace since
+    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost or TargetGone; `at` is
+    # when it hit nothing any more, which is earlier where connections have ended in peace since
     CLEARED = "cleared"
     VERIFIED = "verified"  # looked for what could be left: `detail.leftovers` (empty: clean)
     CAPABLE = "capable"  # answer of `probe`: `detail.features`, `detail.kernel`

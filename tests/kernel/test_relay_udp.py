@@ -1,0 +1,478 @@
+"""Datagrams through the relay in a target's network: what it does to them, from first to last, and after."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+
+import pytest
+
+from bounceback.drivers.libnft import Nft
+from bounceback.drivers.netns import Netns
+from bounceback.types.choice import Choice
+from bounceback.types.datagrams import MOST_PAIRS
+from bounceback.types.pattern import OnOff
+from bounceback.types.plan import Direction, Feature, Flow, Order, Redirect, Told
+from bounceback.types.relay import Act, Corrupt, Drawn, Duplicate, Hold, Lose, Reorder, Rule, Silence, Throttle
+from tests.kernel.lab import (
+    ONE,
+    ONE6,
+    PORT,
+    TARGET,
+    TWO,
+    Agent,
+    Lab,
+    connect,
+    echo,
+    order,
+    peer,
+    plan,
+    round_trip,
+)
+
+EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
+
+
+@pytest.fixture(autouse=True)
+def _kernel(needs: Callable[..., None]) -> None:
+    needs(Feature.NFT_REDIRECT, Feature.NFT_OWNER, Feature.NFT_ZONE)
+
+
+def relayed(
+    act: Act,
+    direction: Direction = EGRESS,
+    choice: Choice | None = None,
+    per: Drawn | None = None,
+    drain: float = 1.0,
+) -> Redirect:
+    return Redirect("tcp", json.dumps([asdict(Rule("it", act, direction, choice or Choice(), per))]), "Keep", drain)
+
+
+def slow(milliseconds: int = 100, direction: Direction = EGRESS) -> Redirect:
+    return relayed(Hold(delay_us=milliseconds * 1000), direction)
+
+
+def post(address: str = ONE, *ports: int) -> Flow:
+    return peer(address, "UDP", *(ports or (PORT,)))
+
+
+@contextlib.contextmanager
+def answering(where: Netns, address: str, port: int = PORT) -> Iterator[list[tuple[bytes, float, int]]]:
+    """Answers each datagram with itself; what came, when, and from which port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with where.entered():
+        server = socket.socket(family, socket.SOCK_DGRAM)
+    server.bind((address, port))
+    server.settimeout(0.1)
+    came: list[tuple[bytes, float, int]] = []
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                data, sender = server.recvfrom(65535)
+                came.append((data, time.monotonic(), sender[1]))
+                server.sendto(data, sender)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield came
+    finally:
+        stop.set()
+        thread.join(2)
+        server.close()
+
+
+@contextlib.contextmanager
+def client(where: Netns, address: str = ONE, port: int = PORT) -> Iterator[socket.socket]:
+    """With one port of its own from the start to the end, that takes answers from its peer alone."""
+    with where.entered():
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        sock.connect((address, port))
+        yield sock
+
+
+def asked(sock: socket.socket, text: bytes = b"x", seconds: float = 1.0) -> float | None:
+    """Seconds until the answer to this came; None: none in time, or none can."""
+    began = time.perf_counter()
+    deadline = began + seconds
+    with contextlib.suppress(OSError):
+        sock.send(text)
+        while (left := deadline - time.perf_counter()) > 0:
+            sock.settimeout(left)
+            if sock.recv(65535) == text:
+                return time.perf_counter() - began
+    return None
+
+
+def quickest(sock: socket.socket, times: int = 3) -> float:
+    found = [each for n in range(times) if (each := asked(sock, b"%d" % n, 3.0)) is not None]
+    assert len(found) == times, "some were not answered"
+    return min(found)
+
+
+def in_force(lab: Lab, *orders: Order) -> Agent:
+    agent = lab.start(plan(*orders))
+    for each in orders:
+        agent.until(Told.IN_FORCE, each.injection)
+    return agent
+
+
+def stop(agent: Agent) -> None:
+    assert agent.control({"stop": True})[0] == 0
+    agent.end()
+
+
+@contextlib.contextmanager
+def tracked(where: Netns) -> Iterator[None]:
+    """Somebody else in the target's network, a service mesh for one, has the kernel track and translate."""
+    nft = Nft(where)
+    nft.run("add table inet mesh { flags owner; }")
+    nft.run("add chain inet mesh out { type nat hook output priority 0; }")
+    nft.run("add chain inet mesh in { type filter hook input priority 0; }")
+    nft.run("add rule inet mesh in ct state new counter")
+    try:
+        yield
+    finally:
+        nft.close()
+
+
+@pytest.mark.parametrize("address", [ONE, ONE6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(("direction", "ways"), [(EGRESS, 1), (INGRESS, 1), (Direction.BOTH, 2)])
+def test_what_is_said_by_udp_is_slow(lab: Lab, address: str, direction: Direction, ways: int) -> None:
+    held = order(slow(direction=direction), post(address))
+    with answering(lab.one, address) as came, client(lab.target, address) as asks:
+        assert quickest(asks) < 0.05
+        agent = in_force(lab, held)
+        began = time.monotonic()
+        assert quickest(asks) == pytest.approx(0.1 * ways, abs=0.04)
+        late = came[-3][1] - began > 0.09
+        assert late is (direction is not INGRESS)
+        agent.until(Told.HITS)
+        stop(agent)
+        assert quickest(asks) < 0.05
+    assert agent.hits(held.injection) == 3 * ways
+    assert lab.left() == []
+
+
+def test_tcp_and_other_peers_and_other_ports_are_not_touched(lab: Lab) -> None:
+    held = order(slow(), post())
+    with (
+        echo(lab.one, ONE),
+        answering(lab.one, ONE),
+        answering(lab.one, ONE, PORT + 1),
+        answering(lab.two, TWO),
+        client(lab.target) as hit,
+        client(lab.target, ONE, PORT + 1) as other_port,
+        client(lab.target, TWO) as other_peer,
+    ):
+        agent = in_force(lab, held)
+        assert quickest(hit) > 0.09
+        assert quickest(other_port) < 0.05
+        assert quickest(other_peer) < 0.05
+        with connect(lab.target, ONE) as tcp:
+            assert round_trip(tcp) < 0.05
+        stop(agent)
+
+
+def test_tcp_and_udp_of_one_fault(lab: Lab) -> None:
+    held = order(slow(), post(), peer(ONE, "TCP", PORT))
+    with echo(lab.one, ONE), answering(lab.one, ONE), client(lab.target) as asks:
+        agent = in_force(lab, held)
+        assert quickest(asks) > 0.09
+        with connect(lab.target, ONE, seconds=3) as tcp:
+            assert round_trip(tcp) > 0.09
+        stop(agent)
+    assert lab.left() == []
+
+
+def test_many_peers_each_answer_for_themselves(lab: Lab) -> None:
+    ports = range(PORT, PORT + MOST_PAIRS)
+    with contextlib.ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(answering(lab.one, ONE, port))
+        asking = [stack.enter_context(client(lab.target, ONE, port)) for port in ports]
+        agent = in_force(lab, order(slow(), post(ONE, *ports)))
+        for port, asks in zip(ports, asking, strict=True):
+            assert (asked(asks, b"%d" % port, 3.0) or 0) > 0.09
+        stop(agent)
+    assert lab.left() == []
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["nobody else tracks", "somebody else tracks"])
+def test_who_was_talking_before_is_hit_and_is_free_again_afterwards(lab: Lab, other: bool) -> None:
+    """One socket, so one flow in the kernel's eyes: before, during, and after, twice."""
+    with (
+        tracked(lab.target) if other else contextlib.nullcontext(),
+        answering(lab.one, ONE),
+        client(lab.target) as asks,
+    ):
+        for _ in range(2):
+            assert quickest(asks) < 0.05
+            agent = in_force(lab, order(slow(), post()))
+            with client(lab.target) as younger:
+                assert quickest(asks) > 0.09
+                assert quickest(younger) > 0.09
+                stop(agent)
+                assert asked(asks) is not None
+                assert quickest(asks) < 0.05
+                assert quickest(younger) < 0.05
+    assert lab.left() == []
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["nobody else tracks", "somebody else tracks"])
+def test_a_killed_agent_leaves_nobody_talking_to_a_relay_that_is_gone(lab: Lab, other: bool) -> None:
+    with (
+        tracked(lab.target) if other else contextlib.nullcontext(),
+        answering(lab.one, ONE),
+        client(lab.target) as asks,
+    ):
+        agent = in_force(lab, order(slow(), post()))
+        assert quickest(asks) > 0.09
+        agent.signal(signal.SIGKILL)
+        agent.process.wait(5)
+        killed = time.monotonic()
+        while (asked(asks, seconds=0.2) or 1) > 0.05:
+            assert time.monotonic() < killed + 3
+    assert lab.left() == []
+
+
+def test_who_talks_all_the_time_loses_little_when_it_begins_and_when_it_ends(lab: Lab) -> None:
+    """A datagram each 5 ms from one socket; nothing of what the rule held is lost."""
+    answers: set[bytes] = set()
+    sent = 0
+    over = threading.Event()
+    with answering(lab.one, ONE), client(lab.target) as asks:
+        asks.settimeout(0.1)
+
+        def hear() -> None:
+            while not over.is_set():
+                with contextlib.suppress(OSError):
+                    answers.add(asks.recv(100))
+
+        hearing = threading.Thread(target=hear, daemon=True)
+        hearing.start()
+        agent = lab.start(plan(order(slow(300), post(), duration=1.5)))
+        told = threading.Thread(target=agent.until, args=(Told.FINISHED,), daemon=True)
+        told.start()
+        while told.is_alive():
+            asks.send(b"%d" % sent)
+            sent += 1
+            time.sleep(0.005)
+        time.sleep(0.5)
+        over.set()
+        hearing.join()
+    assert len(answers) >= 0.98 * sent
+    assert lab.left() == []
+
+
+ALL_OF_THEM = 200
+
+
+@pytest.mark.parametrize(
+    ("act", "choice", "least", "most"),
+    [
+        (Silence(), Choice(), 0, 0),
+        (Lose(1.0), Choice(), 0, 0),
+        (Lose(0.3), Choice(), 110, 170),
+        (Lose(1.0), Choice(nth=4), 150, 150),
+        (Duplicate(1.0), Choice(), 400, 400),
+        (Corrupt(1.0), Choice(), 200, 200),
+        (Throttle(10_000, 2_000, True, 100_000), Choice(), 20, 60),
+    ],
+    ids=["silence", "all lost", "some lost", "every fourth lost", "twice", "corrupt", "too slow a line"],
+)
+def test_what_each_act_makes_of_datagrams(lab: Lab, act: Act, choice: Choice, least: int, most: int) -> None:
+    fault = order(relayed(act, choice=choice, per=Drawn.SEGMENT if isinstance(act, Lose) else None), post())
+    texts = [b"%03d" % n + b"." * 97 for n in range(ALL_OF_THEM)]
+    with answering(lab.one, ONE) as came, client(lab.target) as asks:
+        agent = in_force(lab, fault)
+        for text in texts:
+            asks.send(text)
+            time.sleep(0.0005)
+        time.sleep(0.6)
+        found = [data for data, _, _ in came]
+        assert least <= len(found) <= most
+        if isinstance(act, Corrupt):
+            assert all(data != text and len(data) == 100 for data, text in zip(found, texts, strict=True))
+        else:
+            assert set(found) <= set(texts)
+        stop(agent)
+    assert agent.hits(fault.injection) >= ALL_OF_THEM - most
+    assert lab.left() == []
+
+
+def test_some_overtake_others(lab: Lab) -> None:
+    with answering(lab.one, ONE) as came, client(lab.target) as asks:
+        agent = in_force(lab, order(relayed(Reorder(0.2, delay_us=50_000)), post()))
+        for number in range(100):
+            asks.send(b"%d" % number)
+            time.sleep(0.001)
+        time.sleep(0.3)
+        numbers = [int(data) for data, _, _ in came]
+        stop(agent)
+    assert sorted(numbers) == list(range(100))
+    assert numbers != sorted(numbers)
+
+
+def test_a_large_datagram_and_an_empty_one(lab: Lab) -> None:
+    with answering(lab.one, ONE), client(lab.target) as asks:
+        agent = in_force(lab, order(slow(10), post()))
+        for text in (b"", b"y" * 1472, b"z" * 60_000):
+            assert asked(asks, text, 2.0) is not None, len(text)
+        stop(agent)
+
+
+def test_two_relays_and_a_datagram_goes_through_both(lab: Lab) -> None:
+    one, two = order(slow(60), post()), order(slow(90), post(), duration=3.0)
+    with answering(lab.one, ONE), client(lab.target) as asks:
+        agent = in_force(lab, one, two)
+        assert quickest(asks) == pytest.approx(0.15, abs=0.03)
+        agent.until(Told.VERIFIED, two.injection)
+        assert quickest(asks) == pytest.approx(0.06, abs=0.03)
+        stop(agent)
+        assert quickest(asks) < 0.05
+    assert lab.left() == []
+
+
+def test_other_peers_while_it_runs(lab: Lab) -> None:
+    held = order(slow(), post())
+    with (
+        answering(lab.one, ONE),
+        answering(lab.two, TWO),
+        client(lab.target) as first,
+        client(lab.target, TWO) as second,
+    ):
+        agent = in_force(lab, held)
+        assert quickest(first) > 0.09
+        assert quickest(second) < 0.05
+        for flows, hit, spared in (((post(TWO),), second, first), ((post(),), first, second)):
+            code, answer = agent.control({"amend": {held.injection: [asdict(flow) for flow in flows]}})
+            assert code == 0, answer
+            assert quickest(hit) > 0.09
+            assert asked(spared) is not None
+            assert quickest(spared) < 0.05
+        stop(agent)
+    assert lab.left() == []
+
+
+def test_peers_of_udp_may_come_when_there_were_none(lab: Lab) -> None:
+    held = order(slow(), peer(ONE, "TCP", PORT))
+    with answering(lab.one, ONE), client(lab.target) as asks:
+        agent = in_force(lab, held)
+        assert quickest(asks) < 0.05
+        assert agent.control({"amend": {held.injection: [asdict(post())]}})[0] == 0
+        assert quickest(asks) > 0.09
+        stop(agent)
+
+
+def test_peers_that_cannot_be_relayed_leave_those_before_in_force(lab: Lab) -> None:
+    held = order(slow(), post())
+    with answering(lab.one, ONE), client(lab.target) as asks:
+        agent = in_force(lab, held)
+        code, answer = agent.control({"amend": {held.injection: [asdict(Flow("10.77.2.0/24", "UDP", (PORT,)))]}})
+        assert code != 0
+        assert "10.77.2.0/24 has many" in json.dumps(answer)
+        assert quickest(asks) > 0.09
+        stop(agent)
+    assert lab.left() == []
+
+
+@pytest.mark.parametrize(
+    ("flows", "why"),
+    [
+        ((Flow("10.77.1.0/24", "UDP", (PORT,)),), "10.77.1.0/24 has many"),
+        ((Flow(f"{ONE}/32", "UDP"),), "has none"),
+        (tuple(post(ONE, port) for port in range(PORT, PORT + MOST_PAIRS + 1)), "the peers have 65"),
+    ],
+    ids=["a network", "no port", "too many"],
+)
+def test_what_cannot_be_relayed_is_refused_before_anything_is_touched(
+    lab: Lab, flows: tuple[Flow, ...], why: str
+) -> None:
+    fault = order(slow(), *flows)
+    agent = lab.start(plan(fault))
+    refused = agent.until(Told.REFUSED, fault.injection)
+    assert refused.detail["reason"] == "CannotRelay"
+    assert why in refused.detail["message"]
+    agent.end()
+    assert lab.left() == []
+
+
+def test_turns_reach_who_is_talking(lab: Lab) -> None:
+    held = order(slow(), post(), duration=6, pattern=OnOff(1.5, 1.5))
+    with answering(lab.one, ONE), client(lab.target) as asks:
+        agent = in_force(lab, held)
+        assert quickest(asks, 2) > 0.09
+        assert agent.until(Told.STEP).detail == {"percent": 0}
+        assert quickest(asks) < 0.05
+        assert agent.until(Told.STEP).detail == {"percent": 100}
+        assert quickest(asks, 2) > 0.09
+        stop(agent)
+
+
+def test_what_was_held_arrives_when_it_is_over_and_so_do_the_answers(lab: Lab) -> None:
+    """Ten seconds were asked for; it is over after one, and nobody waits for the rest."""
+    with answering(lab.one, ONE) as came, client(lab.target) as asks:
+        agent = in_force(lab, order(slow(10_000), post(), duration=1.0))
+        for number in range(5):
+            asks.send(b"%d" % number)
+        asks.settimeout(3)
+        answers = [asks.recv(10) for _ in range(5)]
+        assert answers == [b"%d" % number for number in range(5)]
+        assert [data for data, _, _ in came] == answers
+        agent.end()
+        assert quickest(asks) < 0.05
+
+
+def test_an_answer_that_is_late_comes_from_the_peer_still(lab: Lab) -> None:
+    """The peer takes half a second for it, and meanwhile the fault ends: who looks who speaks is not fooled."""
+    with lab.one.entered():
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with lab.target.entered():
+        asks = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with server, asks:
+        server.bind((ONE, PORT))
+        server.settimeout(3)
+        asks.settimeout(3)
+        agent = in_force(lab, order(slow(1), post(), duration=1.0))
+        time.sleep(0.7)
+        asks.sendto(b"when?", (ONE, PORT))
+        _, sender = server.recvfrom(100)
+        time.sleep(0.5)
+        server.sendto(b"now", sender)
+        assert asks.recvfrom(100) == (b"now", (ONE, PORT))
+        agent.end()
+
+
+def test_what_a_peer_says_unasked_comes_as_it_is(lab: Lab) -> None:
+    """The target is the server here: nobody redirects what comes in, and its own answers go to others' ports."""
+    with answering(lab.target, TARGET), client(lab.one, TARGET) as asks:
+        agent = in_force(lab, order(slow(), post()))
+        assert quickest(asks) < 0.05
+        stop(agent)
+
+
+def test_without_zones_it_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a kernel that does not know them."""
+    from bounceback.drivers import KernelError, Refused, Site, relay
+
+    def run(self: Nft, rules: str, whole: Callable[[Nft, str], None] = Nft.run) -> None:
+        if "ct zone" in rules:
+            raise KernelError("nft: Error: Could not process rule: Operation not supported")
+        whole(self, rules)
+
+    monkeypatch.setattr(Nft, "run", run)
+    with pytest.raises(Refused, match="nft-ct-zone"):
+        relay.apply(order(slow(), post()), Site(lab.target))
+    assert lab.left() == []
+    only_tcp = relay.apply(replace(order(slow(), peer(ONE))), Site(lab.target))
+    only_tcp.revert()
