@@ -23,6 +23,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--upstream", action="append", default=[], metavar="HOST:PORT", help="where they go on to, in the same order"
     )
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", help="with --write-kubeconfig: the cluster to stand before (default: kubectl's)"
+    )
+    parser.add_argument("--context", metavar="NAME", help="of that kubeconfig (default: its current one)")
+    parser.add_argument(
+        "--write-kubeconfig",
+        metavar="FILE",
+        help="stand before a Kubernetes API server, and write the kubeconfig of who goes through there",
+    )
+    parser.add_argument(
+        "--api-listen",
+        default="127.0.0.1:0",
+        metavar="HOST:PORT",
+        help="where the Kubernetes API is served; loopback only (default: 127.0.0.1, a port that is free)",
+    )
     parser.add_argument("--fault", metavar="FILE", help="a YAML file with faults (and listeners); edits are taken up")
     parser.add_argument(
         "--control", metavar="HOST:PORT", help="serve the HTTP control API there; anything but loopback needs a token"
@@ -47,8 +62,12 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(
             f"each --listen must have an --upstream: {len(options.listen)} and {len(options.upstream)} are given"
         )
-    if not options.listen and not options.fault:
-        raise CommandError("must have --listen and --upstream, or a --fault file with listeners")
+    if not options.listen and not options.fault and not options.write_kubeconfig:
+        raise CommandError(
+            "must have --listen and --upstream, a --fault file with listeners, or --write-kubeconfig for a cluster"
+        )
+    if not options.write_kubeconfig and (options.kubeconfig or options.context):
+        raise CommandError("--kubeconfig and --context must have --write-kubeconfig: clients need one that leads here")
     if options.drain_seconds < 0:
         raise CommandError("--drain-seconds must be 0 or more")
     return run_proxy(options, _token(options.token_file))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bounceback.api.problems import dotted
 from bounceback.cli.proxy_course import Faults, Source
-from bounceback.cli.proxy_file import ProxyListener, fault_of
+from bounceback.cli.proxy_file import Protocol, ProxyListener, fault_of
 from bounceback.proxy.control import Controlled, RefusedError
 
 Json = dict[str, Any]
@@ -22,13 +22,15 @@ class Control(Controlled):
         self,
         faults: Faults,
         listeners: Iterable[ProxyListener],
+        known: Mapping[str, Protocol],
         addresses: Mapping[str, tuple[str, int]],
         counters: Callable[[], Json],
         apply: Callable[[], None],
     ) -> None:
-        """`apply` brings into force what is due now."""
+        """`known` are all listeners, that of a cluster too; `apply` brings into force what is due now."""
         self._faults = faults
         self._listeners = tuple(listeners)
+        self._known = known
         self._addresses = addresses
         self._counters = counters
         self._apply = apply
@@ -55,10 +57,9 @@ class Control(Controlled):
 
     def put(self, name: str, fault: Json) -> bool:
         self._is_ours(name)
-        known = {listener.name: listener.protocol for listener in self._listeners}
         if fault.get("name", name) != name:
             raise RefusedError(400, {"name": f"must be {name}, as in the path, or unset"})
-        found, problems = fault_of({**fault, "name": name}, known)
+        found, problems = fault_of({**fault, "name": name}, self._known)
         if found is None:
             raise RefusedError(400, {dotted(problem.path): problem.message for problem in problems})
         if found.authority is not None:

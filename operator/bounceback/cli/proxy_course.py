@@ -8,10 +8,11 @@ from enum import StrEnum
 
 from bounceback.cli.proxy_file import ProxyFault
 from bounceback.cli.proxy_names import NameRule
+from bounceback.types.api_rule import ApiRule
 from bounceback.types.pattern import Step, steps
 from bounceback.types.relay import Rule
 
-AnyRule = Rule | NameRule
+AnyRule = Rule | NameRule | ApiRule
 
 
 class Source(StrEnum):

@@ -13,15 +13,17 @@ from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.api.problems import Problem, parse
 from bounceback.cli.proxy_names import NameRule
-from bounceback.faults import KINDS, Fault
+from bounceback.faults import API_KINDS, KINDS, Fault
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.chosen import Chosen
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.connection_fault import ConnectionFault
 from bounceback.faults.dns_fault import DnsFault
 from bounceback.faults.name_fault import NameFault
 from bounceback.faults.relayed import can_be_relayed, rules
 from bounceback.faults.tls_fault import AUTHORITY_WITH, SIGNED, AnyTlsFault
 from bounceback.types import relay
+from bounceback.types.api_rule import ApiRule
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Model, Name
 from bounceback.types.names import TlsRule
@@ -49,6 +51,7 @@ class Protocol(StrEnum):
     TCP = "TCP"
     UDP = "UDP"
     DNS = "DNS"  # queries by UDP and TCP, on one port
+    KUBERNETES = "Kubernetes"  # the listener of --write-kubeconfig
 
 
 class ProxyListener(Model):
@@ -69,6 +72,8 @@ class ProxyListener(Model):
                 address(text, any_port=any_port)
             except ValueError as error:
                 problems.append(((field,), str(error)))
+        if self.protocol is Protocol.KUBERNETES:
+            problems.append((("protocol",), "must be TCP, UDP or DNS; --write-kubeconfig makes one for a cluster"))
         if problems:
             raise FieldError(problems)
         return self
@@ -103,10 +108,11 @@ class ProxyTlsFault(AnyTlsFault):
         return replace(super().rule(choice), authority=self.authority.name if self.authority else "")
 
 
-OFFERED: Final[tuple[type[NetworkFault], ...]] = (
+OFFERED: Final[tuple[type[NetworkFault | ClientFault], ...]] = (
     *(kind for kind in KINDS if issubclass(kind, NetworkFault) and can_be_relayed(kind)),
     DnsFault,
     ProxyTlsFault,
+    *API_KINDS,
 )
 
 
@@ -123,13 +129,14 @@ class ProxyTiming(Chosen):
     per: relay.Drawn | None = Field(
         None,
         description="What probability, nth and firstN choose among: Connection, or Segment (also: datagram); unset: "
-        "Connection for faults on connections, Segment for those on packets. dnsFault chooses among queries.",
+        "Connection for faults on connections, Segment for those on packets. dnsFault chooses among queries, apiFault "
+        "and authFault among requests.",
     )
 
     @property
-    def fault(self) -> NetworkFault:
+    def fault(self) -> NetworkFault | ClientFault:
         """The one kind that is set."""
-        kinds: dict[str, NetworkFault | None] = {kind.kind: getattr(self, kind.kind) for kind in OFFERED}
+        kinds: dict[str, NetworkFault | ClientFault | None] = {kind.kind: getattr(self, kind.kind) for kind in OFFERED}
         return next(value for value in kinds.values() if value is not None)
 
     @model_validator(mode="after")
@@ -137,12 +144,12 @@ class ProxyTiming(Chosen):
         given = [kind.kind for kind in OFFERED if getattr(self, kind.kind) is not None]
         if len(given) != 1:
             raise refuse(exactly_one((kind.kind for kind in OFFERED), given))
-        if self.fault.peers:
+        if isinstance(self.fault, NetworkFault) and self.fault.peers:
             message = "must be unset here: the peer is the upstream of the listener"
             raise refuse(message, self.fault.kind, "peers")
         if self.per is relay.Drawn.SEGMENT and isinstance(self.fault, ConnectionFault):
             raise refuse(f"must be Connection, or unset, for {self.fault.kind}", "per")
-        if self.per is not None and isinstance(self.fault, NameFault):
+        if self.per is not None and isinstance(self.fault, NameFault | ClientFault):
             raise refuse(f"must be unset for {self.fault.kind}", "per")
         if self.pattern is not None and self.pattern.ramp is not None and self.duration_seconds is None:
             raise refuse(RAMP_NEEDS, "durationSeconds")
@@ -153,8 +160,10 @@ class ProxyTiming(Chosen):
         return self.fault.authority if isinstance(self.fault, ProxyTlsFault) else None
 
     @property
-    def all_rules(self) -> tuple[relay.Rule | NameRule, ...]:
+    def all_rules(self) -> tuple[relay.Rule | NameRule | ApiRule, ...]:
         """At its full strength."""
+        if isinstance(self.fault, ClientFault):
+            return (self.fault.rule(self.name, self.choice()),)
         if isinstance(self.fault, NameFault):
             return (NameRule(self.name, self.fault.rule(self.choice()), self.listener or ""),)
         return rules(self.fault, self.name, self.choice(), self.listener or "", self.per)
@@ -221,6 +230,9 @@ def _unfit(fault: ProxyFault, listeners: Mapping[str, Protocol], root: tuple[str
         yield Problem((*root, "listener"), f"must be one of the listeners: {', '.join(listeners)}")
         return
     protocols = {listeners[fault.listener]} if fault.listener else set(listeners.values())
+    if isinstance(fault.fault, ClientFault) and Protocol.KUBERNETES not in protocols:
+        yield Problem((*root, fault.fault.kind), "must be with --write-kubeconfig: it is for a Kubernetes API")
+        return
     if protocols and not (fits := _protocols(fault)) & protocols:
         words = ", ".join(name for name in listeners if fault.listener in (None, name))
         needed = " or ".join(sorted(fits))
@@ -230,6 +242,8 @@ def _unfit(fault: ProxyFault, listeners: Mapping[str, Protocol], root: tuple[str
 def _protocols(fault: ProxyFault) -> set[Protocol]:
     """Those that it can do something to."""
     match fault.fault:
+        case ClientFault():
+            return {Protocol.KUBERNETES}
         case DnsFault():
             return {Protocol.DNS}
         case AnyTlsFault():

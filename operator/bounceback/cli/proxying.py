@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bounceback.cli.documents import UnreadableError
 from bounceback.cli.exits import PASSED, CommandError
@@ -25,8 +25,14 @@ from bounceback.cli.proxy_source import FileSource, WrongFileError
 from bounceback.proxy import counters
 from bounceback.proxy.relay import Relay
 from bounceback.proxy.upstream import Fixed
+from bounceback.types.api_rule import ApiRule
 from bounceback.types.relay import Rule
 
+if TYPE_CHECKING:  # certificates are heavy: who stands before no cluster does not wait for them
+    from bounceback.cli.proxy_cluster import ClusterProxy
+
+API_LISTENER: Final = "api"
+"""What the listener before a cluster is called."""
 LOOK_SECONDS: Final = 0.04
 """How often the file is looked at: with what a change takes, within 50 ms."""
 
@@ -38,25 +44,39 @@ def run_proxy(options: argparse.Namespace, token: str) -> int:
     import uvloop
 
     listeners = [_listener(n, *pair) for n, pair in enumerate(zip(options.listen, options.upstream, strict=True), 1)]
-    source = FileSource(options.fault, {listener.name: listener.protocol for listener in listeners})
+    cluster = _cluster(options) if options.write_kubeconfig else None
+    known = {listener.name: listener.protocol for listener in listeners}
+    source = FileSource(options.fault, known | ({API_LISTENER: Protocol.KUBERNETES} if cluster else {}))
     try:
         first = source.read()
     except (UnreadableError, WrongFileError) as error:
         raise CommandError(str(error)) from error
-    if not (listeners := [*listeners, *first.listeners]):
+    if not (listeners := [*listeners, *first.listeners]) and cluster is None:
         raise CommandError(f"{options.fault}: listeners: must name one where no --listen is given")
     _more_descriptors()
-    return uvloop.run(_Proxy(options, token, listeners, source).live(first))
+    return uvloop.run(_Proxy(options, token, listeners, source, cluster).live(first))
+
+
+def _cluster(options: argparse.Namespace) -> ClusterProxy:
+    from bounceback.cli.proxy_cluster import ClusterProxy
+
+    return ClusterProxy(options)
 
 
 class _Proxy:
     def __init__(
-        self, options: argparse.Namespace, token: str, listeners: list[ProxyListener], source: FileSource
+        self,
+        options: argparse.Namespace,
+        token: str,
+        listeners: list[ProxyListener],
+        source: FileSource,
+        cluster: ClusterProxy | None,
     ) -> None:
         self._options = options
         self._token = token
         self._listeners = listeners
         self._source = source
+        self._cluster = cluster
         self._faults = Faults()
         self._addresses: dict[str, tuple[str, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -70,6 +90,8 @@ class _Proxy:
         async with AsyncExitStack() as stack:
             for listener in self._listeners:
                 await self._listen(listener)
+            if self._cluster is not None:
+                await self._cluster.listen()
             if self._options.control:
                 await self._serve(stack)
             try:
@@ -111,7 +133,10 @@ class _Proxy:
 
         try:
             host, port = address(self._options.control, any_port=True)
-            control = Control(self._faults, self._listeners, self._addresses, self._counters, self._apply)
+            known = {listener.name: listener.protocol for listener in self._listeners}
+            if self._cluster is not None:
+                known[API_LISTENER] = Protocol.KUBERNETES
+            control = Control(self._faults, self._listeners, known, self._addresses, self._counters, self._apply)
             self._control = await stack.enter_async_context(served(control, host, port, self._token))
         except ValueError as error:
             raise CommandError(f"--control {self._options.control}: {error}") from error
@@ -122,6 +147,8 @@ class _Proxy:
         for listener in self._listeners:
             here = _shown(self._addresses[listener.name])
             yield f"{listener.name}: {here} -> {listener.upstream} ({listener.protocol})"
+        if self._cluster is not None:
+            yield self._cluster.words
         if self._options.control:
             yield f"control API: http://{_shown(self._control)}"
 
@@ -165,6 +192,8 @@ class _Proxy:
         self._relay.follow(rule for rule in rules if isinstance(rule, Rule))
         streams = [listener.name for listener in self._listeners if listener.protocol is Protocol.TCP]
         self._names.follow([rule for rule in rules if isinstance(rule, NameRule)], streams)
+        if self._cluster is not None:
+            self._cluster.follow(rule for rule in rules if isinstance(rule, ApiRule))
         if until < math.inf:
             self._timer = asyncio.get_running_loop().call_later(max(0.001, until - now), self._apply)
 
@@ -177,20 +206,24 @@ class _Proxy:
 
     async def _drain(self) -> None:
         seconds = self._options.drain_seconds
-        left, unanswered = await asyncio.gather(self._relay.drain(seconds), self._names.drain(seconds))
+        api = self._cluster.drain(seconds) if self._cluster is not None else _nobody()
+        left, unanswered, clients = await asyncio.gather(self._relay.drain(seconds), self._names.drain(seconds), api)
+        left += clients
         if left:
             _say(f"{left} connections were reset: they were still open after {seconds:g} s")
         if unanswered:
             _say(f"{unanswered} DNS queries or connections had no end after {seconds:g} s")
 
     def _counters(self) -> Json:
-        return counters.document(self._relay.counters(), self._relay.traffic(), self._names.counted())
+        of_cluster = self._cluster.counted() if self._cluster is not None else None
+        return counters.document(self._relay.counters(), self._relay.traffic(), self._names.counted(), of_cluster)
 
     def _tell(self) -> None:
         if self._options.output == "json":
             print(json.dumps(self._counters()))
         else:
-            print(counters.table(self._relay.counters(), self._relay.traffic(), self._names.counted()))
+            of_cluster = self._cluster.counted() if self._cluster is not None else None
+            print(counters.table(self._relay.counters(), self._relay.traffic(), self._names.counted(), of_cluster))
 
 
 def _listener(number: int, listen: str, upstream: str) -> ProxyListener:
@@ -211,6 +244,10 @@ def _listener(number: int, listen: str, upstream: str) -> ProxyListener:
             "; ".join(f"{words.get(str(p.path[0]), f'--listen {listen}')}: {p.message}" for p in problems)
         )
     return found
+
+
+async def _nobody() -> int:
+    return 0
 
 
 def _more_descriptors() -> None:

@@ -41,8 +41,18 @@ class Named:
 NO_NAMES: Final = Named({}, {}, {})
 
 
-def document(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic], named: Named = NO_NAMES) -> dict[str, Any]:
-    """As JSON shows it."""
+def document(
+    rules: Mapping[str, Counter],
+    listeners: Mapping[str, Traffic],
+    named: Named = NO_NAMES,
+    cluster: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """As JSON shows it; `cluster` is what a proxy before a Kubernetes API counted."""
+    found = _of_the_relay(rules, listeners, named)
+    return found | {"cluster": dict(cluster)} if cluster is not None else found
+
+
+def _of_the_relay(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic], named: Named) -> dict[str, Any]:
     return {
         "rules": [
             *({"name": name, **asdict(counter)} for name, counter in rules.items()),
@@ -55,11 +65,15 @@ def document(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic], nam
     }
 
 
-def table(rules: Mapping[str, Counter], listeners: Mapping[str, Traffic], named: Named = NO_NAMES) -> str:
+def table(
+    rules: Mapping[str, Counter],
+    listeners: Mapping[str, Traffic],
+    named: Named = NO_NAMES,
+    cluster: Mapping[str, Any] | None = None,
+) -> str:
     """As a person reads it."""
-    return "\n\n".join(
-        _columns([heads, *rows]) for heads, rows in (*_of_bytes(rules, listeners), *_of_names(named)) if rows
-    )
+    parts = (*_of_bytes(rules, listeners), *_of_names(named), *(_of_cluster(cluster) if cluster is not None else ()))
+    return "\n\n".join(_columns([heads, *rows]) for heads, rows in parts if rows)
 
 
 Rows = list[tuple[str, ...]]
@@ -97,6 +111,17 @@ def _of_names(named: Named) -> Iterator[tuple[tuple[str, ...], Rows]]:
             (*_row(name, c["hits"], c["seen"], c["accepted"]), _listed(c["ends"]), _listed(c["alerts"]))
             for name, c in named.tls_rules.items()
         ],
+    )
+
+
+def _of_cluster(found: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Rows]]:
+    yield (
+        ("KUBERNETES API", "CONNECTIONS", "OPEN", "REQUESTS", "ANSWERED BY US"),
+        [_row("api", found["connections"], found["open"], found["requests"], found["answeredByUs"])],
+    )
+    yield (
+        ("API RULE", "HITS", "OF REQUESTS"),
+        [_row(name, count["hits"], count["seen"]) for name, count in found["rules"].items()],
     )
 
 

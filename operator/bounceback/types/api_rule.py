@@ -5,7 +5,7 @@ Times are in microseconds, probabilities from 0 to 1. Standard library only: the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -278,6 +278,14 @@ class ApiRule:
     users: tuple[str, ...] = ()
     choice: Choice = ALWAYS
     after: int = 0
+
+    def scaled(self, share: float) -> ApiRule:
+        """That share of what it is about is hit; delays are that much shorter instead."""
+        if isinstance(self.act, Delay):
+            act = self.act
+            shorter = (round(value * share) for value in (act.before_us, act.after_us, act.jitter_us))
+            return replace(self, act=Delay(*shorter))
+        return replace(self, choice=replace(self.choice, probability=self.choice.probability * share))
 
     def match(self, request: ApiRequest) -> bool:
         if isinstance(self.act, OF_WATCHES) and request.verb != "watch":

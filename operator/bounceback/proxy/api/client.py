@@ -188,7 +188,7 @@ class Client(asyncio.Protocol):
         """The exchange is over: the next one's turn."""
         if exchange is not self._exchange:
             return
-        if exchange.upgrade or exchange.broken or not exchange.requested:
+        if exchange.upgrade or exchange.broken or not exchange.requested or self._gate.draining:
             self.transport.close()  # what the client says now cannot be told from what it was saying
             return
         self._exchange = None

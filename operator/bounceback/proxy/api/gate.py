@@ -7,8 +7,9 @@ import logging
 import re
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from bounceback.proxy.api.carrying import Carrier, needs_body
 from bounceback.proxy.api.client import Client
@@ -20,6 +21,7 @@ from bounceback.proxy.api.status import Limiter
 from bounceback.types import api_request
 from bounceback.types.api_rule import ApiRule, RateLimit, SpoilToken, Token
 
+Json = dict[str, Any]
 AUTHORIZATION: Final = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Upstream:
     port: int
     tls: ssl.SSLContext | None
     server_name: str = ""  # in its certificate, where it is not the host
+    prefix: str = ""  # of all its paths
 
 
 class Gate:
@@ -44,6 +47,10 @@ class Gate:
         self._asks = False  # whether there is any rule
         self._identities = Identities()
         self._clients: set[Client] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._draining = False
+        self._accepted = self._requests = self._ours = 0
         self._limiters: dict[str, Limiter] = {}
         self._tokens: dict[str, dict[str, int]] = {}  # by rule and user: the token that was the current one
 
@@ -68,18 +75,43 @@ class Gate:
         """For `loop.create_server`."""
         return Client(self)
 
+    @property
+    def draining(self) -> bool:
+        """Whether clients are to go when they have their answer."""
+        return self._draining
+
     def enter(self, client: Client) -> None:
+        self._accepted += 1
         self._clients.add(client)
+        self._empty.clear()
 
     def left(self, client: Client) -> None:
         self._clients.discard(client)
+        if not self._clients:
+            self._empty.set()
 
-    def reset_all(self) -> int:
-        """How many were open."""
+    async def drain(self, seconds: float) -> int:
+        """Who asks nothing goes at once, the others once they are answered; reset who is left, and say how many."""
+        self._draining = True
+        for client in tuple(self._clients):
+            if client.exchange is None:
+                client.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
         left = tuple(self._clients)
         for client in left:
             client.reset()
         return len(left)
+
+    def counted(self) -> Json:
+        """Rules with what they saw and hit, and what went through."""
+        return {
+            "rules": {name: {"seen": count.seen, "hits": count.hits} for name, count in self.counts().items()},
+            "connections": self._accepted,
+            "open": len(self._clients),
+            "requests": self._requests,
+            "answeredByUs": self._ours,
+        }
 
     async def dial(self, client: Client) -> Server:
         """Raises OSError."""
@@ -96,8 +128,10 @@ class Gate:
     # Exchanges
 
     def exchange(self, client: Client, method: bytes, url: bytes, raw: list[bytes]) -> Exchange:
+        self._requests += 1
         target = url.decode("latin-1")
-        return Exchange(client, target, api_request.read(method.decode("ascii"), target), raw)
+        request = api_request.read(method.decode("ascii"), target.removeprefix(self._upstream.prefix))
+        return Exchange(client, target, request, raw)
 
     def begin(self, exchange: Exchange) -> None:
         """Its head is there; carry it out."""
@@ -133,6 +167,7 @@ class Gate:
         self, exchange: Exchange, *, by_us: bool = False, retry_after: int | None = None, lost: bool = False
     ) -> None:
         """What the client was told in the end."""
+        self._ours += by_us
 
     # For who carries one
 

@@ -1,0 +1,83 @@
+"""The Kubernetes API through `bounceback proxy`: a listener on loopback, and a kubeconfig for who goes through it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bounceback.cli import kubeconfig
+from bounceback.cli.exits import CommandError
+from bounceback.cli.proxy_file import address
+from bounceback.cli.proxy_kubeconfig import Access, write
+from bounceback.proxy.api.gate import Gate
+from bounceback.proxy.api.loopback import RENEWED_SECONDS, Loopback
+from bounceback.proxy.control import is_loopback
+from bounceback.proxy.listening import BACKLOG, bound
+from bounceback.types.api_rule import ApiRule
+
+Json = dict[str, Any]
+
+
+class ClusterProxy:
+    """One cluster, through one port of loopback."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Reads the kubeconfig. Raises CommandError."""
+        self._out = Path(options.write_kubeconfig)
+        if options.kubeconfig and self._out.resolve() == Path(options.kubeconfig).resolve():
+            raise CommandError("--write-kubeconfig must be another file than --kubeconfig")
+        try:
+            self._host, self._port = address(options.api_listen, any_port=True)
+        except ValueError as error:
+            raise CommandError(f"--api-listen {options.api_listen}: {error}") from error
+        if not is_loopback(self._host):
+            raise CommandError(f"--api-listen {options.api_listen}: must be a loopback address: rights go through it")
+        self._access = Access.of(kubeconfig.load(options.kubeconfig, options.context))
+        self._loopback = Loopback(asks_for_certificates=self._access.certificate is not None)
+        self._gate = Gate(self._access.upstream())
+        self._server: asyncio.Server | None = None
+        self._renewal: asyncio.TimerHandle | None = None
+
+    async def listen(self) -> None:
+        """And write the kubeconfig. Raises CommandError."""
+        try:
+            sock = bound(self._host, self._port)
+        except OSError as error:
+            raise CommandError(f"--api-listen {self._host}: cannot be listened on: {error.strerror}") from error
+        self._port = sock.getsockname()[1]
+        self._server = await asyncio.get_running_loop().create_server(
+            self._gate.connection, sock=sock, ssl=self._loopback.context, backlog=BACKLOG
+        )
+        write(self._out, self._access.through(self._port, self._loopback))
+        self._renew_later()
+
+    @property
+    def words(self) -> str:
+        """Where it listens, and what to do with it."""
+        upstream = self._access.cluster["server"]
+        return f"api: https://127.0.0.1:{self._port} -> {upstream}; export KUBECONFIG={self._out}"
+
+    def follow(self, rules: Iterable[ApiRule]) -> None:
+        self._gate.follow(rules)
+
+    def counted(self) -> Json:
+        return self._gate.counted()
+
+    async def drain(self, seconds: float) -> int:
+        """Let nobody in any more, wait for those who are in; how many were reset. The kubeconfig goes."""
+        assert self._server is not None
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._server.close()
+        self._out.unlink(missing_ok=True)
+        return await self._gate.drain(seconds)
+
+    def _renew_later(self) -> None:
+        self._renewal = asyncio.get_running_loop().call_later(RENEWED_SECONDS, self._renew)
+
+    def _renew(self) -> None:
+        self._loopback.renew()
+        self._renew_later()

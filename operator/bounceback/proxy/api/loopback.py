@@ -1,0 +1,145 @@
+"""Certificates of a proxy that listens on loopback: an authority of its own for each run, good for nothing else.
+
+Its certificate says so (name constraints, RFC 5280 section 4.2.1.10): should its key get out, it cannot speak for any
+other host. Keys are on the curve P-256 and made for this process; the authority's never leaves it.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+Key = ec.EllipticCurvePrivateKey
+LASTS: Final = timedelta(days=7)
+RENEWED_SECONDS: Final = 12 * 3600.0
+"""How often the server's certificate is made anew; each lasts for a day."""
+LEAF_LASTS: Final = timedelta(days=1)
+EARLIER: Final = timedelta(minutes=5)  # clocks differ
+NAMES: Final = [
+    x509.DNSName("localhost"),
+    x509.IPAddress(IPv4Address("127.0.0.1")),
+    x509.IPAddress(IPv6Address("::1")),
+]
+ONLY: Final = [
+    x509.DNSName("localhost"),
+    x509.IPAddress(IPv4Network("127.0.0.0/8")),
+    x509.IPAddress(IPv6Network("::1/128")),
+]
+
+
+class Loopback:
+    """The authority, and what it signs. `context` is what a server listens with; `renew` gives it a new certificate."""
+
+    def __init__(self, *, asks_for_certificates: bool) -> None:
+        """`asks_for_certificates`: only clients with one of ours are let in."""
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._root = self._make_root()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        self.context.num_tickets = 0  # a connection is a handshake: nobody comes back with what was agreed before
+        if asks_for_certificates:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            self.context.load_verify_locations(cadata=self.authority.decode())
+        self.renew()
+
+    @property
+    def authority(self) -> bytes:
+        """Its certificate, in PEM: what clients are to trust."""
+        return self._root.public_bytes(serialization.Encoding.PEM)
+
+    def renew(self) -> None:
+        """Connections that are open stay as they are."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        certificate = self._sign(
+            self._leaf(subject, key, ExtendedKeyUsageOID.SERVER_AUTH, LEAF_LASTS).add_extension(
+                x509.SubjectAlternativeName(NAMES), critical=False
+            )
+        )
+        load(self.context, certificate, pem(key))
+
+    def client(self, subject: x509.Name) -> tuple[bytes, bytes]:
+        """Certificate and key for a client of that name, in PEM; for this proxy, as long as its authority."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self._sign(self._leaf(subject, key, ExtendedKeyUsageOID.CLIENT_AUTH, LASTS)), pem(key)
+
+    def _make_root(self) -> x509.Certificate:
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bounceback, loopback of one process")])
+        return (
+            _builder(name, name, self._key, LASTS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(root=True), critical=True)
+            .add_extension(x509.NameConstraints(permitted_subtrees=ONLY, excluded_subtrees=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def _leaf(
+        self, subject: x509.Name, key: Key, purpose: x509.ObjectIdentifier, lasts: timedelta
+    ) -> x509.CertificateBuilder:
+        return (
+            _builder(subject, self._root.subject, key, lasts)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(root=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+        )
+
+    def _sign(self, builder: x509.CertificateBuilder) -> bytes:
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def pem(key: Key) -> bytes:
+    """Without a password."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """From memory: the standard library takes files only, and keys belong on no disk. Raises ssl.SSLError."""
+    descriptor = os.memfd_create("bounceback")
+    try:
+        os.write(descriptor, key.rstrip(b"\n") + b"\n" + certificate)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lasts: timedelta) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + lasts)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*, root: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not root,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=root,
+        crl_sign=root,
+        encipher_only=False,
+        decipher_only=False,
+    )
