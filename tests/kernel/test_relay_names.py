@@ -20,24 +20,27 @@ import dns.query
 import dns.rcode
 import dns.rrset
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from bounceback.drivers.netns import Netns
+from bounceback.proxy.certificates import Authority, leaf
 from bounceback.types.names import DnsAnswer, DnsRule, TlsAnswer, TlsRule
 from bounceback.types.plan import Direction, Feature, Redirect, Told
 from tests.kernel.lab import ONE, PORT, Lab, connect, order, peer, plan
 
 TRUTH = "192.0.2.7"
+NOWHERE = Path("/no/such/folder")
 _SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "systems" / "app" / "certificates.py"
 
 
-def own(host: str) -> tuple[bytes, bytes]:
-    """As the sample system's store makes its certificate."""
+def own(host: str, folder: Path) -> tuple[bytes, bytes, bytes]:
+    """As the sample system's store makes its certificate; an authority for it is in `folder`, or nowhere."""
     spec = importlib.util.spec_from_file_location("sample_certificates", _SAMPLE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    made: tuple[bytes, bytes] = module.own(host)
+    made: tuple[bytes, bytes, bytes] = module.own(host, folder)
     return made
 
 
@@ -146,8 +149,8 @@ class Secure:
 
 
 @contextlib.contextmanager
-def secure_server(where: Netns) -> Iterator[Secure]:
-    certificate, key = own("store")
+def secure_server(where: Netns, folder: Path = NOWHERE) -> Iterator[Secure]:
+    authority, certificate, key = own("store", folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with os.fdopen(os.memfd_create("certificate"), "wb") as both:
         both.write(certificate + key)
@@ -166,7 +169,7 @@ def secure_server(where: Netns) -> Iterator[Secure]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield Secure(PORT, ssl.create_default_context(cadata=certificate.decode()))
+        yield Secure(PORT, ssl.create_default_context(cadata=authority.decode()))
     finally:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
@@ -197,6 +200,29 @@ def test_handshakes_with_a_name_are_spoilt_and_the_others_reach_the_true_server(
         assert server.hello(lab.target) == "hello"
     assert agent.hits(fault.injection) == 1
     assert lab.left() == []
+
+
+def test_a_certificate_that_was_signed_by_whom_clients_trust_is_expired_and_nothing_else(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """Of the authority only what it has signed is in the plan."""
+    authority = Authority.made("shop")
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "tls.crt").write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "tls.key").write_bytes(authority.key.private_bytes(serialization.Encoding.PEM, *form))
+    signed = leaf(authority, TlsAnswer.EXPIRED, ("store", "store.shop"))
+    fault = order(redirect("tls", TlsRule(TlsAnswer.EXPIRED).signed(signed)), peer(ONE, "TCP", PORT))
+    with secure_server(lab.one, tmp_path) as server:
+        assert server.hello(lab.target) == "hello"
+        agent = lab.start(plan(fault))
+        agent.until(Told.IN_FORCE)
+        assert server.hello(lab.target) == "certificate has expired"
+        assert server.hello(lab.target, "other", careless=True) == "hello", "nothing was signed for that name"
+        agent.control({"stop": True})
+        agent.end()
+    assert agent.hits(fault.injection) == 1
+    cleared = next(line for line in agent.told if line.told is Told.CLEARED)
+    assert cleared.detail["alerts"] == {"certificate_expired": 1}
 
 
 def test_a_client_that_believes_anything_is_counted_and_gets_nothing(lab: Lab) -> None:
