@@ -6,10 +6,12 @@ import contextlib
 import json
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -360,8 +362,33 @@ def test_other_peers_while_it_runs(lab: Lab) -> None:
             assert quickest(hit) > 0.09
             assert asked(spared) is not None
             assert quickest(spared) < 0.05
+            assert len(listeners(agent, lab.target)) == 1
         stop(agent)
     assert lab.left() == []
+
+
+def listeners(agent: Agent, where: Netns) -> list[str]:
+    """Of the relay, for datagrams."""
+    pid = agent.process.pid
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    with where.entered():
+        told = subprocess.run(["ss", "-4Hulnp"], capture_output=True, text=True, check=True).stdout
+    return [line for line in told.splitlines() if f"pid={child}," in line]
+
+
+def test_who_is_exempt_is_spared(lab: Lab) -> None:
+    held = order(slow(), post(), post(TWO))
+    with (
+        answering(lab.one, ONE),
+        answering(lab.two, TWO),
+        client(lab.target) as hit,
+        client(lab.target, TWO) as spared,
+    ):
+        agent = lab.start(plan(held, exempt=(f"{TWO}/32",)))
+        agent.until(Told.IN_FORCE)
+        assert quickest(hit) > 0.09
+        assert quickest(spared) < 0.05
+        stop(agent)
 
 
 def test_peers_of_udp_may_come_when_there_were_none(lab: Lab) -> None:

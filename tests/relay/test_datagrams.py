@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from bounceback.proxy.counters import Traffic
 from bounceback.proxy.relay import Relay
-from bounceback.proxy.upstream import Fixed
+from bounceback.proxy.rulebook import Rulebook
+from bounceback.proxy.udp import Datagrams, Waiting
+from bounceback.proxy.upstream import Address, Fixed
 from bounceback.types.choice import Choice
 from bounceback.types.plan import Direction
 from bounceback.types.relay import Corrupt, Drawn, Duplicate, Hold, Lose, Reorder, Rule, Silence, Throttle
@@ -230,3 +233,69 @@ async def test_a_server_that_is_not_there_is_silence_and_counted(post: Post) -> 
         client.send(b"x")
         await asyncio.sleep(0.05)
     await until(lambda: post.relay.traffic()["post"].unreachable > 0)
+
+
+@dataclass
+class Away:
+    """An upstream that cannot be reached at first."""
+
+    address: Address
+    tries: int = 0
+    mark: int = 0
+
+    async def addresses(self, accepted: socket.socket | None) -> list[Address]:
+        self.tries += 1
+        if self.tries == 1:
+            raise OSError("no route to it")
+        return [self.address]
+
+
+async def test_a_client_whose_upstream_was_away_is_led_there_later(post: Post) -> None:
+    away = Away((post.host, post.server.getsockname()[1]))
+    address = await post.relay.listen_udp("away", post.host, 0, away)
+    client = datagrams(post.host)
+    post.made.append(client)
+    client.connect(address)
+    client.send(b"lost")
+    await until(lambda: post.relay.traffic()["away"].unreachable == 1)
+    client.send(b"arrives")
+    assert (await post.at_server())[0] == b"arrives"
+    assert post.relay.traffic()["away"].open == 1
+
+
+async def test_listeners_that_share_their_room_hold_no_more_than_it_has_and_let_go_in_order(post: Post) -> None:
+    room, book, target = Waiting(most=100, most_bytes=1000), Rulebook(), Fixed(post.host, post.server.getsockname()[1])
+    book.change([Rule("late", Hold(3_600_000_000), EGRESS)], 0.0, 1)
+    both = [Datagrams("it", datagrams(post.host), target, book, Traffic(), lambda: 1, room) for _ in range(2)]
+    clients = [post.client() for _ in both]
+    for client, listener in zip(clients, both, strict=True):
+        client.connect(listener.address)
+    for n in range(10):
+        clients[n % 2].send(b"%d" % n + b"." * 199)
+    await until(lambda: sum(listener.traffic.bytes_egress for listener in both) == 2000)
+    assert (room.number, room.bytes) == (5, 1000)
+    for listener in both:
+        listener.let_go()
+    assert (room.number, room.bytes) == (0, 0)
+    let_go = [int(data[:1]) for data in await post.counted(0.3)]
+    assert len(let_go) == 5
+    for parity in (0, 1):  # of one client in the order in which they were said
+        assert (of_client := [n for n in let_go if n % 2 == parity]) == sorted(of_client)
+    clients[0].send(b"held again")
+    await until(lambda: room.number == 1)
+    for listener in both:
+        listener.close()
+    assert (room.number, room.bytes) == (0, 0)
+
+
+async def test_who_said_nothing_for_as_long_as_it_may_is_forgotten(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bounceback.proxy.udp.LOOK_SECONDS", 0.05)
+    target, traffic = Fixed(post.host, post.server.getsockname()[1]), Traffic()
+    listener = Datagrams("it", datagrams(post.host), target, Rulebook(), traffic, lambda: 1, idle_seconds=0.2)
+    client = post.client()
+    client.connect(listener.address)
+    client.send(b"once")
+    await post.at_server()
+    assert traffic.open == 1
+    await until(lambda: traffic.open == 0)
+    listener.close()
