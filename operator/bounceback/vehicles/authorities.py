@@ -1,4 +1,4 @@
-"""Secrets that hold an authority of TLS: read in the name of the experiment's account, by the operator, for a moment."""
+"""Secrets that hold an authority of TLS: read by the operator, in the account's name, when a fault is planned."""
 
 from __future__ import annotations
 
