@@ -9,8 +9,9 @@ There is a table for every spread, the even one too: `tc qdisc change` does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from bounceback.types.plan import Netem
@@ -39,18 +40,26 @@ def of(act: Netem) -> Spread:
     """Raises ValueError where the longest and the shortest delay are more than 17.1 s apart."""
     if not act.jitter_us and act.delayed_percent >= 100 and not act.spike_percent:
         return Spread(act.delay_us * 1000)
+    if act.delayed_percent >= 100 and not act.spike_percent and act.jitter_us * 1000 <= WIDEST_NS:
+        mu, sigma = act.delay_us * 1000, act.jitter_us * 1000  # so that `tc qdisc show` shows what was asked for
+        return Spread(mu, sigma, _table(act.distribution, max(-mu / sigma, -_LARGEST / SCALE)))
     values = delays(act)
-    mixed = act.delayed_percent < 100 or act.spike_percent > 0
-    if not mixed and act.jitter_us * 1000 <= WIDEST_NS:  # what `tc qdisc show` shows is then what was asked for
-        mu, sigma = act.delay_us * 1000, act.jitter_us * 1000
-    else:
-        low, high = min(values), max(values)
-        mu = max(1000, round((low + high) / 2))
-        sigma = max(1, -(-round(max(high - mu, mu - low)) * SCALE // _LARGEST))
-        if sigma > WIDEST_NS:
-            raise ValueError("the longest and the shortest delay must not be more than 17.1 s apart")
-    entries = (round((value - mu) * SCALE / sigma) for value in values)
-    return Spread(mu, sigma, tuple(max(-_LARGEST, min(_LARGEST, entry)) for entry in entries))
+    low, high = min(values), max(values)
+    mu = max(1000, round((low + high) / 2))
+    sigma = max(1, -(-round(max(high - mu, mu - low)) * SCALE // _LARGEST))
+    if sigma > WIDEST_NS:
+        raise ValueError("the longest and the shortest delay must not be more than 17.1 s apart")
+    return Spread(mu, sigma, tuple(_entry((value - mu) / sigma) for value in values))
+
+
+@lru_cache(maxsize=1)
+def _table(distribution: str, lowest: float) -> tuple[int, ...]:
+    """Of deviations, in jitters, none below `lowest`. Kept: a delay that changes step by step keeps its table."""
+    return tuple(_entry(max(lowest, part)) for part in _parts(_SHAPES[distribution](), SIZE))
+
+
+def _entry(deviation: float) -> int:
+    return max(-_LARGEST, min(_LARGEST, round(deviation * SCALE)))
 
 
 def delays(act: Netem, size: int = SIZE) -> list[float]:
@@ -64,8 +73,11 @@ def delays(act: Netem, size: int = SIZE) -> list[float]:
 def _plain(act: Netem, count: int) -> list[float]:
     """The middles of `count` equal parts of the spread, in nanoseconds; no delay is below 0."""
     shape = _SHAPES[act.distribution]() if act.jitter_us else _none
-    parts = (shape((n + 0.5) / count) for n in range(count))
-    return [max(0.0, act.delay_us * 1000 + act.jitter_us * 1000 * part) for part in parts]
+    return [max(0.0, act.delay_us * 1000 + act.jitter_us * 1000 * part) for part in _parts(shape, count)]
+
+
+def _parts(shape: Callable[[float], float], count: int) -> Iterator[float]:
+    return (shape((n + 0.5) / count) for n in range(count))
 
 
 # Inverse distribution functions. The three named ones have mean 0 and standard deviation 1 and are cut off at 4 of
