@@ -159,6 +159,14 @@ class Client(asyncio.Protocol):
         unsent, self._unsent = self._unsent, []
         server.write(b"".join(unsent))
 
+    def hold_server(self, held: bool) -> None:
+        """Whether the API server is to wait before it says more."""
+        if self._server is not None:
+            if held:
+                self._server.pause_reading()
+            else:
+                self._server.resume_reading()
+
     def server_paused(self) -> None:
         self._pause()
 
@@ -178,7 +186,7 @@ class Client(asyncio.Protocol):
         self._server = None
         if (exchange := self._exchange) is not None:
             exchange.broken = True
-            if exchange.task is not None:
+            if exchange.task is not None or exchange.keeps:
                 exchange.wake()
                 return
         if not self.gone:

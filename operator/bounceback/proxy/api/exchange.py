@@ -43,6 +43,7 @@ class Exchange:
         "client",
         "code",
         "head_only",
+        "keeps",
         "opened",
         "raw",
         "reply",
@@ -51,6 +52,7 @@ class Exchange:
         "target",
         "task",
         "upgrade",
+        "user",
     )
 
     def __init__(self, client: Client, target: str, request: ApiRequest, raw: list[bytes]) -> None:
@@ -58,12 +60,14 @@ class Exchange:
         self.target = target
         self.request = request
         self.raw = raw
+        self.user: str | None = None  # once somebody has asked
         self.upgrade = False
         self.head_only = False  # its answer has no body
         self.opened = False
         self.requested = False  # all of the request is here
         self.answered = False  # all of the answer was here
         self.broken = False  # the API server's connection ended before
+        self.keeps = False  # somebody decides how the client sees the end of the answer
         self.code = 0  # of the answer
         self.reply = Reply.PASS
         self.task: asyncio.Task[None] | None = None
@@ -126,6 +130,8 @@ class Exchange:
             self.client.write(data)
         elif self.reply is Reply.HOLD:
             self._held.append(data)
+            if self.held > MOST_HELD:
+                self.client.hold_server(True)
             self.wake()
 
     def release(self) -> None:
@@ -134,6 +140,7 @@ class Exchange:
         held, self._held = self._held, []
         if held:
             self.client.write(b"".join(held))
+            self.client.hold_server(False)
 
     @property
     def held(self) -> int:

@@ -18,8 +18,9 @@ from bounceback.proxy.api.identity import Identities, mark
 from bounceback.proxy.api.rulebook import Applied, Count, Rulebook
 from bounceback.proxy.api.server import Answer, Server
 from bounceback.proxy.api.status import Limiter
+from bounceback.proxy.api.watched import WatchedAnswer
 from bounceback.types import api_request
-from bounceback.types.api_rule import ApiRule, RateLimit, SpoilToken, Token
+from bounceback.types.api_rule import OF_WATCHES, ApiRule, RateLimit, SpoilToken, Token
 
 Json = dict[str, Any]
 AUTHORIZATION: Final = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -51,6 +52,7 @@ class Gate:
         self._empty.set()
         self._draining = False
         self._accepted = self._requests = self._ours = 0
+        self._watches: dict[Exchange, WatchedAnswer] = {}
         self._limiters: dict[str, Limiter] = {}
         self._tokens: dict[str, dict[str, int]] = {}  # by rule and user: the token that was the current one
 
@@ -64,6 +66,8 @@ class Gate:
         names = {rule.name for rule in listed}
         self._limiters = {name: limiter for name, limiter in self._limiters.items() if name in names}
         self._tokens = {name: tokens for name, tokens in self._tokens.items() if name in names}
+        for watched in tuple(self._watches.values()):
+            watched.follow(self.of_watch(watched.exchange))
 
     def counts(self) -> Mapping[str, Count]:
         """By rule, those that are gone included."""
@@ -131,7 +135,10 @@ class Gate:
         self._requests += 1
         target = url.decode("latin-1")
         request = api_request.read(method.decode("ascii"), target.removeprefix(self._upstream.prefix))
-        return Exchange(client, target, request, raw)
+        exchange = Exchange(client, target, request, raw)
+        if request.verb == "watch":
+            self.user(exchange)  # rules that come later ask for it, and the request is gone then
+        return exchange
 
     def begin(self, exchange: Exchange) -> None:
         """Its head is there; carry it out."""
@@ -143,12 +150,14 @@ class Gate:
         else:
             exchange.open()
 
-    def answer(self, exchange: Exchange) -> Answer:
+    def answer(self, exchange: Exchange) -> Answer | WatchedAnswer:
         """Who follows the API server's answer to it."""
-        return Answer(exchange)
+        return WatchedAnswer(self, exchange) if exchange.request.verb == "watch" else Answer(exchange)
 
     def answered(self, exchange: Exchange) -> None:
         """The API server's answer is complete."""
+        if exchange.answered:
+            return
         exchange.answered = True
         self.told(exchange)
         if exchange.task is None:
@@ -162,6 +171,8 @@ class Gate:
             exchange.task.cancel()
         for applied in self._book.applied:
             applied.held.pop(exchange, None)
+        if (watched := self._watches.pop(exchange, None)) is not None:
+            watched.close()
 
     def told(
         self, exchange: Exchange, *, by_us: bool = False, retry_after: int | None = None, lost: bool = False
@@ -169,12 +180,34 @@ class Gate:
         """What the client was told in the end."""
         self._ours += by_us
 
+    # Watches
+
+    def of_watch(self, exchange: Exchange) -> tuple[Applied, ...]:
+        """The rules on watches that it is about."""
+        if not self._asks:
+            return ()
+        about = self._book.about(exchange.request, self.user(exchange))
+        return tuple(applied for applied in about if isinstance(applied.rule.act, OF_WATCHES))
+
+    def watching(self, watched: WatchedAnswer) -> None:
+        """It is open."""
+        self._watches[watched.exchange] = watched
+
+    def watched(self, watched: WatchedAnswer) -> None:
+        """It is over."""
+        self._watches.pop(watched.exchange, None)
+
+    def watch_ended(self, exchange: Exchange, *, clean: bool) -> None:
+        """By the API server."""
+
     # For who carries one
 
     def user(self, exchange: Exchange) -> str:
         """Who asks, as far as we can tell."""
-        token = self._token(exchange)
-        return self._identities.of(token) if token else exchange.client.certified
+        if exchange.user is None:
+            token = self._token(exchange)
+            exchange.user = self._identities.of(token) if token else exchange.client.certified
+        return exchange.user
 
     def limiter(self, applied: Applied) -> Limiter:
         act = applied.rule.act

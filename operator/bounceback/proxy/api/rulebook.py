@@ -47,8 +47,9 @@ class Applied:
         return True
 
     def spared(self) -> None:
-        """What was hit could not be carried out on this one, so it was not hit."""
+        """What was hit could not be carried out on this one, so it was not hit: firstN is for others."""
         self.count.hits -= 1
+        self.chooser.hits -= 1
 
     def draw(self) -> float:
         """A number from 0 to 1 for the hit that was taken last: the same seed draws the same ones."""

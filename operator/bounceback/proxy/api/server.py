@@ -12,6 +12,7 @@ from bounceback.proxy.api.exchange import Exchange
 if TYPE_CHECKING:
     from bounceback.proxy.api.client import Client
     from bounceback.proxy.api.gate import Gate
+    from bounceback.proxy.api.watched import WatchedAnswer
 
 
 class Server(asyncio.Protocol):
@@ -21,7 +22,7 @@ class Server(asyncio.Protocol):
         self._gate = gate
         self._client = client
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._answer: Answer | None = None
+        self._answer: Answer | WatchedAnswer | None = None
         self._tunnel = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
