@@ -1,0 +1,151 @@
+"""From the pauses between tries of the same request to how a client backs off.
+
+Pauses are in seconds, in the order in which they were made. Pure; standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import fmean, median
+from typing import Any, Final
+
+IMMEDIATE: Final = 0.05
+"""Pauses up to this are none: a busy machine makes as much of its own."""
+LEAST: Final = 3
+"""Pauses that it takes to tell one way from another."""
+GROWTH: Final = 2.5
+"""Times that the pauses must grow: those of a constant one with jitter differ by up to 2 (wait.Jitter of
+k8s.io/apimachinery makes d of d..2d at the jitter of 1 that its callers use)."""
+FACTORS: Final = (1.15, 12.0)
+"""What pauses grow by from one to the next where that is exponential."""
+NOISE: Final = 0.05**2
+"""Variance of the logarithm of a pause that says nothing: 5 %."""
+
+
+class BackoffKind(StrEnum):
+    """How pauses follow each other."""
+
+    NONE = "None"  # nothing was tried again
+    IMMEDIATE = "Immediate"
+    CONSTANT = "Constant"
+    EXPONENTIAL = "Exponential"  # to a longest one, maybe
+    UNKNOWN = "Unknown"  # too few to tell, or without a rule that we know
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How a client backs off, as far as so many pauses tell."""
+
+    kind: BackoffKind
+    gaps: int = 0
+    first: float = 0.0  # seconds, of the first pause
+    longest: float = 0.0
+    factor: float | None = None  # from one pause to the next, of exponential ones
+    jitter: bool = False  # the pauses are spread around what they would be without
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"kind": str(self.kind), "gaps": self.gaps}
+        if self.gaps:
+            found |= {"firstSeconds": round(self.first, 4), "longestSeconds": round(self.longest, 4)}
+        if self.kind in (BackoffKind.CONSTANT, BackoffKind.EXPONENTIAL):
+            found["jitter"] = self.jitter
+        if self.factor is not None:
+            found["factor"] = round(self.factor, 2)
+        return found
+
+
+def fitted(gaps: Sequence[float]) -> Backoff:
+    """The way that explains the pauses best; between two that do, the simpler one.
+
+    A first try that comes at once is no part of it: many clients try a second connection before they begin to wait.
+    """
+    if not gaps:
+        return Backoff(BackoffKind.NONE)
+    found = (len(gaps), gaps[0], max(gaps))
+    if max(gaps) <= IMMEDIATE:
+        return Backoff(BackoffKind.IMMEDIATE, *found)
+    if len(gaps) < LEAST:
+        return Backoff(BackoffKind.UNKNOWN, *found)
+    if median(gaps) <= IMMEDIATE and sorted(gaps)[len(gaps) * 9 // 10 - 1] <= IMMEDIATE:
+        return Backoff(BackoffKind.IMMEDIATE, *found)  # but for a hiccup
+    if len(gaps) > LEAST and gaps[0] <= IMMEDIATE and gaps[1] > 4 * max(gaps[0], IMMEDIATE / 4):
+        rest = fitted(gaps[1:])
+        return Backoff(rest.kind, *found, factor=rest.factor, jitter=rest.jitter)
+    if _spread(gaps) < GROWTH:
+        return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(gaps, [median(gaps)] * len(gaps)))
+    later = gaps[1:]
+    if len(later) >= LEAST and gaps[0] < min(later) and _spread(later) <= 1.5:
+        return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(later, [median(later)] * len(later)))
+    if (factor := _growth(gaps)) is not None:
+        return Backoff(BackoffKind.EXPONENTIAL, *found, factor=factor, jitter=_jitter_of_growth(gaps))
+    return Backoff(BackoffKind.UNKNOWN, *found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Pauses that grow by a factor up to some place, and stay as they are from there on."""
+
+    score: float  # the Bayesian information criterion: less is better
+    factor: float
+    expected: list[float]
+
+
+def _growth(gaps: Sequence[float]) -> float | None:
+    """The factor by which they grow, if growth explains them better than staying the same does."""
+    logs = [math.log(max(gap, IMMEDIATE / 25)) for gap in gaps]  # 2 ms: below that it is the machine that counts
+    fit = _best_fit(logs)
+    if fit is None or not FACTORS[0] <= fit.factor <= FACTORS[1]:
+        return None
+    grown = math.exp(max(fit.expected) - fit.expected[0])
+    return fit.factor if grown >= GROWTH and fit.score + 2 < _score(logs, [fmean(logs)] * len(logs), 1) else None
+
+
+def _best_fit(logs: Sequence[float]) -> _Fit | None:
+    """Over all places where the growth may end."""
+    fits = []
+    for end in range(LEAST, len(logs) + 1):
+        begin, slope = _line(logs[:end])
+        expected = [begin + slope * n for n in range(end)]
+        if rest := logs[end:]:
+            level = fmean(rest)
+            if level < expected[-1] - 0.1:
+                continue  # they fall again
+            expected += [level] * len(rest)
+        if slope > 0:
+            fits.append(_Fit(_score(logs, expected, 4 if rest else 2), math.exp(slope), expected))
+    return min(fits, key=lambda fit: fit.score, default=None)
+
+
+def _line(values: Sequence[float]) -> tuple[float, float]:
+    """Where the straight line of least squares begins, and its slope."""
+    middle, mean = (len(values) - 1) / 2, fmean(values)
+    slope = sum((n - middle) * value for n, value in enumerate(values)) / sum(
+        (n - middle) ** 2 for n in range(len(values))
+    )
+    return mean - slope * middle, slope
+
+
+def _score(logs: Sequence[float], expected: Sequence[float], parameters: int) -> float:
+    error = fmean((log - value) ** 2 for log, value in zip(logs, expected, strict=True))
+    return len(logs) * math.log(error + NOISE) + parameters * math.log(len(logs))
+
+
+def _jitter_of_growth(gaps: Sequence[float]) -> bool:
+    """Judged by the pauses that are long beside what a busy machine adds to them."""
+    long = [gap for gap in gaps if gap >= 2 * IMMEDIATE]
+    if len(long) < LEAST or (fit := _best_fit([math.log(gap) for gap in long])) is None:
+        return False
+    return _scattered(long, [math.exp(value) for value in fit.expected])
+
+
+def _scattered(gaps: Sequence[float], expected: Sequence[float]) -> bool:
+    """A quarter of them or more lie farther from where they should than timers and a network explain: 20 ms and 1 %."""
+    off = sum(abs(gap - value) > 0.02 + 0.01 * value for gap, value in zip(gaps, expected, strict=True))
+    return off * 4 >= len(gaps)
+
+
+def _spread(gaps: Sequence[float]) -> float:
+    return max(gaps) / max(min(gaps), 1e-9)
