@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import dns.message
+import dns.rcode
 import pytest
 
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import Choice
 from bounceback.types.datagrams import MOST_PAIRS
+from bounceback.types.names import DnsAnswer, DnsRule
 from bounceback.types.pattern import OnOff
 from bounceback.types.plan import Direction, Feature, Flow, Order, Redirect, Told
 from bounceback.types.relay import Act, Corrupt, Drawn, Duplicate, Hold, Lose, Reorder, Rule, Silence, Throttle
@@ -244,6 +247,27 @@ def test_a_killed_agent_leaves_nobody_talking_to_a_relay_that_is_gone(lab: Lab, 
         killed = time.monotonic()
         while (asked(asks, seconds=0.2) or 1) > 0.05:
             assert time.monotonic() < killed + 3
+    assert lab.left() == []
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["nobody else tracks", "somebody else tracks"])
+def test_who_asks_for_names_from_one_socket_hears_lies_and_then_the_truth(lab: Lab, other: bool) -> None:
+    """Before, during, after; the true server answers nothing but its question."""
+    lie = DnsRule(DnsAnswer.NX_DOMAIN)
+    fault = order(Redirect("dns", json.dumps([{"name": "it", **lie.to_json()}]), "Keep", 0.5))
+    question = dns.message.make_query("store.test", "A").to_wire()
+    with (
+        tracked(lab.target) if other else contextlib.nullcontext(),
+        answering(lab.one, ONE, 53),
+        client(lab.target, ONE, 53) as asks,
+    ):
+        assert asked(asks, question) is not None
+        agent = in_force(lab, fault)
+        asks.send(question)
+        asks.settimeout(3)
+        assert dns.message.from_wire(asks.recv(1000)).rcode() == dns.rcode.NXDOMAIN
+        stop(agent)
+        assert asked(asks, question) is not None
     assert lab.left() == []
 
 

@@ -154,6 +154,7 @@ class Child:
 
     def reach(self, wanted: Collection[Pair]) -> dict[str, int]:
         """Listen for datagrams to exactly these; where. Raises KernelError."""
+        self._read()  # an answer that came too late is no answer to this
         self._say({"pairs": sorted(wanted)})
         ports: dict[str, int] = self._await("datagrams", ANSWER_SECONDS)
         return ports
