@@ -109,6 +109,19 @@ def test_the_rest_of_an_event_that_was_begun_goes_by_at_once(content_type: str, 
 
 
 @streams
+def test_of_what_is_followed_it_is_known_where_an_event_ends(content_type: str, events: list[bytes]) -> None:
+    cutter = made(content_type)
+    for data, begun in [
+        (events[0] + events[1][:5], True),
+        (events[1][5:7], True),
+        (events[1][7:], False),
+        (b"", False),
+    ]:
+        cutter.follow(data)
+        assert cutter.begun is begun
+
+
+@streams
 def test_what_is_released_was_begun(content_type: str, events: list[bytes]) -> None:
     cutter = made(content_type)
     assert cutter.feed(events[0][:3]) == []

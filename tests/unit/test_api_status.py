@@ -224,6 +224,13 @@ def test_retry_after_never_asks_for_more_than_the_server_does() -> None:
     assert max(wait for wait in asked if wait is not None) == 32
 
 
+def test_a_limiter_forgets_what_the_server_would_not_look_back_to() -> None:
+    limiter = Limiter(per_second=0, burst=1)
+    for second in range(500):
+        limiter.ask(float(second))
+    assert len(limiter._dropped) <= Limiter.LONGEST + 1
+
+
 def test_a_clock_that_goes_back_gives_no_tokens() -> None:
     limiter = Limiter(per_second=1, burst=1)
     assert limiter.ask(100.0) is None

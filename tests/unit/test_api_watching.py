@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bounceback.proxy.api import frames
 from bounceback.proxy.api.frames import framing
 from bounceback.proxy.api.rulebook import Applied
 from bounceback.proxy.api.watching import MOST_HELD, MOST_REPLAYED, End, Step, Watch, Write
@@ -125,6 +126,18 @@ def test_an_open_watch_between_two_events_is_cut_as_the_rule_comes() -> None:
     assert open_.follow((rule(AT_ONCE),), NOW) == [CLOSED]
 
 
+def test_the_rest_of_an_event_is_none_of_those_that_a_cut_counts() -> None:
+    open_ = watch()
+    open_.feed(A[:9], NOW)
+    open_.follow((rule(CutWatch(after_events=1)),), NOW)
+    assert open_.feed(A[9:] + B + C, NOW) == [Write(A[9:] + B), CLOSED]
+
+
+def test_a_rule_that_is_changed_is_met_again() -> None:
+    open_ = watch(rule(CutWatch(after_us=9_000_000)))
+    assert open_.follow((rule(AT_ONCE),), NOW) == [CLOSED]
+
+
 def test_a_cut_waits_for_its_time_and_for_its_events() -> None:
     cut = watch(rule(CutWatch(after_events=1, after_us=5_000_000)))
     assert cut.next_at == math.inf
@@ -238,6 +251,22 @@ def test_a_stall_hides_that_the_server_ended_the_watch() -> None:
     assert stalled.follow((), NOW) == [Write(A), CLOSED]
 
 
+def test_nothing_comes_through_a_stall_not_even_an_error_or_half_an_event() -> None:
+    stall = rule(Stall())
+    for act in (ErrorEvent(), CutWatch(where=Where.MID_LINE)):
+        cut = rule(act, name="cut")
+        for data in (A, A[:9]):
+            stalled = watch(stall, cut)
+            assert stalled.due(NOW) == [] and stalled.feed(data, NOW) == []
+            assert end(stalled.follow((cut,), NOW)) is not None
+
+
+def test_a_stalled_watch_can_be_cut_between_events() -> None:
+    stalled = watch(rule(Stall(), name="stall"), rule(CutWatch(after_us=1_000_000, ending=Ending.RESET)))
+    assert stalled.feed(A, NOW) == [] and stalled.next_at == NOW + 1
+    assert stalled.due(NOW + 1) == [RESET]
+
+
 def test_a_stall_that_drops_keeps_nothing_and_ends_in_a_reset() -> None:
     stalled = watch(rule(Stall(drop=True)))
     assert stalled.feed(A, NOW) == [] and stalled.holds == 0
@@ -343,6 +372,15 @@ def test_a_replay_shows_the_past_again() -> None:
     assert replay.count.hits == 1
 
 
+def test_a_replay_has_no_past_from_before_its_rule() -> None:
+    replay, other = rule(Events(Event.REPLAY)), rule(Events(Event.DROP, names=("x",)), name="other")
+    replaying = watch(replay, other)
+    assert written(replaying.feed(A, NOW)) == A
+    replaying.follow((other,), NOW)
+    replaying.follow((replay, other), NOW)
+    assert written(replaying.feed(B + C, NOW)) == B + B + C
+
+
 def test_a_replay_without_a_past_waits_for_one() -> None:
     replay = rule(Events(Event.REPLAY), Choice(first_n=1))
     assert written(watch(replay).feed(A + B + C, NOW)) == A + A + B + C
@@ -352,6 +390,16 @@ def test_a_replay_remembers_so_many_events() -> None:
     replaying = watch(rule(Events(Event.REPLAY, names=("d",))))
     replaying.feed(A * 500, NOW)
     assert written(replaying.feed(D, NOW)) == A * MOST_REPLAYED + D
+
+
+def test_no_event_comes_in_the_middle_of_one_that_is_too_large_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "LARGEST", len(B))
+    large = b"x" * 300
+    reordered = watch(rule(Events(Event.REORDER, types=("ADDED",), delay_us=1_000_000)))
+    assert reordered.feed(A, NOW) == []
+    assert reordered.feed(large, NOW) == [Write(large)]
+    assert reordered.due(NOW + 1) == [] and reordered.next_at == math.inf
+    assert reordered.feed(b"x\n", NOW + 1) == [Write(b"x\n" + A)]
 
 
 def test_a_cut_counts_what_the_client_gets() -> None:

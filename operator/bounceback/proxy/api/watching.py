@@ -280,7 +280,7 @@ class Watch:
         if self.over or self._silent:
             return []
         self._looked = now
-        if self._swapped and (self._ended or self._swapped.at <= now):
+        if self._swapped and not self._framing.begun and (self._ended or self._swapped.at <= now):
             swapped, self._swapped = self._swapped, None
             self._line_up(_Waiting(swapped.frame))
         written: list[bytes] = []
@@ -314,7 +314,7 @@ class Watch:
             if met.at > now or met.events:
                 continue
             match met.applied.rule.act:
-                case ErrorEvent() as error if not self._begun:
+                case ErrorEvent() as error if not (self._begun or self._stalled):
                     event = self._framing.error(gone_event(error.code, error.message))
                     return [Write(event), *self._end(Ending.CLOSE, by=met)]
                 case CutWatch(where=Where.BETWEEN_EVENTS) as cut if not self._begun:
