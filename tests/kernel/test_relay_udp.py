@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import dns.message
@@ -525,5 +525,40 @@ def test_without_zones_it_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(Refused, match="nft-ct-zone"):
         relay.apply(order(slow(), post()), Site(lab.target))
     assert lab.left() == []
-    only_tcp = relay.apply(replace(order(slow(), peer(ONE))), Site(lab.target))
+    only_tcp = relay.apply(order(slow(), peer(ONE)), Site(lab.target))
     only_tcp.revert()
+
+
+def test_without_family_inet_each_version_of_ip_has_its_table(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on kernels that have not got it: for connections as well as for datagrams."""
+    from bounceback.drivers import KernelError, Site, relay
+
+    def run(self: Nft, rules: str, whole: Callable[[Nft, str], None] = Nft.run) -> None:
+        if "table inet" in rules:
+            raise KernelError("nft: Error: Could not process rule: Operation not supported")
+        whole(self, rules)
+
+    monkeypatch.setattr(Nft, "run", run)
+    peers = [(lab.one, ONE), (lab.one, ONE6)]
+    with contextlib.ExitStack() as stack:
+        for where, address in peers:
+            stack.enter_context(echo(where, address))
+            stack.enter_context(answering(where, address))
+        asking = [stack.enter_context(client(lab.target, address)) for _, address in peers]
+        flows = [flow for _, address in peers for flow in (post(address), peer(address, "TCP", PORT))]
+        in_force = relay.apply(order(slow(), *flows), Site(lab.target))
+        try:
+            assert in_force.detail["with"] == "relay by nft ip and ip6"
+            assert min(map(quickest, asking)) > 0.09
+            for _, address in peers:
+                with connect(lab.target, address, seconds=3) as tcp:
+                    assert round_trip(tcp) > 0.09
+            in_force.amend((post(ONE6),))
+            assert quickest(asking[0]) < 0.05
+            assert quickest(asking[1]) > 0.09
+            in_force.lift()
+            assert asked(asking[1]) is not None
+            assert max(map(quickest, asking)) < 0.05
+        finally:
+            in_force.revert()
+    assert lab.left() == []
