@@ -6,10 +6,9 @@ Pauses are in seconds, in the order in which they were made. Pure; standard libr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import fmean, median
 from typing import Any, Final
 
 IMMEDIATE: Final = 0.05
@@ -69,16 +68,16 @@ def fitted(gaps: Sequence[float]) -> Backoff:
         return Backoff(BackoffKind.IMMEDIATE, *found)
     if len(gaps) < LEAST:
         return Backoff(BackoffKind.UNKNOWN, *found)
-    if median(gaps) <= IMMEDIATE and sorted(gaps)[len(gaps) * 9 // 10 - 1] <= IMMEDIATE:
+    if middle(gaps) <= IMMEDIATE and sorted(gaps)[len(gaps) * 9 // 10 - 1] <= IMMEDIATE:
         return Backoff(BackoffKind.IMMEDIATE, *found)  # but for a hiccup
     if len(gaps) > LEAST and gaps[0] <= IMMEDIATE and gaps[1] > 4 * max(gaps[0], IMMEDIATE / 4):
         rest = fitted(gaps[1:])
         return Backoff(rest.kind, *found, factor=rest.factor, jitter=rest.jitter)
     if _spread(gaps) < GROWTH:
-        return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(gaps, [median(gaps)] * len(gaps)))
+        return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(gaps, [middle(gaps)] * len(gaps)))
     later = gaps[1:]
     if len(later) >= LEAST and gaps[0] < min(later) and _spread(later) <= 1.5:
-        return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(later, [median(later)] * len(later)))
+        return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(later, [middle(later)] * len(later)))
     if (factor := _growth(gaps)) is not None:
         return Backoff(BackoffKind.EXPONENTIAL, *found, factor=factor, jitter=_jitter_of_growth(gaps))
     return Backoff(BackoffKind.UNKNOWN, *found)
@@ -100,7 +99,7 @@ def _growth(gaps: Sequence[float]) -> float | None:
     if fit is None or not FACTORS[0] <= fit.factor <= FACTORS[1]:
         return None
     grown = math.exp(max(fit.expected) - fit.expected[0])
-    return fit.factor if grown >= GROWTH and fit.score + 2 < _score(logs, [fmean(logs)] * len(logs), 1) else None
+    return fit.factor if grown >= GROWTH and fit.score + 2 < _score(logs, [_mean(logs)] * len(logs), 1) else None
 
 
 def _best_fit(logs: Sequence[float]) -> _Fit | None:
@@ -110,7 +109,7 @@ def _best_fit(logs: Sequence[float]) -> _Fit | None:
         begin, slope = _line(logs[:end])
         expected = [begin + slope * n for n in range(end)]
         if rest := logs[end:]:
-            level = fmean(rest)
+            level = _mean(rest)
             if level < expected[-1] - 0.1:
                 continue  # they fall again
             expected += [level] * len(rest)
@@ -121,15 +120,14 @@ def _best_fit(logs: Sequence[float]) -> _Fit | None:
 
 def _line(values: Sequence[float]) -> tuple[float, float]:
     """Where the straight line of least squares begins, and its slope."""
-    middle, mean = (len(values) - 1) / 2, fmean(values)
-    slope = sum((n - middle) * value for n, value in enumerate(values)) / sum(
-        (n - middle) ** 2 for n in range(len(values))
-    )
-    return mean - slope * middle, slope
+    center, mean = (len(values) - 1) / 2, _mean(values)
+    weight = sum((n - center) ** 2 for n in range(len(values)))
+    slope = sum((n - center) * value for n, value in enumerate(values)) / weight
+    return mean - slope * center, slope
 
 
 def _score(logs: Sequence[float], expected: Sequence[float], parameters: int) -> float:
-    error = fmean((log - value) ** 2 for log, value in zip(logs, expected, strict=True))
+    error = _mean([(log - value) ** 2 for log, value in zip(logs, expected, strict=True)])
     return len(logs) * math.log(error + NOISE) + parameters * math.log(len(logs))
 
 
@@ -149,3 +147,13 @@ def _scattered(gaps: Sequence[float], expected: Sequence[float]) -> bool:
 
 def _spread(gaps: Sequence[float]) -> float:
     return max(gaps) / max(min(gaps), 1e-9)
+
+
+def middle(values: Iterable[float]) -> float:
+    """The median, of an even number the upper one: the standard library's brings 2 MiB of numbers along."""
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Mapping
-from statistics import median
 from typing import Any, Final
 
-from bounceback.proxy.api.backoff import Backoff, BackoffKind, fitted
+from bounceback.proxy.api.backoff import Backoff, BackoffKind, fitted, middle
 from bounceback.proxy.api.series import Rate, Series, Tally
 from bounceback.types.api_request import ApiRequest
 
@@ -268,7 +267,7 @@ class _Sum:
         return {
             "gapSeconds": {
                 "shortest": round(self.shortest, 4) if self.count else None,
-                "median": round(median(self.recent), 4) if self.recent else None,
+                "median": round(middle(self.recent), 4) if self.recent else None,
                 "longest": round(self.longest, 4) if self.count else None,
             },
             "backoff": {**winner.to_json(), "series": {str(kind): n for kind, n in sorted(found.items())}},

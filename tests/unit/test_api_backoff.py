@@ -1,0 +1,126 @@
+"""How a client backs off, from the pauses between its tries alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bounceback.proxy.api.backoff import FACTORS, Backoff, BackoffKind, fitted
+
+SEEDS = range(20)
+Pauses = Callable[[int, random.Random], list[float]]
+
+
+def noise(draw: random.Random) -> float:
+    """What a busy machine adds to every pause."""
+    return draw.random() * 0.004
+
+
+def constant(length: float, jitter: float = 0.0) -> Pauses:
+    """As wait.JitterUntil of k8s.io/apimachinery: from the length to 1 + jitter times that."""
+    return lambda n, draw: [length * (1 + jitter * draw.random()) + noise(draw) for _ in range(n)]
+
+
+def growing(first: float, factor: float, longest: float = 1e9, jitter: float = 0.0) -> Pauses:
+    """As wait.Backoff of k8s.io/apimachinery: jitter is added to what has grown, the longest one included."""
+
+    def pauses(n: int, draw: random.Random) -> list[float]:
+        lengths = (min(first * factor**k, longest) for k in range(n))
+        return [length * (1 + jitter * draw.random()) + noise(draw) for length in lengths]
+
+    return pauses
+
+
+def at_once(n: int, draw: random.Random) -> list[float]:
+    return [noise(draw) * 10 for _ in range(n)]
+
+
+def after_one_at_once(then: Pauses) -> Pauses:
+    return lambda n, draw: [noise(draw), *then(n - 1, draw)]
+
+
+CLIENTS: list[tuple[str, Pauses, int, BackoffKind, bool | None]] = [
+    ("none at all", at_once, 10, BackoffKind.IMMEDIATE, False),
+    ("every second", constant(1), 10, BackoffKind.CONSTANT, False),
+    ("every 10 s, and up to twice that", constant(10, 1.0), 10, BackoffKind.CONSTANT, True),
+    ("client-go's reflector", growing(0.8, 2, 30, 1.0), 10, BackoffKind.EXPONENTIAL, True),
+    ("client-go's work queue", growing(0.005, 2), 10, BackoffKind.EXPONENTIAL, False),
+    ("the same without jitter, to a longest one", growing(0.8, 2, 30), 12, BackoffKind.EXPONENTIAL, False),
+    ("retry.DefaultBackoff, slowed down", growing(1, 5, jitter=0.1), 4, BackoffKind.EXPONENTIAL, None),
+    ("a slow growth", growing(1, 1.3), 10, BackoffKind.EXPONENTIAL, False),
+    ("at once, then every 2 s", after_one_at_once(constant(2)), 8, BackoffKind.CONSTANT, False),
+    ("at once, then growing", after_one_at_once(growing(1, 2)), 8, BackoffKind.EXPONENTIAL, False),
+    ("growing, seen four times", growing(1, 2), 4, BackoffKind.EXPONENTIAL, False),
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("name", "pauses", "count", "kind", "jitter"), CLIENTS, ids=[each[0] for each in CLIENTS])
+def test_a_client_is_known_by_its_pauses(
+    name: str, pauses: Pauses, count: int, kind: BackoffKind, jitter: bool | None, seed: int
+) -> None:
+    found = fitted(pauses(count, random.Random(seed)))
+    assert found.kind is kind
+    assert found.gaps == count
+    if jitter is not None:
+        assert found.jitter is jitter
+
+
+@pytest.mark.parametrize("gaps", [[1.0], [1.0, 2.0], [0.01, 5.0]])
+def test_two_pauses_tell_nothing(gaps: list[float]) -> None:
+    assert fitted(gaps).kind is BackoffKind.UNKNOWN
+
+
+def test_none_is_none() -> None:
+    assert fitted([]) == Backoff(BackoffKind.NONE)
+    assert fitted([]).to_json() == {"kind": "None", "gaps": 0}
+
+
+@pytest.mark.parametrize(
+    "gaps", [[8.0, 4.0, 2.0, 1.0], [1.0, 9.0, 1.0, 9.0, 1.0, 9.0], [1.0, 4.0, 16.0, 1.0, 1.0, 1.0]]
+)
+def test_what_has_no_rule_gets_no_name(gaps: list[float]) -> None:
+    assert fitted(gaps).kind is BackoffKind.UNKNOWN
+
+
+def test_a_hiccup_makes_no_backoff_of_none() -> None:
+    assert fitted([0.001] * 12 + [0.4] + [0.001] * 12).kind is BackoffKind.IMMEDIATE
+
+
+def test_what_is_reported() -> None:
+    assert fitted([1.0, 2.0, 4.0, 8.0]).to_json() == {
+        "kind": "Exponential",
+        "gaps": 4,
+        "firstSeconds": 1.0,
+        "longestSeconds": 8.0,
+        "jitter": False,
+        "factor": 2.0,
+    }
+
+
+@given(st.floats(0.06, 60), st.lists(st.floats(1, 2), min_size=3, max_size=32))
+def test_one_length_with_jitter_never_counts_as_growing(length: float, parts: list[float]) -> None:
+    assert fitted([length * part for part in parts]).kind is BackoffKind.CONSTANT
+
+
+@given(st.floats(0.1, 5), st.floats(FACTORS[0] + 0.05, FACTORS[1] - 1), st.integers(4, 20), st.integers(0, 10))
+def test_pure_growth_is_found_with_its_factor(first: float, factor: float, steps: int, stays: int) -> None:
+    longest = first * factor ** (steps - 1)
+    if longest / first < 2.6:
+        return
+    found = fitted([first * factor**n for n in range(steps)] + [longest] * stays)
+    assert found.kind is BackoffKind.EXPONENTIAL
+    assert found.factor == pytest.approx(factor, rel=0.05)
+    assert not found.jitter
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=40))
+def test_whatever_the_pauses_there_is_an_answer(gaps: list[float]) -> None:
+    found = fitted(gaps)
+    assert found.gaps == len(gaps)
+    assert (found.factor is not None) == (found.kind is BackoffKind.EXPONENTIAL)
+    assert (found.kind is BackoffKind.NONE) == (not gaps)
