@@ -65,6 +65,19 @@ def children(of: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
 
 
+def test_relays_that_are_due_together_come_up_together(lab: Lab) -> None:
+    orders = [order(slow(), peer(ONE, "TCP", PORT + n)) for n in range(4)]
+    agent = lab.start(plan(*orders))
+    agent.until(Told.IN_FORCE)  # the first one; started one after the other, hardly another one would be there
+    assert len(children(agent.process.pid)) == len(orders)
+    for _ in orders[1:]:
+        agent.until(Told.IN_FORCE)
+    agent.signal(signal.SIGTERM)
+    agent.end()
+    assert [agent.of(each.injection)[-2:] for each in orders] == [[Told.CLEARED, Told.VERIFIED]] * len(orders)
+    assert lab.left() == []
+
+
 @pytest.mark.parametrize(
     ("direction", "there", "back"), [(Direction.EGRESS, 1, 1), (Direction.INGRESS, 1, 1), (Direction.BOTH, 2, 2)]
 )

@@ -72,6 +72,28 @@ class Kernel:
         self.did.append("revert")
 
 
+class Starter(Kernel):
+    """A driver whose orders take long to apply."""
+
+    def start(self, order: Order, site: Site) -> Starting:
+        if self.refuses:
+            raise self.refuses
+        self.did.append("start")
+        return Starting(self)
+
+
+@dataclass
+class Starting:
+    kernel: Kernel
+
+    def apply(self) -> Kernel:
+        self.kernel.did.append("apply what was started")
+        return self.kernel
+
+    def end(self) -> None:
+        self.kernel.did.append("end what was started")
+
+
 class Guard:
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -131,6 +153,48 @@ def test_the_whole_life(job: Job, kernel: Kernel, told: Evidence, guard: Guard) 
     ]
     assert kernel.did == ["apply", "lift", "revert"]
     assert guard.heard == ["begin", "ended"]
+
+
+@pytest.fixture
+def starter(monkeypatch: pytest.MonkeyPatch) -> Starter:
+    made = Starter()
+    monkeypatch.setattr(job_module, "driver", lambda act: made)
+    monkeypatch.setattr(job_module, "starter", lambda act: made)
+    return made
+
+
+def test_what_takes_long_is_started_once_when_it_is_due_and_the_guard_hears_before_it_is_applied(
+    job: Job, starter: Starter, told: Evidence, guard: Guard
+) -> None:
+    for early in (Word(9.9), Word(10, ready=False), Word(10, end="Stopped"), Word(20.1)):
+        job.start(early)
+    assert starter.did == []
+    job.start(Word(10))
+    job.start(Word(10.1))
+    assert (starter.did, guard.heard, told) == (["start"], [], [])
+    job.step(Word(10.2))
+    assert starter.did == ["start", "apply what was started"]
+    assert guard.heard == ["begin"]
+    assert told == [(Told.IN_FORCE, {"with": "a test"})]
+
+
+@pytest.mark.parametrize("late", [Word(20.1), Word(10.2, end="Stopped")])
+def test_what_was_started_and_is_not_applied_is_ended(
+    job: Job, starter: Starter, told: Evidence, guard: Guard, late: Word
+) -> None:
+    job.start(Word(10))
+    job.step(late)
+    assert starter.did == ["start", "end what was started"]
+    assert [kind for kind, _ in told] == [Told.REFUSED]
+    assert guard.heard == []
+
+
+def test_what_cannot_be_started_is_told_when_it_is_applied(job: Job, starter: Starter, told: Evidence) -> None:
+    starter.refuses = Refused("Conflict", "one more")
+    job.start(Word(10))
+    assert told == []
+    job.step(Word(10))
+    assert told == [(Told.REFUSED, {"reason": "Conflict", "message": "one more"})]
 
 
 def test_a_pattern_comes_and_goes(kernel: Kernel, told: Evidence, guard: Guard) -> None:

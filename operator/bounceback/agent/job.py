@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from bounceback.agent.course import Course
 from bounceback.agent.evidence import tell
 from bounceback.agent.schedule import OVER, Due, Times, due, ends_at, over
-from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, driver
+from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, Started, driver, starter
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.pattern import Step
@@ -71,6 +71,7 @@ class Job:
     state: State = State.WAITING
     hits: int = 0
     left: tuple[str, ...] = ()
+    _started: Started | None = None
     _in_force: InForce | None = None
     _course: Course = field(init=False)
     _first: Step = WHOLE
@@ -86,6 +87,18 @@ class Job:
     @property
     def holds(self) -> bool:
         return self.state in (State.IN_FORCE, State.LIFTED)
+
+    def start(self, word: Word) -> None:
+        """Begin with what takes long before the order can be applied; `step`, which comes next, waits for it.
+
+        So orders that are due together wait together. What is wrong with it is found again then, and told.
+        """
+        if self.state is not State.WAITING or self._started is not None or word.end or not word.ready:
+            return
+        takes_long = starter(self.order.act)
+        if takes_long is not None and due(self.times, word.now) is Due.APPLY and self.target.alive():
+            with suppress(Refused, KernelError, OSError):
+                self._started = takes_long.start(self._first_part(), self.site)
 
     def step(self, word: Word) -> None:
         if self.state is State.WAITING:
@@ -119,6 +132,8 @@ class Job:
 
     def refuse(self, reason: str, message: str) -> None:
         """Nothing was touched, and nothing will be."""
+        if self._started is not None:
+            self._started.end()
         tell(Told.REFUSED, self.order.injection, {"reason": reason, "message": message})
         self.state = State.ENDED
 
@@ -142,7 +157,7 @@ class Job:
         self.dead_man.begin(injection)
         began = self.clock()
         try:
-            self._in_force = driver(self.order.act).apply(self._first_part(), self.site)
+            self._in_force = self._apply_first_part()
         except Refused as refusal:
             self.refuse(refusal.reason, str(refusal))
             self.dead_man.ended(injection)
@@ -154,6 +169,10 @@ class Job:
             if self._first.share < 1:
                 self._tell_step(self._first)
             tell(Told.IN_FORCE, injection, self._in_force.detail)
+
+    def _apply_first_part(self) -> InForce:
+        started, self._started = self._started, None
+        return started.apply() if started else driver(self.order.act).apply(self._first_part(), self.site)
 
     def _first_part(self) -> Order:
         self._first = self._course.due(0.0) or self._first

@@ -66,6 +66,8 @@ class Agent:
             self._guard.look()
             self._reject_unreached()
             for job in self._jobs:
+                job.start(self._word())
+            for job in self._jobs:
                 job.step(self._word())  # the time of each: what one does may take long
             self._heartbeat(self._now())
             if any(job.state is not State.ENDED for job in self._jobs):

@@ -80,6 +80,28 @@ class Driver(Protocol):
         """What another process applied is gone afterwards, as is what it only began. Raises KernelError."""
 
 
+class Started(Protocol):
+    """An order that takes its time before it can be applied, and is at that."""
+
+    def apply(self) -> InForce:
+        """See `Driver.apply`."""
+
+    def end(self) -> None:
+        """It is not applied any more."""
+
+
+class Starter(Driver, Protocol):
+    """A driver of such orders."""
+
+    def start(self, order: Order, site: Site) -> Started:
+        """Touches nothing that would have to be undone. Raises Refused, KernelError or OSError."""
+
+
+def starter(act: Act) -> Starter | None:
+    """None: `apply` does not take long."""
+    return cast(Starter, driver(act)) if isinstance(act, Redirect) else None
+
+
 def driver(act: Act) -> Driver:
     """Imported here because a plan seldom needs both, and the agent is billed to its target."""
     return cast(Driver, importlib.import_module(f"bounceback.drivers.{act.driver}"))

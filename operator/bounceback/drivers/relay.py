@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import IO, Any, Final
 
@@ -38,27 +38,42 @@ Json = dict[str, Any]
 
 
 def apply(order: Order, site: Site) -> Relayed:
-    assert isinstance(order.act, Redirect)
-    if site.slot >= redirect.MOST:
-        raise Refused("Conflict", f"a target can have {redirect.MOST} relays at once, this is one more")
-    try:
-        wanted = _pairs(order)
-    except ValueError as error:
-        raise Refused("CannotRelay", str(error)) from error
-    nft = Nft(site.netns)
-    child: Child | None = None
-    try:
-        tables.take_away(nft, site.netns, order.injection)  # what an earlier try left: it is carried out afresh
-        child = Child(order, site, wanted)
-        ports = child.await_ports()
-        lead, families = _redirect(nft, order, site, ports)
-        closed = _reset_open(order, site)
-    except BaseException:
-        if child is not None:
-            child.end()
-        nft.close()
-        raise
-    return Relayed(order, site, nft, child, lead, families, closed)
+    return start(order, site).apply()
+
+
+def start(order: Order, site: Site) -> Starting:
+    """See `drivers.Starter`."""
+    return Starting(order, site)
+
+
+class Starting:
+    """A relay that comes up: nothing is led to it yet. See `drivers.Started`."""
+
+    def __init__(self, order: Order, site: Site) -> None:
+        if site.slot >= redirect.MOST:
+            raise Refused("Conflict", f"a target can have {redirect.MOST} relays at once, this is one more")
+        try:
+            wanted = _pairs(order)
+        except ValueError as error:
+            raise Refused("CannotRelay", str(error)) from error
+        self._order, self._site = order, site
+        self._child = Child(order, site, wanted)
+
+    def apply(self) -> Relayed:
+        order, site, child = self._order, self._site, self._child
+        with ExitStack() as stack:
+            stack.callback(child.end)
+            nft = Nft(site.netns)
+            stack.callback(nft.close)
+            tables.take_away(nft, site.netns, order.injection)  # what an earlier try left: it is carried out afresh
+            ports = child.await_ports()
+            lead, families = _redirect(nft, order, site, ports)
+            closed = _reset_open(order, site)
+            stack.pop_all()
+        return Relayed(order, site, nft, child, lead, families, closed)
+
+    def end(self) -> None:
+        self._child.end()
 
 
 def _redirect(nft: Nft, order: Order, site: Site, ports: redirect.Ports) -> tuple[redirect.Lead, tuple[str, ...]]:
