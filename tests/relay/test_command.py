@@ -176,7 +176,7 @@ def test_a_page_with_a_name_of_its_own_for_loopback_gets_nothing(server: Server)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "must have --listen and --upstream, or a --fault file with listeners"),
+        ([], "must have --listen and --upstream, a --fault file with listeners, or --write-kubeconfig"),
         (["--listen", "127.0.0.1:0"], "each --listen must have an --upstream: 1 and 0 are given"),
         (["--listen", "127.0.0.1", "--upstream", "h:1"], "--listen 127.0.0.1: must be HOST:PORT"),
         (["--listen", "127.0.0.1:0", "--upstream", "h"], "--upstream h: must be HOST:PORT"),

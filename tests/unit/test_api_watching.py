@@ -194,7 +194,7 @@ def test_a_watch_in_an_unknown_encoding_is_cut_between_what_comes_at_a_time() ->
 def test_an_error_event_is_the_last_of_a_watch() -> None:
     failing = watch(rule(ErrorEvent(after_events=1)))
     steps = failing.feed(A + B, NOW)
-    assert steps[-1] == CLOSED
+    assert steps[-1] == End(Ending.CLOSE, error=True)
     event = written(steps).removeprefix(A)
     assert event.startswith(b'{"type":"ERROR","object":{"kind":"Status"') and b'"code":410' in event
 
@@ -205,7 +205,7 @@ def test_an_error_event_never_stands_within_another() -> None:
     assert open_.follow((rule(ErrorEvent(500, "no quorum")),), NOW) == []
     steps = open_.feed(A[9:] + B, NOW)
     assert written(steps).startswith(A[9:] + b'{"type":"ERROR"') and b"no quorum" in written(steps)
-    assert end(steps) == CLOSED
+    assert end(steps) == End(Ending.CLOSE, error=True)
 
 
 def test_an_error_that_cannot_be_written_does_not_count() -> None:

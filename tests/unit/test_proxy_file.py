@@ -11,7 +11,7 @@ import pytest
 from bounceback.cli.proxy_course import Faults, Source
 from bounceback.cli.proxy_file import OFFERED, Protocol, ProxyFault, address, fault_of, file_of
 from bounceback.cli.proxy_names import NameRule
-from bounceback.faults import KINDS
+from bounceback.faults import API_KINDS, KINDS
 from bounceback.faults.base import NetworkFault
 from bounceback.types.choice import Choice
 from bounceback.types.relay import Drawn, Hold, Rule
@@ -125,7 +125,8 @@ def test_what_is_wrong_is_named_with_what_must_be(data: dict[str, Any], message:
 
 
 def test_every_fault_on_what_goes_over_the_network_is_there() -> None:
-    assert {kind.kind for kind in OFFERED} == {kind.kind for kind in KINDS if issubclass(kind, NetworkFault)}
+    of_network = {kind.kind for kind in KINDS if issubclass(kind, NetworkFault)}
+    assert {kind.kind for kind in OFFERED} == of_network | {kind.kind for kind in API_KINDS}
 
 
 def test_the_choice_is_among_packets_or_connections() -> None:

@@ -68,6 +68,7 @@ class Carrier:
 
     async def _goes_on(self) -> bool:
         """What is done to the request; False when it goes no further."""
+        exchange = self._exchange
         for applied in self._hits:
             match applied.rule.act:
                 case Answer() as answer:
@@ -79,6 +80,7 @@ class Carrier:
                         return False
                     applied.spared()
                 case Cut() as cut:
+                    await exchange.until_requested()
                     self._end(applied, cut.ending)
                     return False
                 case Delay() as delay:
@@ -104,7 +106,7 @@ class Carrier:
             await asyncio.sleep(self._before)
         made = reply(answer, exchange.request, self._gate.user(exchange), datetime.now(UTC))
         exchange.answer_with(made.code, made.phrase.encode(), made.headers, made.body)
-        self._gate.told(exchange, by_us=True, retry_after=answer.retry_after)
+        self._gate.told(exchange, ours=True, retry_after=answer.retry_after)
         exchange.client.finished(exchange)
 
     async def _spoil(self, applied: Applied, spoil: SpoilToken) -> bool:
@@ -130,7 +132,7 @@ class Carrier:
 
     def _end(self, applied: Applied, ending: Ending) -> None:
         exchange = self._exchange
-        self._gate.told(exchange, by_us=True, lost=True)
+        self._gate.told(exchange, lost=True)
         match ending:
             case Ending.RESET:
                 exchange.client.reset()

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
+from zlib import crc32
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -112,13 +113,14 @@ class Client(asyncio.Protocol):
         self._gate.begin(exchange)
 
     def on_body(self, data: bytes) -> None:
-        if (exchange := self._exchange) is not None and exchange.body is not None and not self._pipelined:
-            exchange.body.append(data)
+        if (exchange := self._exchange) is not None and not self._pipelined:
+            exchange.digest = crc32(data, exchange.digest)
+            if exchange.body is not None:
+                exchange.body.append(data)
 
     def on_message_complete(self) -> None:
         if (exchange := self._exchange) is not None and not self._pipelined:
-            exchange.requested = True
-            exchange.wake()
+            self._gate.requested(exchange)
 
     # To the client
 

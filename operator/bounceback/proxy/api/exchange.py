@@ -7,6 +7,7 @@ decides how the request goes on, when, and what becomes of the answer.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ Header = tuple[bytes, bytes]
 MOST_HELD: Final = 1 << 20
 """Bytes of one request, or answer, that wait here; who sends more waits, too."""
 HEAD_END: Final = b"\r\n\r\n"
+PLACES: Final = re.compile(r"\b(resourceVersion|resourceVersionMatch|timeoutSeconds|continue)=[^&]*&?")
 
 
 class Reply(Enum):
@@ -42,6 +44,8 @@ class Exchange:
         "broken",
         "client",
         "code",
+        "digest",
+        "fingerprint",
         "head_only",
         "keeps",
         "opened",
@@ -49,8 +53,10 @@ class Exchange:
         "reply",
         "request",
         "requested",
+        "retry_after",
         "target",
         "task",
+        "told",
         "upgrade",
         "user",
     )
@@ -69,6 +75,10 @@ class Exchange:
         self.broken = False  # the API server's connection ended before
         self.keeps = False  # somebody decides how the client sees the end of the answer
         self.code = 0  # of the answer
+        self.retry_after: float | None = None  # seconds that the API server told the client to wait
+        self.digest = 0  # of the body
+        self.fingerprint = 0  # once it is requested
+        self.told = False  # whether it was noted what the client was told
         self.reply = Reply.PASS
         self.task: asyncio.Task[None] | None = None
         self.body: list[bytes] | None = None  # decoded, for who asked for it
@@ -175,3 +185,12 @@ class Exchange:
     async def _news(self) -> None:
         self._changed = asyncio.get_running_loop().create_future()
         await self._changed
+
+
+def fingerprint(exchange: Exchange) -> int:
+    """The same for another try of the same request: what a list or watch begins with changes from try to try."""
+    target = exchange.target
+    if exchange.request.verb in ("list", "watch"):
+        path, _, query = target.partition("?")
+        target = path + PLACES.sub("", query)
+    return hash((exchange.request.verb, target, exchange.digest))

@@ -9,11 +9,13 @@ import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
+from bounceback.proxy.api.behavior import Behavior
 from bounceback.proxy.api.carrying import Carrier, needs_body
 from bounceback.proxy.api.client import Client
-from bounceback.proxy.api.exchange import HEAD_END, Exchange
+from bounceback.proxy.api.exchange import HEAD_END, Exchange, Reply, fingerprint
 from bounceback.proxy.api.identity import Identities, mark
 from bounceback.proxy.api.rulebook import Applied, Count, Rulebook
 from bounceback.proxy.api.server import Answer, Server
@@ -52,6 +54,7 @@ class Gate:
         self._empty.set()
         self._draining = False
         self._accepted = self._requests = self._ours = 0
+        self.behavior = Behavior()
         self._watches: dict[Exchange, WatchedAnswer] = {}
         self._limiters: dict[str, Limiter] = {}
         self._tokens: dict[str, dict[str, int]] = {}  # by rule and user: the token that was the current one
@@ -115,6 +118,7 @@ class Gate:
             "open": len(self._clients),
             "requests": self._requests,
             "answeredByUs": self._ours,
+            "behavior": self.behavior.report(monotonic()),
         }
 
     async def dial(self, client: Client) -> Server:
@@ -159,7 +163,8 @@ class Gate:
         if exchange.answered:
             return
         exchange.answered = True
-        self.told(exchange)
+        if exchange.reply is not Reply.LOSE:
+            self.told(exchange, retry_after=exchange.retry_after)
         if exchange.task is None:
             exchange.client.finished(exchange)
         else:
@@ -167,6 +172,7 @@ class Gate:
 
     def lost(self, exchange: Exchange) -> None:
         """Its client is gone."""
+        self.told(exchange, lost=True)
         if exchange.task is not None:
             exchange.task.cancel()
         for applied in self._book.applied:
@@ -174,11 +180,25 @@ class Gate:
         if (watched := self._watches.pop(exchange, None)) is not None:
             watched.close()
 
+    def requested(self, exchange: Exchange) -> None:
+        """All of the request is there."""
+        exchange.requested = True
+        exchange.fingerprint = fingerprint(exchange)
+        self.behavior.asked(exchange.request, exchange.fingerprint, monotonic())
+        exchange.wake()
+
     def told(
-        self, exchange: Exchange, *, by_us: bool = False, retry_after: int | None = None, lost: bool = False
+        self, exchange: Exchange, *, ours: bool = False, retry_after: float | None = None, lost: bool = False
     ) -> None:
-        """What the client was told in the end."""
-        self._ours += by_us
+        """What the client was told in the end, once; `ours`: not by the API server."""
+        if exchange.told or not exchange.requested:
+            return
+        exchange.told = True
+        self._ours += ours
+        touched = exchange.task is not None
+        self.behavior.answered(
+            exchange.request, exchange.fingerprint, exchange.code, monotonic(), retry_after, touched, lost
+        )
 
     # Watches
 
@@ -191,6 +211,7 @@ class Gate:
 
     def watching(self, watched: WatchedAnswer) -> None:
         """It is open."""
+        self.told(watched.exchange)
         self._watches[watched.exchange] = watched
 
     def watched(self, watched: WatchedAnswer) -> None:
@@ -198,7 +219,8 @@ class Gate:
         self._watches.pop(watched.exchange, None)
 
     def watch_ended(self, exchange: Exchange, *, clean: bool) -> None:
-        """By the API server."""
+        """For the client; `clean`: between events, and with no error."""
+        self.behavior.watch_ended(exchange.request, monotonic(), clean)
 
     # For who carries one
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from bounceback.proxy.api.exchange import Exchange
+from bounceback.proxy.api.exchange import HEAD_END, Exchange
 
 if TYPE_CHECKING:
     from bounceback.proxy.api.client import Client
     from bounceback.proxy.api.gate import Gate
     from bounceback.proxy.api.watched import WatchedAnswer
+
+RETRY_AFTER: Final = re.compile(rb"\r\nretry-after:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 class Server(asyncio.Protocol):
@@ -83,18 +88,19 @@ class Server(asyncio.Protocol):
 class Answer:
     """An answer that is passed on as it is."""
 
-    __slots__ = ("_code", "_parser", "complete", "exchange", "retry_after")
+    __slots__ = ("_code", "_parser", "complete", "exchange")
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.complete = False
-        self.retry_after: bytes | None = None
         self._code = 0
         self._parser = HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
         """Raises HttpParserError for what is not an answer, HttpParserUpgrade for the last one of a connection."""
         self._parser.feed_data(data)
+        if self._code >= 400 and (found := RETRY_AFTER.search(data, 0, data.find(HEAD_END) + 2)):
+            self.exchange.retry_after = seconds(found[1])
         self.exchange.take_answer(data)
 
     def cut_off(self) -> None:
@@ -112,3 +118,14 @@ class Answer:
     def on_message_complete(self) -> None:
         if self._code >= 200:
             self.complete = True
+
+
+def seconds(value: bytes) -> float | None:
+    """Of a Retry-After (RFC 9110 section 10.2.3): a number, or a date."""
+    text = value.decode("latin-1").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None

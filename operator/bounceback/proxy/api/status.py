@@ -275,15 +275,17 @@ def _unsupported(message: str, request: ApiRequest) -> tuple[str, Details | None
 
 
 def _invalid(message: str, request: ApiRequest) -> tuple[str, Details]:
-    """NewInvalid: it names the kind, not the resource; of resources that we do not know the kind of, the resource."""
-    kind = _KINDS.get(request.resource, request.resource)
+    """NewInvalid: of a new object, named by its kind, where we know that; of an update without a version, which the
+    store itself refuses (registry.Store.Update), by its resource."""
+    creates = request.verb == "create"
+    kind = _KINDS.get(request.resource, request.resource) if creates else request.resource
     details = _details(name=request.name, group=request.group, kind=kind)
     field, type_, body = (
         "metadata.resourceVersion",
         "FieldValueInvalid",
         "Invalid value: 0: must be specified for an update",
     )
-    if request.verb == "create":
+    if creates:
         field, type_, body = "metadata.name", "FieldValueRequired", "Required value: name or generateName is required"
     if message:
         return message, details | {"causes": [{"reason": "FieldValueInvalid", "message": message}]}

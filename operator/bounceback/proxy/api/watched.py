@@ -19,6 +19,8 @@ from bounceback.types.api_rule import Ending
 if TYPE_CHECKING:
     from bounceback.proxy.api.gate import Gate
 
+CLOSE: Final = Ending.CLOSE
+ERROR: Final = b'{"type":"ERROR"'
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -38,6 +40,7 @@ class WatchedAnswer:
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._server_ended = False
+        self._failed = False  # the API server told of an error
 
     def feed(self, data: bytes) -> None:
         """Raises HttpParserError, HttpParserUpgrade."""
@@ -96,6 +99,7 @@ class WatchedAnswer:
 
     def on_body(self, data: bytes) -> None:
         if self._watch is not None:
+            self._failed = self._failed or data.startswith(ERROR)
             self._steps += self._watch.feed(data, monotonic())
 
     def on_message_complete(self) -> None:
@@ -105,7 +109,6 @@ class WatchedAnswer:
             self.complete = True
             return
         self._server_ended = True
-        self._gate.watch_ended(self.exchange, clean=True)
         self._steps += self._watch.ended(monotonic())
 
     # Within
@@ -137,6 +140,9 @@ class WatchedAnswer:
         self.close()
         self.complete = True
         self._gate.watched(self)
+        self._gate.watch_ended(
+            exchange, clean=not (self._failed or end.error or end.partial or end.ending is not CLOSE)
+        )
         if end.ending is Ending.RESET:
             exchange.client.reset()
             return

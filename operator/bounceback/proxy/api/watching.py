@@ -41,6 +41,7 @@ class End:
 
     ending: Ending
     partial: bytes = b""
+    error: bool = False  # an ERROR event of ours came before it
 
 
 Step = Write | End
@@ -316,7 +317,7 @@ class Watch:
             match met.applied.rule.act:
                 case ErrorEvent() as error if not (self._begun or self._stalled):
                     event = self._framing.error(gone_event(error.code, error.message))
-                    return [Write(event), *self._end(Ending.CLOSE, by=met)]
+                    return [Write(event), *self._end(Ending.CLOSE, by=met, error=True)]
                 case CutWatch(where=Where.BETWEEN_EVENTS) as cut if not self._begun:
                     return self._end(cut.ending, by=met)
                 case CutWatch(where=Where.MID_LINE) as cut:
@@ -334,14 +335,14 @@ class Watch:
             raw = b"" if self._queue or self._stalled else self._framing.partial
         return raw[: len(raw) // 2]
 
-    def _end(self, ending: Ending, partial: bytes = b"", by: _Met | None = None) -> list[Step]:
+    def _end(self, ending: Ending, partial: bytes = b"", by: _Met | None = None, error: bool = False) -> list[Step]:
         if by is not None:
             self._met.remove(by)
         if ending is Ending.SILENCE and by is not None:
             self._fall_silent(by.applied)
         else:
             self.left()
-        return [End(ending, partial)]
+        return [End(ending, partial, error)]
 
     @property
     def _busy(self) -> bool:
