@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import pytest
+import yaml
 
 from bounceback.api.problems import parse
 from bounceback.api.schema import structural
 from bounceback.faults import API_KINDS, KINDS
+from bounceback.faults.api_fault import FIELDS as API_FIELDS
+from bounceback.faults.auth_fault import FIELDS as AUTH_FIELDS
 from bounceback.faults.client_fault import ClientFault
+from bounceback.faults.watch_fault import FIELDS as WATCH_FIELDS
 from bounceback.types import api_rule
 from bounceback.types.api_request import read
 from bounceback.types.api_rule import ApiRule, Body, Ending, Event, Requests, Token, Where, rule_from
 from bounceback.types.choice import Choice
+from tests.commands import PROJECT
 
 Json = dict[str, Any]
 BY_NAME: dict[str, type[ClientFault]] = {kind.kind: kind for kind in API_KINDS}
@@ -167,6 +173,16 @@ def test_a_structural_schema_can_say_it_and_explains_every_field(kind: type[Clie
 def test_experiments_are_not_promised_what_has_no_vehicle_yet() -> None:
     assert not set(API_KINDS) & set(KINDS)
     assert all(kind.all_rungs() == () for kind in API_KINDS)
+
+
+def test_what_the_page_shows_is_good() -> None:
+    page = (PROJECT / "docs" / "api-faults.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    for entry in yaml.safe_load(shown)["faults"]:
+        (kind,) = BY_NAME.keys() & entry.keys()
+        assert made(kind, entry[kind]).rule(entry["name"]).name == entry["name"]
+    for field in (*API_FIELDS, *AUTH_FIELDS, *WATCH_FIELDS):
+        assert re.search(rf"`{field}\b", page), field
 
 
 def made(kind: str, fields: Json) -> ClientFault:

@@ -41,8 +41,8 @@ class AuthFault(ClientFault):
     """What a client sends to the Kubernetes API is refused for its token, its rights or its namespace.
 
     Tokens are spoilt on their way, so that the 401 is the API server's own; they are never kept nor shown. A client
-    that shows a certificate instead of a token cannot be hit by that: use permissionDenied, or apiFault with code 401.
-    Proof is the number of requests that were hit.
+    that shows a certificate instead of a token gets the same 401 from the proxy. Proof is the number of requests that
+    were hit.
     """
 
     kind: ClassVar[str] = "authFault"
