@@ -98,12 +98,19 @@ def test_an_old_version_is_of_a_list_or_of_a_watch() -> None:
     assert "watch" in told(Answer(410), WATCH)["message"]
 
 
-def test_an_invalid_object_is_named_by_its_kind_and_has_causes() -> None:
-    made = told(Answer(422), read("PUT", "/apis/networking.k8s.io/v1/namespaces/shop/ingresses/a"))
+@pytest.mark.parametrize(
+    ("method", "kind", "reason"), [("POST", "Ingress", "FieldValueRequired"), ("PUT", "ingresses", "FieldValueInvalid")]
+)
+def test_an_invalid_object_has_causes(method: str, kind: str, reason: str) -> None:
+    """A new one is named by its kind, and one that has no version by its resource."""
+    made = told(Answer(422), read(method, "/apis/networking.k8s.io/v1/namespaces/shop/ingresses"))
     (cause,) = made["details"]["causes"]
-    assert (made["details"]["kind"], made["details"]["name"]) == ("Ingress", "a")
-    assert made["message"] == f'Ingress.networking.k8s.io "a" is invalid: {cause["field"]}: {cause["message"]}'
-    assert cause["reason"] == "FieldValueInvalid"
+    assert (made["details"]["kind"], cause["reason"]) == (kind, reason)
+    assert made["message"] == f'{kind}.networking.k8s.io "" is invalid: {cause["field"]}: {cause["message"]}'
+
+
+def test_of_resources_that_we_do_not_know_the_resource_is_the_kind() -> None:
+    assert told(Answer(422), read("POST", "/apis/shop.example/v1/namespaces/shop/carts"))["details"]["kind"] == "carts"
 
 
 def test_reason_and_message_of_the_answer_stand_in_place_of_the_servers() -> None:
