@@ -21,6 +21,7 @@ NOW = 1000.0
 A, B, C, D = (f'{{"type":"ADDED","object":{{"metadata":{{"name":"{name}"}}}}}}\n'.encode() for name in "abcd")
 MARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}\n'
 CLOSED, RESET, SILENT = End(Ending.CLOSE), End(Ending.RESET), End(Ending.SILENCE)
+TORN = End(Ending.CLOSE, torn=True)
 AT_ONCE = CutWatch()
 
 
@@ -70,6 +71,15 @@ def test_a_watch_that_its_server_ends_ends() -> None:
     assert ending.feed(B, NOW) == [] and ending.ended(NOW) == [] and ending.follow((), NOW) == []
 
 
+def test_what_the_server_ended_is_not_torn_by_us() -> None:
+    open_ = watch()
+    open_.feed(A[:9], NOW)
+    open_.follow((rule(Events(Event.DROP)),), NOW)
+    open_.follow((), NOW)
+    assert open_.feed(A[9:], NOW) == [Write(A[9:])]
+    assert open_.ended(NOW) == [CLOSED]
+
+
 def test_a_watch_that_its_server_ends_in_mid_event_is_passed_on_so_far() -> None:
     ending = watch(rule(Events(Event.DROP, names=("x",))))
     assert written(ending.feed(A + B[:9], NOW)) == A
@@ -96,19 +106,19 @@ def test_a_cut_after_events_lets_these_through_and_no_byte_more(ending: Ending) 
 def test_a_cut_in_mid_line_leaves_an_event_that_nobody_can_read() -> None:
     cut = watch(rule(CutWatch(where=Where.MID_LINE, after_events=1)))
     steps = cut.feed(A + B, NOW)
-    assert steps == [Write(A), End(Ending.CLOSE, B[: len(B) // 2])]
+    assert steps == [Write(A), End(Ending.CLOSE, B[: len(B) // 2], torn=True)]
 
 
 def test_a_cut_in_mid_line_does_not_wait_for_the_end_of_the_line() -> None:
     cut = watch(rule(CutWatch(where=Where.MID_LINE)))
     assert cut.due(NOW) == [] and cut.next_at == math.inf
-    assert cut.feed(A[:-1], NOW) == [End(Ending.CLOSE, A[: (len(A) - 1) // 2])]
+    assert cut.feed(A[:-1], NOW) == [End(Ending.CLOSE, A[: (len(A) - 1) // 2], torn=True)]
 
 
 def test_a_cut_in_mid_line_of_an_open_watch_uses_the_event_that_is_begun() -> None:
     open_ = watch()
     open_.feed(A + B[:9], NOW)
-    assert open_.follow((rule(CutWatch(where=Where.MID_LINE)),), NOW) == [CLOSED]
+    assert open_.follow((rule(CutWatch(where=Where.MID_LINE)),), NOW) == [TORN]
 
 
 def test_a_cut_between_events_of_an_open_watch_waits_for_the_end_of_the_event() -> None:
@@ -185,7 +195,7 @@ def test_a_watch_in_an_unknown_encoding_is_cut_between_what_comes_at_a_time() ->
     cut = watch(rule(CutWatch(after_events=1)), content_type="application/cbor-seq")
     assert cut.feed(b"\x01\x02", NOW) == [Write(b"\x01\x02"), CLOSED]
     torn = watch(rule(CutWatch(where=Where.MID_LINE)), content_type="application/cbor-seq")
-    assert torn.feed(b"\x01\x02", NOW) == [End(Ending.CLOSE, b"\x01")]
+    assert torn.feed(b"\x01\x02", NOW) == [End(Ending.CLOSE, b"\x01", torn=True)]
 
 
 # Error events

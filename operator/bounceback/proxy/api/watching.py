@@ -36,12 +36,14 @@ class Write:
 class End:
     """The client's connection ends so, after `partial`, the beginning of an event that is never finished.
 
-    `Ending.CLOSE` without it is how the server ends a watch: with the last chunk of the body.
+    It may have come before: `torn` is true in both cases. `Ending.CLOSE` of what is not is how the server ends a watch,
+    with the last chunk of the body.
     """
 
     ending: Ending
     partial: bytes = b""
     error: bool = False  # an ERROR event of ours came before it
+    torn: bool = False
 
 
 Step = Write | End
@@ -342,7 +344,9 @@ class Watch:
             self._fall_silent(by.applied)
         else:
             self.left()
-        return [End(ending, partial, error)]
+        act = by.applied.rule.act if by is not None else None
+        torn = isinstance(act, CutWatch) and act.where is Where.MID_LINE
+        return [End(ending, partial, error, torn)]
 
     @property
     def _busy(self) -> bool:
