@@ -1,4 +1,4 @@
-"""Both ends of what benchmarks/relay.py measures: a server, and clients that load what is between them and it.
+"""Both ends of what the benchmarks of the rungs measure: a server, and clients that load what is between them and it.
 
 Each runs in a process of its own, by `multiprocessing`, in uvloop, with as little work as possible.
 """
@@ -6,10 +6,15 @@ Each runs in a process of its own, by `multiprocessing`, in uvloop, with as litt
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
+import select
 import socket
+import statistics
+import struct
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final, cast
 
@@ -19,6 +24,11 @@ SIZE: Final = 1024
 PING: Final = 16
 DATAGRAM: Final = 100
 BULK_PIECE: Final = 1 << 18
+LEAD: Final = 1.0
+METERED: Final = 10.0
+CHANGE_EVERY: Final = 0.01
+SO_TIMESTAMPNS: Final = 35
+_TIME: Final = struct.Struct("=qq")
 Address = tuple[str, int]
 
 
@@ -76,25 +86,24 @@ class _Sink(asyncio.BufferedProtocol):
             self.write(b"!")
 
 
-class _Source(asyncio.Protocol):
-    """Sends as fast as it is taken."""
+class _Meter(asyncio.Protocol):
+    """Says how many bytes a second came in METERED seconds, once LEAD has passed since the first ones."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.piece = bytes(BULK_PIECE)
-        self.full = False
-        self.fill()
+        self.write = cast(asyncio.Transport, transport).write
+        self.opened = time.perf_counter()
+        self.began = 0.0
+        self.total = 0
 
-    def pause_writing(self) -> None:
-        self.full = True
-
-    def resume_writing(self) -> None:
-        self.full = False
-        asyncio.get_running_loop().call_soon(self.fill)
-
-    def fill(self) -> None:
-        while not self.full and not self.transport.is_closing():
-            self.transport.write(self.piece)
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        if self.began:
+            self.total += len(data)
+            if now - self.began >= METERED:
+                self.write(f"{self.total / (now - self.began)}\n".encode())
+                self.began = math.inf
+        elif now - self.opened >= LEAD:
+            self.began = now
 
 
 class _Count(asyncio.DatagramProtocol):
@@ -111,20 +120,33 @@ class _Count(asyncio.DatagramProtocol):
             self.count += 1
 
 
-def serve(told: Connection) -> None:
-    """Ports of echo, sink, source, and UDP counter, then until it is terminated."""
+def serve(told: Connection, host: str) -> None:
+    """Ports of echo, sink, meter, and UDP counter, then until it is terminated."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(kind, "127.0.0.1", 0, backlog=4096) for kind in (_Echo, _Sink, _Source)]
+        servers = [await loop.create_server(kind, host, 0, backlog=4096) for kind in (_Echo, _Sink, _Meter)]
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-        udp.bind(("127.0.0.1", 0))
+        udp.bind((host, 0))
         await loop.create_datagram_endpoint(_Count, sock=udp)
         told.send([*(server.sockets[0].getsockname()[1] for server in servers), udp.getsockname()[1]])
         await asyncio.Event().wait()
 
     uvloop.run(run())
+
+
+@contextmanager
+def served(host: str = "127.0.0.1") -> Iterator[dict[str, Address]]:
+    """The server, in a process of its own: where it echoes, sinks, meters and counts datagrams."""
+    told, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("fork").Process(target=serve, args=(theirs, host), daemon=True)
+    server.start()
+    try:
+        yield {name: (host, port) for name, port in zip(("echo", "sink", "meter", "count"), told.recv(), strict=True)}
+    finally:
+        server.terminate()
+        server.join()
 
 
 # The clients
@@ -197,15 +219,20 @@ async def bulk(address: Address, size: int) -> float:
     return send()
 
 
-async def received(address: Address, seconds: float) -> float:
-    """Bytes a second from the source, over so long."""
+async def metered(address: Address) -> float:
+    """Bytes a second that arrive at the meter of what is sent as fast as it is taken."""
     with socket.create_connection(address) as sock:
-        sock.settimeout(seconds + 5)
-        buffer = bytearray(BULK_PIECE)
-        began, total = time.perf_counter(), 0
-        while (now := time.perf_counter()) < began + seconds:
-            total += sock.recv_into(buffer)
-        return total / (now - began)
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # what waits then is not waited for
+        sock.setblocking(False)
+        piece = bytes(BULK_PIECE)
+        while True:
+            answered, _, _ = select.select([sock], [sock], [])
+            if answered:
+                return float(sock.recv(100))
+            with suppress(BlockingIOError):
+                sock.send(piece)
 
 
 async def idle(address: Address, count: int, rate: float, look: Callable[[], float]) -> tuple[int, float, float]:
@@ -236,7 +263,7 @@ async def idle(address: Address, count: int, rate: float, look: Callable[[], flo
 class _Ticker(asyncio.Protocol):
     """Echoes that are sent by the clock, whenever the ones before come back."""
 
-    def __init__(self, took: list[tuple[float, float]]) -> None:
+    def __init__(self, took: list[float]) -> None:
         self.took = took
         self.buffer = b""
 
@@ -251,68 +278,99 @@ class _Ticker(asyncio.Protocol):
         self.buffer += data
         while len(self.buffer) >= PING:
             sent = int.from_bytes(self.buffer[:PING], "big")
-            self.took.append((sent / 1e9, (now - sent) / 1e9))
+            self.took.append((now - sent) / 1e9)
             self.buffer = self.buffer[PING:]
 
 
-async def tickers(address: Address, connections: int, took: list[tuple[float, float]]) -> list[_Ticker]:
-    loop = asyncio.get_running_loop()
-    return [(await loop.create_connection(lambda: _Ticker(took), *address))[1] for _ in range(connections)]
+async def delays(
+    address: Address, connections: int, faults: Iterable[tuple[float, Callable[[], AbstractContextManager[object]]]]
+) -> list[float]:
+    """Seconds that the median of round trips grows by on connections that are open, under one fault after the other.
 
+    Of each fault the seconds that it should add. Each connection echoes once a second, one after the other.
+    """
+    loop, took = asyncio.get_running_loop(), list[float]()
+    ends = [(await loop.create_connection(lambda: _Ticker(took), *address))[1] for _ in range(connections)]
 
-async def ticked(address: Address, connections: int, seconds: float, every: float, wait: float) -> list[float]:
-    """Round trips of echoes that each connection sends `every` so many seconds, evenly spread, `wait` for the last."""
-    took = list[tuple[float, float]]()
-    ends = await tickers(address, connections, took)
-    await asyncio.sleep(0.1 + wait)  # the packets that open them are held, too
-    took.clear()
-    began, sent, total = time.monotonic(), 0, int(connections * seconds / every)
-    while sent < total:
-        due = min(total, int((time.monotonic() - began) * connections / every) + 1)
-        for n in range(sent, due):
-            ends[n % connections].tick()
-        sent = due
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(wait + 0.3)
+    async def median(wait: float) -> float:
+        took.clear()
+        began, sent, total = time.monotonic(), 0, 3 * connections
+        while sent < total:
+            due = min(total, int((time.monotonic() - began) * connections) + 1)
+            for n in range(sent, due):
+                ends[n % connections].tick()
+            sent = due
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(wait + 0.3)
+        return statistics.median(took)
+
+    plain, found = await median(0.0), []
+    for wait, in_force in faults:
+        with in_force():
+            found.append(await median(wait) - plain)
     for end in ends:
         end.transport.close()
-    return sorted(spent for _, spent in took)
+    return found
 
 
-async def lifted(address: Address, connections: int, hold: Address, put: bytes, lift: bytes) -> tuple[float, float]:
-    """How long after its request a delay of 3 s is felt, and after its end the last held byte is there: seconds, of the
-    slowest connection. The requests go to `hold` as they are."""
-    took = list[tuple[float, float]]()
-    ends = await tickers(address, connections, took)
+async def changed(address: Address, connections: int, control: Address, put: bytes, lift: bytes) -> tuple[float, float]:
+    """Seconds from its request until a delay of 3 s is felt, and from that which lifts it until the last held byte is
+    there, of the slowest connection. The requests go to `control` as they are.
+
+    The kernel says when a byte arrived: when this process gets round to reading it is not what is measured.
+    """
+    ends = [socket.create_connection(address) for _ in range(connections)]
     for end in ends:
-        end.tick()
+        end.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        end.send(bytes(PING))
+    for end in ends:
+        assert len(end.recv(PING, socket.MSG_WAITALL)) == PING
+        end.setblocking(False)
+    sent: list[list[float]] = [[] for _ in ends]
+    asked = time.time()
+    answer = _request(control, put)
+    while (now := time.time()) < asked + 0.3:
+        for end, moments in zip(ends, sent, strict=True):
+            moments.append(time.time())
+            end.send(bytes(PING))
+        await asyncio.sleep(max(0.0, now + CHANGE_EVERY - time.time()))
+    _answered(answer)
+    await asyncio.sleep(0.3)
+    in_time = [_arrived(end)[0] // PING for end in ends]  # they come in the order in which they were sent
+    felt = max((moments[n - 1] - asked for n, moments in zip(in_time, sent, strict=True) if n), default=0.0)
+    asked = time.time()
+    _answered(_request(control, lift))
     await asyncio.sleep(0.5)
-    assert len(took) == connections
-    took.clear()
-    asked = time.monotonic()
-    asking = asyncio.create_task(_request(hold, put))
-    while time.monotonic() < asked + 0.3:
-        for end in ends:
-            end.tick()
-        await asyncio.sleep(0.004)
-    await asking
-    felt = max((sent for sent, spent in took if spent < 2), default=asked) - asked
-    before = len(took)
-    asked = time.monotonic()
-    await _request(hold, lift)
-    await asyncio.sleep(1)
-    last = max(sent + spent for sent, spent in took[before:])
+    rest = [_arrived(end) for end in ends]
+    assert [n * PING + size for n, (size, _) in zip(in_time, rest, strict=True)] == [len(each) * PING for each in sent]
     for end in ends:
-        end.transport.close()
-    return max(0.0, felt), last - asked
+        end.close()
+    return felt, max(last for _, last in rest) - asked
 
 
-async def _request(address: Address, text: bytes) -> None:
-    reader, writer = await asyncio.open_connection(*address)
-    writer.write(text)
-    status = await reader.readline()
-    assert status.split()[1][:1] == b"2", (status, await reader.read(2000))
-    writer.close()
+def _arrived(sock: socket.socket) -> tuple[int, float]:
+    """How many bytes are there to be read, and when the last of them came."""
+    size, last = 0, 0.0
+    with suppress(BlockingIOError):
+        while True:
+            data, ancillary, _, _ = sock.recvmsg(1 << 16, 100)
+            size += len(data)
+            for _, _, stamp in ancillary:  # the kernel begins to stamp a while after the first one asks for it
+                seconds, nanoseconds = _TIME.unpack(stamp)
+                last = seconds + nanoseconds / 1e9
+    return size, last
+
+
+def _request(address: Address, text: bytes) -> socket.socket:
+    sock = socket.create_connection(address)
+    sock.send(text)
+    return sock
+
+
+def _answered(sock: socket.socket) -> None:
+    with sock, sock.makefile("rb") as answer:
+        text = answer.read()
+    assert text.split()[1][:1] == b"2", text
 
 
 async def datagrams(address: Address, count: int) -> int:
@@ -320,7 +378,8 @@ async def datagrams(address: Address, count: int) -> int:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect(address)
     for n in range(count):
-        sock.send(b"x" * DATAGRAM)
+        with suppress(PermissionError):  # nftables tells who sent it that it dropped one
+            sock.send(b"x" * DATAGRAM)
         if n % 5 == 0:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.5)
