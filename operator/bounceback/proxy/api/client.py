@@ -32,7 +32,7 @@ class Client(asyncio.Protocol):
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._parser = HttpRequestParser(self)
-        self._exchange: Exchange | None = None
+        self.exchange: Exchange | None = None  # which the API server is answering
         self._server: Server | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []  # while the API server is being dialled
@@ -51,7 +51,7 @@ class Client(asyncio.Protocol):
         self._gate.enter(self)
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is not None:
             exchange.raw.append(data)
         else:
@@ -60,7 +60,7 @@ class Client(asyncio.Protocol):
             self.transport.write(BAD_REQUEST)
             self.transport.close()
             return
-        if (exchange := self._exchange) is not None:
+        if (exchange := self.exchange) is not None:
             exchange.send()
             if exchange.waiting > MOST_HELD:
                 self._pause()
@@ -72,7 +72,7 @@ class Client(asyncio.Protocol):
             self._tunnel = True
         except HttpParserError:
             return False
-        return not self._pipelined and (self._exchange is not None or sum(map(len, self._read)) <= LONGEST_HEAD)
+        return not self._pipelined and (self.exchange is not None or sum(map(len, self._read)) <= LONGEST_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
@@ -80,8 +80,8 @@ class Client(asyncio.Protocol):
             self._dialling.cancel()
         if self._server is not None:
             self._server.abort()
-        if self._exchange is not None:
-            self._gate.lost(self._exchange)
+        if self.exchange is not None:
+            self._gate.lost(self.exchange)
         self._gate.left(self)
 
     def pause_writing(self) -> None:
@@ -96,7 +96,7 @@ class Client(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url = b""
-        self._pipelined = self._exchange is not None
+        self._pipelined = self.exchange is not None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -107,19 +107,19 @@ class Client(asyncio.Protocol):
         parser = self._parser
         method = parser.get_method()
         raw, self._read = self._read, []
-        exchange = self._exchange = self._gate.exchange(self, method, self._url, raw)
+        exchange = self.exchange = self._gate.exchange(self, method, self._url, raw)
         exchange.head_only = method == b"HEAD"
         exchange.upgrade = parser.should_upgrade()
         self._gate.begin(exchange)
 
     def on_body(self, data: bytes) -> None:
-        if (exchange := self._exchange) is not None and not self._pipelined:
+        if (exchange := self.exchange) is not None and not self._pipelined:
             exchange.digest = crc32(data, exchange.digest)
             if exchange.body is not None:
                 exchange.body.append(data)
 
     def on_message_complete(self) -> None:
-        if (exchange := self._exchange) is not None and not self._pipelined:
+        if (exchange := self.exchange) is not None and not self._pipelined:
             self._gate.requested(exchange)
 
     # To the client
@@ -173,20 +173,15 @@ class Client(asyncio.Protocol):
         self._pause()
 
     def server_resumed(self) -> None:
-        if self._exchange is None or self._exchange.waiting <= MOST_HELD:
+        if self.exchange is None or self.exchange.waiting <= MOST_HELD:
             self._resume()
 
     # From the API server
 
-    @property
-    def exchange(self) -> Exchange | None:
-        """Which the API server is answering."""
-        return self._exchange
-
     def server_lost(self) -> None:
         """Its connection ended; so does ours, after all that came, unless somebody decides how the client sees it."""
         self._server = None
-        if (exchange := self._exchange) is not None:
+        if (exchange := self.exchange) is not None:
             exchange.broken = True
             if exchange.task is not None or exchange.keeps:
                 exchange.wake()
@@ -196,12 +191,12 @@ class Client(asyncio.Protocol):
 
     def finished(self, exchange: Exchange) -> None:
         """The exchange is over: the next one's turn."""
-        if exchange is not self._exchange:
+        if exchange is not self.exchange:
             return
         if exchange.upgrade or exchange.broken or not exchange.requested or self._gate.draining:
             self.transport.close()  # what the client says now cannot be told from what it was saying
             return
-        self._exchange = None
+        self.exchange = None
         self._resume()
 
     # Within

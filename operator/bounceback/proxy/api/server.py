@@ -102,6 +102,8 @@ class Answer:
         if self._code >= 400 and (found := RETRY_AFTER.search(data, 0, data.find(HEAD_END) + 2)):
             self.exchange.retry_after = seconds(found[1])
         self.exchange.take_answer(data)
+        if self.complete:
+            del self._parser  # it keeps us as we keep it: thousands a second that only the collector would find
 
     def cut_off(self) -> None:
         """The connection ended before the answer did."""
