@@ -7,7 +7,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bounceback.types.api_rule import Act, ApiRule, CutWatch, Delay, Ending, ErrorEvent, Event, Events, Stall, Where
+from bounceback.types.api_rule import (
+    Act,
+    ApiRule,
+    CutWatch,
+    Delay,
+    Ending,
+    ErrorEvent,
+    Event,
+    Events,
+    OldVersion,
+    Stall,
+    Where,
+)
 from bounceback.types.choice import Choice
 from tests.relay.api_line import (
     PODS,
@@ -193,3 +205,34 @@ async def test_a_flood_that_a_stall_holds_makes_the_server_wait(line: Line) -> N
             async with asyncio.timeout(2):
                 await asyncio.get_running_loop().sock_sendall(server.sock, big)
             sent += 1
+
+
+@pytest.mark.parametrize("genuine", [True, False])
+async def test_a_watch_from_long_ago_is_told_that_it_is_too_old(line: Line, genuine: bool) -> None:
+    """By the API server itself, or where it still knows that time by us."""
+    line.rules(rule(OldVersion()))
+    client = await line.client()
+    await client.send(ASKED)
+    server = await line.accept()
+    asked = await server.receive()
+    assert asked.startswith(f"GET {PODS}?watch=true&resourceVersion=1 HTTP/1.1".encode())
+    status = b'{"kind":"Status","code":410,"message":"its own"}'
+    error = b'{"type":"ERROR","object":' + status + b"}\n"
+    await server.send(WATCH_HEAD + chunked(error if genuine else event("a")))
+    assert await client.exactly(len(WATCH_HEAD)) == WATCH_HEAD
+    found = await chunk(client)
+    assert (found == error) is genuine
+    assert b'"type":"ERROR"' in found
+    assert b'"code":410' in found
+    assert line.hits("it") == 1
+
+
+async def test_a_stalled_watch_whose_server_was_lost_ends_in_the_middle(line: Line) -> None:
+    client, server = await watching(line)
+    line.rules(rule(Stall()))
+    await server.send(chunked(event("b")))
+    assert await client.is_silent(0.1)
+    server.abort()
+    assert await client.is_silent(0.1)
+    line.rules()
+    assert await client.all() == chunked(event("b")), "without a last chunk"

@@ -59,7 +59,7 @@ GOOD: list[tuple[str, Json]] = [
     ("authFault", {"wrongNamespace": {"namespace": "no-such-namespace"}}),
 ]
 
-API_ACTS = "exactly one of answer, rateLimit, delay, loseReply, cut, genuine, watch must be given"
+API_ACTS = "exactly one of answer, rateLimit, delay, loseReply, cut, crash, genuine, watch must be given"
 AUTH_ACTS = "exactly one of tokenExpired, tokenInvalid, tokenRevoked, permissionDenied, wrongNamespace must be given"
 BETWEEN: list[tuple[str, Json, str, str]] = [
     ("apiFault", {}, "", API_ACTS),

@@ -38,6 +38,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where the Kubernetes API is served; loopback only (default: 127.0.0.1, a port that is free)",
     )
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        type=float,
+        metavar="SECONDS",
+        help="end after so long (default: when the command ends, or with Ctrl-C)",
+    )
     parser.add_argument("--fault", metavar="FILE", help="a YAML file with faults (and listeners); edits are taken up")
     parser.add_argument(
         "--control", metavar="HOST:PORT", help="serve the HTTP control API there; anything but loopback needs a token"
@@ -53,6 +60,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="when it ends, wait this long for connections to close before they are reset (default: 0)",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how counters are shown")
+    parser.add_argument(
+        "command",
+        nargs="*",
+        metavar="-- COMMAND",
+        help="a client of the Kubernetes API: run with KUBECONFIG set to that of --write-kubeconfig",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,6 +81,10 @@ def run(options: argparse.Namespace) -> int:
         )
     if not options.write_kubeconfig and (options.kubeconfig or options.context):
         raise CommandError("--kubeconfig and --context must have --write-kubeconfig: clients need one that leads here")
+    if options.command and not options.write_kubeconfig:
+        raise CommandError("-- COMMAND must be with --write-kubeconfig: it is a client of a Kubernetes API")
+    if options.seconds is not None and options.seconds <= 0:
+        raise CommandError("--for must be above 0")
     if options.drain_seconds < 0:
         raise CommandError("--drain-seconds must be 0 or more")
     return run_proxy(options, _token(options.token_file))

@@ -10,6 +10,7 @@ from typing import Any
 
 from bounceback.cli import kubeconfig
 from bounceback.cli.exits import CommandError
+from bounceback.cli.proxy_client import ProxyClient
 from bounceback.cli.proxy_file import address
 from bounceback.cli.proxy_kubeconfig import Access, write
 from bounceback.proxy.api.gate import Gate
@@ -19,6 +20,10 @@ from bounceback.proxy.listening import BACKLOG, bound
 from bounceback.types.api_rule import ApiRule
 
 Json = dict[str, Any]
+
+
+def nobody() -> None:
+    """Is killed: files with such faults are refused where there is no command."""
 
 
 class ClusterProxy:
@@ -37,7 +42,8 @@ class ClusterProxy:
             raise CommandError(f"--api-listen {options.api_listen}: must be a loopback address: rights go through it")
         self._access = Access.of(kubeconfig.load(options.kubeconfig, options.context))
         self._loopback = Loopback(asks_for_certificates=self._access.certificate is not None)
-        self._gate = Gate(self._access.upstream())
+        self._client = ProxyClient(options.command, self._out) if options.command else None
+        self._gate = Gate(self._access.upstream(), self._client.kill if self._client is not None else nobody)
         self._server: asyncio.Server | None = None
         self._renewal: asyncio.TimerHandle | None = None
 
@@ -53,6 +59,11 @@ class ClusterProxy:
         )
         write(self._out, self._access.through(self._port, self._loopback))
         self._renew_later()
+
+    @property
+    def client(self) -> ProxyClient | None:
+        """The command that was given."""
+        return self._client
 
     @property
     def words(self) -> str:

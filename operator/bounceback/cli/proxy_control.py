@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bounceback.api.problems import dotted
 from bounceback.cli.proxy_course import Faults, Source
-from bounceback.cli.proxy_file import Protocol, ProxyListener, fault_of
+from bounceback.cli.proxy_file import NO_COMMAND, Protocol, ProxyListener, fault_of
 from bounceback.proxy.control import Controlled, RefusedError
 
 Json = dict[str, Any]
@@ -26,6 +26,7 @@ class Control(Controlled):
         addresses: Mapping[str, tuple[str, int]],
         counters: Callable[[], Json],
         apply: Callable[[], None],
+        may_kill: bool,
     ) -> None:
         """`known` are all listeners, that of a cluster too; `apply` brings into force what is due now."""
         self._faults = faults
@@ -34,6 +35,7 @@ class Control(Controlled):
         self._addresses = addresses
         self._counters = counters
         self._apply = apply
+        self._may_kill = may_kill
 
     def listing(self) -> Json:
         now = monotonic()
@@ -62,6 +64,8 @@ class Control(Controlled):
         found, problems = fault_of({**fault, "name": name}, self._known)
         if found is None:
             raise RefusedError(400, {dotted(problem.path): problem.message for problem in problems})
+        if found.kills and not self._may_kill:
+            raise RefusedError(400, {f"{found.fault.kind}.crash": NO_COMMAND})
         if found.authority is not None:
             raise RefusedError(400, {f"{found.fault.kind}.authority": NO_FILES})
         new = name not in self._faults.taken

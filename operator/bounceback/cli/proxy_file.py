@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Self
 
 from pydantic import Field, create_model, model_validator
 
+from bounceback.api.client_behavior import ClientBehavior
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.api.problems import Problem, parse
@@ -23,13 +24,14 @@ from bounceback.faults.name_fault import NameFault
 from bounceback.faults.relayed import can_be_relayed, rules
 from bounceback.faults.tls_fault import AUTHORITY_WITH, SIGNED, AnyTlsFault
 from bounceback.types import relay
-from bounceback.types.api_rule import ApiRule
+from bounceback.types.api_rule import ApiRule, Crash
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Model, Name
 from bounceback.types.names import TlsRule
 from bounceback.types.rules import FieldError, exactly_one, refuse
 
 ADDRESS: Final = "must be HOST:PORT, for example 127.0.0.1:5433 or [::1]:5433"
+NO_COMMAND: Final = "must be with -- COMMAND: nobody else's process is killed"
 RAMP_NEEDS: Final = "durationSeconds must be given with pattern.ramp: its steps are parts of it"
 Spot = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -156,6 +158,11 @@ class ProxyTiming(Chosen):
         return self
 
     @property
+    def kills(self) -> bool:
+        """Whether it ends the client's process."""
+        return any(isinstance(rule, ApiRule) and isinstance(rule.act, Crash) for rule in self.all_rules)
+
+    @property
     def authority(self) -> FileAuthority | None:
         return self.fault.authority if isinstance(self.fault, ProxyTlsFault) else None
 
@@ -193,6 +200,10 @@ class ProxyFile(Model):
     faults: Annotated[list[ProxyFault], Field(max_length=100)] = Field(
         default_factory=list, description="What happens to the connections."
     )
+    client_behavior: ClientBehavior | None = Field(
+        None,
+        description="How the client of the Kubernetes API must take it; judged at the end. With --write-kubeconfig.",
+    )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -214,6 +225,10 @@ def file_of(data: object, known: Mapping[str, Protocol]) -> tuple[ProxyFile | No
     problems = tuple(
         problem for n, fault in enumerate(found.faults) for problem in _unfit(fault, listeners, ("faults", n))
     )
+    if found.client_behavior is not None and Protocol.KUBERNETES not in listeners.values():
+        problems += (
+            Problem(("clientBehavior",), "must be with --write-kubeconfig: it is of a Kubernetes API's client"),
+        )
     return (None, problems) if problems else (found, ())
 
 

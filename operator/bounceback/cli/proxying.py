@@ -16,12 +16,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from bounceback.api.client_behavior import ClientBehavior
 from bounceback.cli.documents import UnreadableError
 from bounceback.cli.exits import PASSED, CommandError
 from bounceback.cli.proxy_course import Faults, Source
-from bounceback.cli.proxy_file import Protocol, ProxyFile, ProxyListener, address
+from bounceback.cli.proxy_file import NO_COMMAND, Protocol, ProxyFile, ProxyListener, address
 from bounceback.cli.proxy_names import NameRule, Names, UnfitError
 from bounceback.cli.proxy_source import FileSource, WrongFileError
+from bounceback.cli.proxy_verdict import verdict
 from bounceback.proxy import counters
 from bounceback.proxy.relay import Relay
 from bounceback.proxy.upstream import Fixed
@@ -78,6 +80,7 @@ class _Proxy:
         self._source = source
         self._cluster = cluster
         self._faults = Faults()
+        self._wanted: ClientBehavior | None = None
         self._addresses: dict[str, tuple[str, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -101,10 +104,24 @@ class _Proxy:
             for line in self._words():
                 _say(line)
             gc.freeze()  # what is there now stays: it need not be looked through again and again
-            await self._follow_file()
+            await self._while_it_lasts()
             await self._drain()
         self._tell()
-        return PASSED
+        return self._conclude()
+
+    async def _while_it_lasts(self) -> None:
+        """Until it is asked to end, its time is over, or its client has ended."""
+        if self._options.seconds is not None:
+            asyncio.get_running_loop().call_later(self._options.seconds, self._end.set)
+        client = self._cluster.client if self._cluster is not None else None
+        if client is None:
+            await self._follow_file()
+            return
+        living = asyncio.create_task(client.live())
+        living.add_done_callback(lambda _: self._end.set())
+        await self._follow_file()
+        await client.end()
+        await living
 
     # The start
 
@@ -136,7 +153,9 @@ class _Proxy:
             known = {listener.name: listener.protocol for listener in self._listeners}
             if self._cluster is not None:
                 known[API_LISTENER] = Protocol.KUBERNETES
-            control = Control(self._faults, self._listeners, known, self._addresses, self._counters, self._apply)
+            control = Control(
+                self._faults, self._listeners, known, self._addresses, self._counters, self._apply, self._may_kill
+            )
             self._control = await stack.enter_async_context(served(control, host, port, self._token))
         except ValueError as error:
             raise CommandError(f"--control {self._options.control}: {error}") from error
@@ -173,14 +192,22 @@ class _Proxy:
         for n, fault in enumerate(file.faults):
             if fault.name in of_the_api:
                 raise self._source.wrong(("faults", n, "name"), "must not be that of a fault made by the control API")
+            if fault.kills and not self._may_kill:
+                raise self._source.wrong(("faults", n, fault.fault.kind, "crash"), NO_COMMAND)
             if fault.authority is not None:
                 try:
                     self._names.trust(fault.authority, Path(self._options.fault).parent)
                 except UnfitError as error:
                     path = ("faults", n, fault.fault.kind, "authority", error.field)
                     raise self._source.wrong(path, str(error)) from error
+        if file.client_behavior is not None:
+            self._wanted = file.client_behavior
         self._faults.replace_file(file.faults, monotonic())
         self._apply()
+
+    @property
+    def _may_kill(self) -> bool:
+        return self._cluster is not None and self._cluster.client is not None
 
     def _apply(self) -> None:
         """Bring what is in force now into force, and come back when that changes."""
@@ -203,6 +230,17 @@ class _Proxy:
         if self._end.is_set():
             self._options.drain_seconds = 0
         self._end.set()
+
+    def _conclude(self) -> int:
+        """The exit code; where something was asked of the client, by whether it held."""
+        wanted = self._wanted
+        if self._cluster is None or wanted is None:
+            return PASSED
+        counted = self._cluster.counted()
+        lines, code = verdict(wanted, counted, self._cluster.client)
+        for line in lines:
+            _say(line)
+        return code
 
     async def _drain(self) -> None:
         seconds = self._options.drain_seconds

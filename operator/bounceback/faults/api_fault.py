@@ -14,7 +14,7 @@ from bounceback.types.api_rule import Act, Body, Ending, Requests
 from bounceback.types.fields import Model, Text
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
 
-FIELDS: Final = ("answer", "rateLimit", "delay", "loseReply", "cut", "genuine", "watch")
+FIELDS: Final = ("answer", "rateLimit", "delay", "loseReply", "cut", "crash", "genuine", "watch")
 OWN_HEADERS: Final = (
     "connection",
     "content-length",
@@ -187,6 +187,23 @@ class LostReply(Model):
     )
 
 
+class Moment(StrEnum):
+    """Of a request."""
+
+    BEFORE = "Before"
+    DONE = "Done"
+
+
+class ClientCrash(Model):
+    """The client is killed (SIGKILL) in the middle of its work, and starts again as it does after any crash."""
+
+    when: Moment = Field(
+        Moment.DONE,
+        description="Done: the API server has done what it was asked to, the client has not heard of it yet. Before: "
+        "the API server has not heard of it either.",
+    )
+
+
 class RequestCut(Model):
     """The request never reaches the API server."""
 
@@ -223,6 +240,9 @@ class ApiFault(ClientFault):
     delay: ApiDelay | None = Field(None, description="Requests or answers come late.")
     lose_reply: LostReply | None = Field(None, description="What is asked is done, and the answer is lost.")
     cut: RequestCut | None = Field(None, description="The request is lost.")
+    crash: ClientCrash | None = Field(
+        None, description="The client is killed at this request; with nth: at every nth. For states in between."
+    )
     genuine: Genuine | None = Field(
         None,
         description="The API server's own error, by an old resourceVersion: Conflict (409, for update, patch and "
@@ -232,7 +252,16 @@ class ApiFault(ClientFault):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        acts = (self.answer, self.rate_limit, self.delay, self.lose_reply, self.cut, self.genuine, self.watch)
+        acts = (
+            self.answer,
+            self.rate_limit,
+            self.delay,
+            self.lose_reply,
+            self.cut,
+            self.crash,
+            self.genuine,
+            self.watch,
+        )
         given = [name for name, value in zip(FIELDS, acts, strict=True) if value is not None]
         if len(given) != 1:
             raise refuse(exactly_one(FIELDS, given))
@@ -265,6 +294,8 @@ class ApiFault(ClientFault):
             return api_rule.LoseReply(self.lose_reply.ending)
         if self.cut is not None:
             return api_rule.Cut(self.cut.ending)
+        if self.crash is not None:
+            return api_rule.Crash(self.crash.when is Moment.DONE)
         if self.watch is not None:
             return self.watch.act()
         return api_rule.OldVersion()

@@ -143,6 +143,14 @@ class LoseReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Crash:
+    """The client is killed: before the request goes on, or when it is done and the answer is not there yet."""
+
+    done: bool = True
+    does: str = field(default="Crash", init=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SpoilToken:
     """The bearer token is spoilt on its way: the API server itself answers 401."""
 
@@ -234,6 +242,7 @@ Act = (
     | Cut
     | Delay
     | LoseReply
+    | Crash
     | SpoilToken
     | OldVersion
     | OtherNamespace
@@ -252,6 +261,7 @@ _ACTS: Final[dict[str, type[Act]]] = {
         Cut,
         Delay,
         LoseReply,
+        Crash,
         SpoilToken,
         OldVersion,
         OtherNamespace,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bounceback.proxy.api import rewriting
 from bounceback.proxy.api.exchange import Exchange, Reply
 from bounceback.proxy.api.rulebook import Applied
-from bounceback.proxy.api.status import reply, throttled
+from bounceback.proxy.api.status import gone_event, reply, throttled
 from bounceback.types.api_rule import (
     Answer,
+    Crash,
     Cut,
     Delay,
     Ending,
@@ -26,6 +28,10 @@ from bounceback.types.api_rule import (
 
 if TYPE_CHECKING:
     from bounceback.proxy.api.gate import Gate
+
+FIRST_EVENT_SECONDS: Final = 0.2
+"""What a watch from a version that is gone is answered with comes at once."""
+ERROR_EVENT: Final = b'"type":"ERROR"'
 
 
 def needs_body(hits: Sequence[Applied]) -> bool:
@@ -42,19 +48,23 @@ class Carrier:
         self._hits = hits
         self._before = self._after = 0.0  # seconds
         self._lost: Applied | None = None
+        self._expired = False  # it is a watch from a version of long ago
 
     async def carry(self) -> None:
         exchange = self._exchange
+        exchange.touched = not all(isinstance(applied.rule.act, Delay) for applied in self._hits)
         if not await self._goes_on():
             return
         if self._before:
             await asyncio.sleep(self._before)
         if self._lost is not None:
             exchange.reply = Reply.LOSE
-        elif self._after:
+        elif self._after or self._expired:
             exchange.reply = Reply.HOLD
         exchange.open()
         exchange.send()
+        if self._expired and self._lost is None and not await self._expires():
+            return
         if self._after and self._lost is None:
             await exchange.until_answering()
             await asyncio.sleep(self._after)
@@ -64,7 +74,27 @@ class Carrier:
             exchange.client.finished(exchange)
             return
         await asyncio.sleep(self._after)
-        self._end(self._lost, self._ending_of(self._lost))
+        if isinstance(self._lost.rule.act, Crash):
+            self._crash()
+        else:
+            self._end(self._lost, self._ending_of(self._lost))
+
+    async def _expires(self) -> bool:
+        """Whether what the API server says to a watch from long ago is to be passed on: that it cannot.
+
+        One whose watch cache is as old as the cluster can, and begins with what is there now. Then its words are ours.
+        """
+        exchange = self._exchange
+        await exchange.until_answering()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(exchange.until_held(ERROR_EVENT), FIRST_EVENT_SECONDS)
+        if exchange.code == 200 and not exchange.holds(ERROR_EVENT):
+            exchange.replace_answer(gone_event(410, f"too old resource version: {OldVersion().version}"))
+            self._gate.watch_ended(exchange, clean=False)
+            exchange.client.close()
+            return False
+        exchange.release()
+        return True
 
     async def _goes_on(self) -> bool:
         """What is done to the request; False when it goes no further."""
@@ -87,12 +117,17 @@ class Carrier:
                     swing = (2 * applied.draw() - 1) * delay.jitter_us
                     self._before += max(0.0, delay.before_us + swing * (delay.before_us > 0)) / 1e6
                     self._after += max(0.0, delay.after_us + swing * (delay.after_us > 0)) / 1e6
-                case LoseReply():
+                case LoseReply() | Crash(done=True):
                     self._lost = applied
+                case Crash():
+                    await exchange.until_requested()
+                    self._crash()
+                    return False
                 case SpoilToken() as spoil:
                     if not await self._spoil(applied, spoil):
                         return False
                 case OldVersion() as old:
+                    self._expired = exchange.request.verb == "watch"
                     await self._rewritten(applied, rewriting.with_version(self._exchange, old.version))
                 case OtherNamespace() as other:
                     await self._rewritten(applied, rewriting.with_namespace(self._exchange, other.namespace))
@@ -106,7 +141,7 @@ class Carrier:
             await asyncio.sleep(self._before)
         made = reply(answer, exchange.request, self._gate.user(exchange), datetime.now(UTC))
         exchange.answer_with(made.code, made.phrase.encode(), made.headers, made.body)
-        self._gate.told(exchange, ours=True, retry_after=answer.retry_after)
+        self._gate.told(exchange, ours=True, retry_after=_waits(answer))
         exchange.client.finished(exchange)
 
     async def _spoil(self, applied: Applied, spoil: SpoilToken) -> bool:
@@ -130,6 +165,12 @@ class Carrier:
         assert isinstance(lost.rule.act, LoseReply)
         return lost.rule.act.ending
 
+    def _crash(self) -> None:
+        """Killed before it is reset: it must not hear even of that."""
+        self._gate.told(self._exchange, lost=True)
+        self._gate.kill()
+        self._exchange.client.reset()
+
     def _end(self, applied: Applied, ending: Ending) -> None:
         exchange = self._exchange
         self._gate.told(exchange, lost=True)
@@ -140,3 +181,10 @@ class Carrier:
                 exchange.client.close()
             case Ending.SILENCE:
                 self._gate.hold(applied, exchange)
+
+
+def _waits(answer: Answer) -> float | None:
+    """Seconds that the client is told to wait: of a date, which is one of whole seconds, no less than what is left."""
+    if answer.retry_after is None:
+        return None
+    return float(max(0, answer.retry_after - answer.retry_date))

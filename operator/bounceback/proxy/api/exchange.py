@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from bounceback.proxy.api.frames import JsonFraming, framing
 from bounceback.types.api_request import ApiRequest
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Header = tuple[bytes, bytes]
 MOST_HELD: Final = 1 << 20
 """Bytes of one request, or answer, that wait here; who sends more waits, too."""
 HEAD_END: Final = b"\r\n\r\n"
+CONTENT_TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
 PLACES: Final = re.compile(r"\b(resourceVersion|resourceVersionMatch|timeoutSeconds|continue)=[^&]*&?")
 
 
@@ -57,6 +59,7 @@ class Exchange:
         "target",
         "task",
         "told",
+        "touched",
         "upgrade",
         "user",
     )
@@ -78,6 +81,7 @@ class Exchange:
         self.retry_after: float | None = None  # seconds that the API server told the client to wait
         self.digest = 0  # of the body
         self.fingerprint = 0  # once it is requested
+        self.touched = False  # whether a rule has a hand in what the client is told
         self.told = False  # whether it was noted what the client was told
         self.reply = Reply.PASS
         self.task: asyncio.Task[None] | None = None
@@ -157,6 +161,20 @@ class Exchange:
         """Bytes of the answer."""
         return sum(map(len, self._held)) if self._held else 0
 
+    def holds(self, text: bytes) -> bool:
+        """Whether that is in what is held of the answer."""
+        return text in b"".join(self._held)
+
+    def replace_answer(self, status: Mapping[str, Any]) -> None:
+        """The watch that is held is one error event instead, in its own encoding."""
+        head, _, _ = b"".join(self._held).partition(HEAD_END)
+        self._held.clear()
+        self.reply = Reply.LOSE
+        found = CONTENT_TYPE.search(head)
+        events = framing(found[1].decode("latin-1") if found is not None else "") or JsonFraming()
+        event = events.error(dict(status))
+        self.client.write(head + HEAD_END + b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+
     def answer_with(self, code: int, phrase: bytes, headers: Iterable[Header], body: bytes) -> None:
         """Ours, instead of the API server's."""
         lines = [b"HTTP/1.1 %d %b" % (code, phrase), *(b"%b: %b" % header for header in headers)]
@@ -172,6 +190,10 @@ class Exchange:
     async def until_answering(self) -> None:
         """Something of the answer is held."""
         while not (self._held or self.answered or self.broken):
+            await self._news()
+
+    async def until_held(self, text: bytes) -> None:
+        while not (self.holds(text) or self.answered or self.broken):
             await self._news()
 
     async def until_answered(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -44,8 +44,10 @@ class Upstream:
 class Gate:
     """Lives in one event loop. `follow` changes the rules."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, kill: Callable[[], None] = lambda: None) -> None:
+        """`kill` ends the client's process, for rules that ask for it."""
         self._upstream = upstream
+        self.kill = kill
         self._book = Rulebook()
         self._asks = False  # whether there is any rule
         self._identities = Identities()
@@ -195,9 +197,8 @@ class Gate:
             return
         exchange.told = True
         self._ours += ours
-        touched = exchange.task is not None
         self.behavior.answered(
-            exchange.request, exchange.fingerprint, exchange.code, monotonic(), retry_after, touched, lost
+            exchange.request, exchange.fingerprint, exchange.code, monotonic(), retry_after, exchange.touched, lost
         )
 
     # Watches

@@ -40,6 +40,7 @@ class WatchedAnswer:
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._server_ended = False
+        self._cut = False  # the API server's connection ended in the middle
         self._failed = False  # the API server told of an error
 
     def feed(self, data: bytes) -> None:
@@ -65,9 +66,9 @@ class WatchedAnswer:
 
     def cut_off(self) -> None:
         """The connection ended before the answer did."""
-        if self._watch is not None and not self.complete:
-            self._gate.watch_ended(self.exchange, clean=False)
-            self._carry_out([step for step in self._watch.ended(monotonic()) if isinstance(step, Write)])
+        if self._watch is not None and not (self.complete or self._server_ended):
+            self._cut = True
+            self._carry_out(self._watch.ended(monotonic()))
 
     def close(self) -> None:
         """Its client went, or it is over."""
@@ -141,12 +142,12 @@ class WatchedAnswer:
         self.complete = True
         self._gate.watched(self)
         self._gate.watch_ended(
-            exchange, clean=not (self._failed or end.error or end.partial or end.ending is not CLOSE)
+            exchange, clean=not (self._failed or end.error or end.torn or self._cut or end.ending is not CLOSE)
         )
         if end.ending is Ending.RESET:
             exchange.client.reset()
             return
-        if not end.partial:
+        if not (end.torn or self._cut):
             exchange.take_answer(LAST_CHUNK)
         if self._server_ended:
             self._gate.answered(exchange)

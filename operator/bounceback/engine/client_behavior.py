@@ -1,0 +1,81 @@
+"""Whether a client behaved as it must, by what the API proxy saw of it (`proxy/api/behavior.py`, as JSON)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bounceback.api.client_behavior import ClientBehavior, WantedBackoff
+from bounceback.types.outcome import Judgement
+
+Seen = Mapping[str, Any]
+ENOUGH: Final = {
+    WantedBackoff.CONSTANT: ("Constant", "Exponential"),
+    WantedBackoff.EXPONENTIAL: ("Exponential",),
+}
+UNTOLD: Final = ("None", "Unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To one field: `seen` says what was observed."""
+
+    field: str
+    result: Judgement
+    seen: str
+
+
+def judge(wanted: ClientBehavior, seen: Seen) -> tuple[Answer, ...]:
+    """One answer for each field that is set."""
+    return tuple(_answers(wanted, seen))
+
+
+def _answers(wanted: ClientBehavior, seen: Seen) -> Iterator[Answer]:
+    if wanted.honors_retry_after:
+        yield _retry_after(seen["retryAfter"])
+    if (most := wanted.max_requests_per_second) is not None:
+        peak = seen["requestsPerSecond"]["peak"]
+        yield _answer("maxRequestsPerSecond", peak <= most, f"{peak} requests in one second")
+    if wanted.backoff is not None:
+        yield _backoff(wanted.backoff, seen)
+    watches = seen["watches"]
+    if wanted.returns_to_watches:
+        yield _watches("returnsToWatches", watches, watches["rewatched"], "begun again")
+    if wanted.relists:
+        yield _watches("relists", watches, watches["relisted"], "listed anew")
+    creates = seen["creates"]
+    if (most := wanted.max_duplicate_creates) is not None:
+        told = f"{creates['duplicated']} of {creates['lost']} creates whose reply was lost were done twice"
+        yield _answer("maxDuplicateCreates", creates["duplicated"] <= most, told, known=creates["lost"] > 0)
+    if (most := wanted.max_hot_loops) is not None:
+        yield _answer("maxHotLoops", seen["hotLoops"] <= most, f"{seen['hotLoops']} hot loops")
+    if wanted.never_gives_up:
+        given_up = seen["retries"]["gaveUp"] + watches["gaveUp"]
+        failed = seen["retries"]["count"] + seen["retries"]["gaveUp"] + watches["ended"]
+        yield _answer("neverGivesUp", given_up == 0, f"{given_up} given up", known=failed > 0)
+
+
+def _retry_after(seen: Seen) -> Answer:
+    told = f"told to wait {seen['asked']} times: {seen['honored']} honored, {seen['ignored']} ignored"
+    return _answer("honorsRetryAfter", seen["ignored"] == 0, told, known=seen["honored"] + seen["ignored"] > 0)
+
+
+def _backoff(wanted: WantedBackoff, seen: Seen) -> Answer:
+    """Of requests, and of watches where no request says."""
+    parts = [seen["retries"]["backoff"], seen["watches"]["backoff"]]
+    found = next((part for part in parts if part["kind"] not in UNTOLD), parts[0])
+    kind = found["kind"]
+    told = f"{kind} over {found['gaps']} pauses"
+    return _answer("backoff", kind in ENOUGH[wanted], told, known=kind not in UNTOLD)
+
+
+def _watches(field: str, watches: Seen, count: int, words: str) -> Answer:
+    lost = watches["lost"]
+    return _answer(field, count >= lost, f"{count} of {lost} watches that broke were {words}", known=lost > 0)
+
+
+def _answer(field: str, holds: bool, told: str, *, known: bool = True) -> Answer:
+    if not known:
+        return Answer(field, Judgement.INCONCLUSIVE, f"there was no occasion: {told}")
+    return Answer(field, Judgement.PASSED if holds else Judgement.FAILED, told)
