@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.commands import Commands, Json, Result, until
@@ -146,3 +148,58 @@ def account(commands: Commands, namespace: str, name: str, role: str = "edit") -
     who = f"--as=system:serviceaccount:{namespace}:{name}"
     until(lambda: "yes" in commands.ask("kubectl", "auth", "can-i", "list", "pods", "-n", namespace, who).out, "rights")
     return token
+
+
+def exec_plugin(folder: Path, token: str) -> Json:
+    """A user whose token a plug-in beside the kubeconfig tells: what `credential` says when it is asked."""
+    (folder / "credential").write_text(token, encoding="utf-8")
+    script = folder / "plugin"
+    told = '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "%s"}}'
+    script.write_text(
+        f"#!/bin/sh\necho asked >> {folder}/asked\nprintf '{told}' \"$(cat {folder}/credential)\"\n", "utf-8"
+    )
+    script.chmod(0o700)
+    version = "client.authentication.k8s.io/v1"
+    return {"exec": {"apiVersion": version, "command": "./plugin", "interactiveMode": "Never"}}
+
+
+def is_noted(commands: Commands, namespace: str, word: str) -> bool:
+    """By the operator."""
+    metadata = commands.get("configmap", "noted", "-n", namespace)["metadata"]
+    return bool(metadata["annotations"].get("noted") == word)
+
+
+@contextlib.contextmanager
+def operating(proxied: Through, namespace: str, folder: Path) -> Iterator[None]:
+    """The operator of noting_operator.py, by kopf, through the proxy."""
+    operator = Path(__file__).with_name("noting_operator.py")
+    line = [sys.executable, "-m", "kopf", "run", str(operator), "--standalone", "-n", namespace, "--verbose"]
+    watches = proxied.asked("watch", "configmaps")
+    with started(line, folder, "kopf", KUBECONFIG=proxied.commands.kubeconfig):
+        until(lambda: proxied.asked("watch", "configmaps") > watches, "its watch")
+        yield
+
+
+@contextlib.contextmanager
+def scheduling(proxied: Through, namespace: str, folder: Path, name: str) -> Iterator[None]:
+    """A kube-scheduler for pods that name it; its lease is in the namespace. Skips where no such program is."""
+    if (program := proxied.commands.programs.get("kube-scheduler")) is None:
+        pytest.skip("no kube-scheduler of the cluster's version is here")
+    config = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "clientConnection": {"kubeconfig": proxied.commands.kubeconfig},
+        "leaderElection": {
+            "leaderElect": True,
+            "resourceName": name,
+            "resourceNamespace": namespace,
+            "leaseDuration": "6s",
+            "renewDeadline": "4s",
+            "retryPeriod": "1s",
+        },
+        "profiles": [{"schedulerName": name}],
+    }
+    file = folder / "scheduler.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    with started([program, f"--config={file}", "--secure-port=0", "-v=3"], folder, "scheduler"):
+        yield

@@ -48,7 +48,7 @@ def load(path: str | None, context: str | None) -> pykube.KubeConfig:
 
 
 def _read(file: Path) -> Json:
-    """One file, with the paths in it made absolute: they are relative to it."""
+    """One file, with the paths in it made absolute: they are relative to it, and so is a plug-in that is no bare name."""
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -60,7 +60,10 @@ def _read(file: Path) -> Json:
             inner = entry.get(part.removesuffix("s")) or {}
             for key in FILES:
                 if inner.get(key):
-                    inner[key] = str(file.parent / inner[key])
+                    inner[key] = str(file.parent.absolute() / inner[key])
+            plugin = inner.get("exec") or {}
+            if os.sep in plugin.get("command", ""):
+                plugin["command"] = str(file.parent.absolute() / plugin["command"])
     return document
 
 
