@@ -27,6 +27,7 @@ from tests.spec_case import (
     watched,
     with_fault,
 )
+from tests.spec_cases_api import API
 from tests.spec_cases_connections import CONNECTIONS
 from tests.spec_cases_names import NAMES
 from tests.spec_cases_packets import PACKETS
@@ -418,7 +419,7 @@ CHECKS: Final = (
 
 _PACKETS: Final = tuple(
     Case(name, "FaultExperiment", with_fault(**entry), message, f"spec.faults[0]{field}" if message else "")
-    for name, entry, message, field in (*PACKETS, *CONNECTIONS)
+    for name, entry, message, field in (*PACKETS, *CONNECTIONS, *API)
 )
 _NAMES: Final = tuple(
     Case(name, "FaultExperiment", with_fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)

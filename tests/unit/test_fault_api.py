@@ -22,6 +22,7 @@ from bounceback.types import api_rule
 from bounceback.types.api_request import read
 from bounceback.types.api_rule import ApiRule, Body, Ending, Event, Requests, Token, Where, rule_from
 from bounceback.types.choice import Choice
+from bounceback.types.plan import Rung
 from tests.commands import PROJECT
 
 Json = dict[str, Any]
@@ -170,9 +171,9 @@ def test_a_structural_schema_can_say_it_and_explains_every_field(kind: type[Clie
     assert not list(silent(structural(kind), kind.kind))
 
 
-def test_experiments_are_not_promised_what_has_no_vehicle_yet() -> None:
-    assert not set(API_KINDS) & set(KINDS)
-    assert all(kind.all_rungs() == () for kind in API_KINDS)
+def test_experiments_have_them_on_one_rung() -> None:
+    assert set(API_KINDS) < set(KINDS)
+    assert all(kind.all_rungs() == (Rung.PROXY,) for kind in API_KINDS)
 
 
 def test_what_the_page_shows_is_good() -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, create_model, model_validator
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.faults import KINDS, Fault
+from bounceback.faults.api_fault import NO_CRASH, ApiFault
 from bounceback.faults.chosen import Chosen
 from bounceback.faults.packet_fault import NOT_COUNTED
 from bounceback.types.fields import Model, Name, ObjectName
@@ -122,6 +123,8 @@ class FaultTiming(Chosen):
         fault = self.fault
         if not (rungs := fault.rungs(self.choice())):
             raise refuse(NOT_COUNTED.format(fault.kind), "nth")
+        if isinstance(fault, ApiFault) and fault.crash is not None:
+            raise refuse(NO_CRASH, fault.kind, "crash")
         if self.mechanism is not None and self.mechanism not in rungs:
             ways = rungs if self.mechanism in fault.all_rungs() else fault.all_rungs()
             raise refuse(_must_be("mechanism", _words(ways), fault.kind), "mechanism")

@@ -18,11 +18,12 @@ from bounceback.engine.planning import act_of, needs_guard, rung_for
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
-from bounceback.vehicles.choice import choose_vehicle
+from bounceback.vehicles.choice import choose_vehicle, not_armed
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.pods import pod_info
 from bounceback.vehicles.sidecar import trial_patch
@@ -173,7 +174,7 @@ class Foresight:
                 )
 
     def _nodes(self, outlook: Outlook, spec: FaultExperimentSpec) -> dict[str, NodeCapability]:
-        if all(isinstance(fault.fault, PodDelete) for fault in spec.faults):
+        if not any(isinstance(fault.fault, NetworkFault) for fault in spec.faults):
             return {}
         try:
             cache = self._cluster.get(CONFIG_MAPS, self._operator, NODES)
@@ -205,7 +206,10 @@ class Foresight:
                 f"whether Secret {secret} holds an authority is found out at the start, by the operator"
             )
         for pod in pods:
-            if not isinstance(kind, NetworkFault):
+            if isinstance(kind, ClientFault) and not pod.armed:
+                outlook.refuse(f"{path}.{kind.kind}", not_armed(pod.name))
+                continue
+            if isinstance(kind, PodDelete):
                 try:
                     acting.delete(PODS, outlook.namespace, pod.name, pod.uid, dry_run=True)
                 except RefusedError as error:
@@ -213,8 +217,8 @@ class Foresight:
                     continue
                 yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
                 continue
-            rung: Rung | None = None
-            if capability := nodes.get(pod.node):
+            rung: Rung | None = Rung.PROXY if isinstance(kind, ClientFault) else None
+            if (capability := nodes.get(pod.node)) and rung is None:
                 rung, missing = rung_for(fault, capability.features)
                 if rung is None:
                     outlook.refuse(

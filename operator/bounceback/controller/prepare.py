@@ -20,6 +20,7 @@ from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.kube.resources import CHECKS
@@ -27,7 +28,7 @@ from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Flow, Rung
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
-from bounceback.vehicles.choice import choose_vehicle
+from bounceback.vehicles.choice import choose_vehicle, not_armed
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.peers import resolve
 from bounceback.vehicles.pods import list_pods
@@ -156,11 +157,19 @@ class Preparing:
         kind = fault.fault
         if isinstance(kind, PodDelete):
             return [Chosen(fault, pod, VehicleKind.POD_DELETE, "a request to the API", Rung.API) for pod in pods]
+        if isinstance(kind, ClientFault):
+            return [await self._at_proxy(field, fault, kind, pod) for pod in pods]
         assert isinstance(kind, NetworkFault)
         flows = await resolve(self._acting, self._namespace, kind.peers, f"{field}.{kind.kind}.peers")
         leaf = await self._sign(f"{field}.{kind.kind}", kind)
         chosen = [await self._place(field, fault, kind, pod, flows, capabilities[pod.node]) for pod in pods]
         return [replace(each, leaf=leaf) for each in chosen]
+
+    async def _at_proxy(self, field: str, fault: FaultTiming, kind: ClientFault, pod: PodInfo) -> Chosen:
+        if not pod.armed:
+            raise Refused(f"{field}.{kind.kind}", "NotArmed", not_armed(pod.name))
+        vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY)
+        return Chosen(fault, pod, vehicle, why, Rung.PROXY)
 
     async def _sign(self, field: str, kind: NetworkFault) -> Leaf | None:
         if not isinstance(kind, TlsFault):
@@ -187,13 +196,18 @@ class Preparing:
                 "that can, or another fault",
             )
         guarded = needs_guard(act_of(fault, rung), capability.features)
+        vehicle, why = await self._vehicle(field, fault, pod, guarded=guarded, rung=rung)
+        return Chosen(fault, pod, vehicle, why, rung, flows, guarded)
+
+    async def _vehicle(
+        self, field: str, fault: FaultTiming, pod: PodInfo, *, guarded: bool, rung: Rung
+    ) -> tuple[VehicleKind, str]:
         if (pod.uid, guarded) not in self._refusals:
             self._refusals[pod.uid, guarded] = await self._office.agents.sidecar_refused(self._acting, pod, guarded)
         try:
-            vehicle, why = choose_vehicle(fault.vehicle, pod, self._refusals[pod.uid, guarded], rung)
+            return choose_vehicle(fault.vehicle, pod, self._refusals[pod.uid, guarded], rung)
         except Refused as refused:
             raise refused.at(refused.field if refused.field.startswith("spec.") else f"{field}.vehicle") from refused
-        return Chosen(fault, pod, vehicle, why, rung, flows, guarded)
 
     async def _exempt(self, chosen: Iterable[Chosen]) -> dict[str, tuple[str, ...]]:
         """By node: its own addresses (kubelet probes come from there) and those of Bounceback's probes."""
@@ -221,8 +235,8 @@ def _needs(spec: FaultExperimentSpec) -> set[str]:
             needs |= DELETE_NEEDS
             continue
         needs |= AGENT_NEEDS
-        assert isinstance(entry.fault, NetworkFault)
-        if any(peer.service or peer.pods for peer in entry.fault.peers):
+        peers = entry.fault.peers if isinstance(entry.fault, NetworkFault) else ()
+        if any(peer.service or peer.pods for peer in peers):
             needs |= PEER_NEEDS
     return needs
 

@@ -24,6 +24,7 @@ class PodInfo:
     running: bool  # phase Running and not being deleted
     finished_agents: int  # ephemeral containers of ours that it carries already
     memory_limit: int | None  # bytes, where every container has one: then the pod as a whole has one too
+    armed: bool = False  # our API proxy stands between it and the API server
 
 
 @dataclass(frozen=True, slots=True)

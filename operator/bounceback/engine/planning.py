@@ -12,11 +12,12 @@ from bounceback.api.status import CheckCopy, InjectionStatus
 from bounceback.engine.model import AgentRef, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
 from bounceback.faults.base import NetworkFault, first_possible
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.name_fault import NameFault
 from bounceback.faults.relayed import not_relayed, rules
 from bounceback.types.names import Leaf, TlsRule
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Act, Feature, Flow, Order, Plan, Queued, Redirect, Rung
+from bounceback.types.plan import Act, ApiRules, Direction, Feature, Flow, Order, Plan, Queued, Redirect, Rung
 
 START_GRACE: Final = 60.0
 """Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
@@ -68,6 +69,8 @@ def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) 
     `flows` are the peers' where these have been looked up.
     """
     fault, choice = entry.fault, entry.choice()
+    if isinstance(fault, ClientFault):
+        return Rung.PROXY, ""  # no kernel has a part in it
     assert isinstance(fault, NetworkFault)
     allowed = (entry.mechanism,) if entry.mechanism else fault.rungs(choice)
     obstacle = not_relayed(fault, flows) if Rung.RELAY in allowed else ""
@@ -80,6 +83,8 @@ def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) 
 def act_of(entry: FaultTiming, rung: Rung, leaf: Leaf | None = None) -> Act:
     """What the agent is to do on that rung; `leaf` is what an authority has signed for it."""
     fault, choice = entry.fault, entry.choice()
+    if isinstance(fault, ClientFault):
+        return ApiRules(json.dumps([asdict(fault.rule(entry.name, choice))]))
     assert isinstance(fault, NetworkFault)
     if rung is not Rung.RELAY:
         return fault.act(rung, choice)
@@ -100,7 +105,7 @@ def lasts(entry: FaultTiming, rung: Rung) -> float:
 
 def needs_guard(act: Act, has: Set[Feature]) -> bool:
     """Qdiscs outlive the process that made them, and so do nft tables where the kernel knows no owner of a table."""
-    return isinstance(act, Queued) or Feature.NFT_OWNER not in has
+    return isinstance(act, Queued) or (Feature.NFT_OWNER not in has and not isinstance(act, ApiRules))
 
 
 def injections(run: str, chosen: Iterable[Chosen], now: float) -> tuple[InjectionStatus, ...]:
@@ -162,7 +167,6 @@ def _carried(
 
 def _order(choice: Chosen, injection: InjectionStatus) -> Order:
     fault = choice.fault.fault
-    assert isinstance(fault, NetworkFault)
     return Order(
         injection=injection.name,
         fault=injection.fault,
@@ -170,7 +174,7 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         pod_name=injection.pod,
         pod_uid=injection.pod_uid,
         act=act_of(choice.fault, choice.rung, choice.leaf),
-        direction=fault.ways(),
+        direction=fault.ways() if isinstance(fault, NetworkFault) else Direction.BOTH,
         flows=choice.flows,
         start_at=injection.start_at,
         start_before=injection.start_before,

@@ -1,6 +1,6 @@
 """One class a fault. `KINDS` are those of experiments; adding one there is what makes it a field of an experiment.
 
-`API_KINDS` are those that `bounceback proxy` carries out between a client and the Kubernetes API.
+`API_KINDS` are those of them that are between a client and the Kubernetes API.
 """
 
 from typing import Final
@@ -26,6 +26,7 @@ from bounceback.faults.network_reorder import NetworkReorder
 from bounceback.faults.pod_delete import PodDelete
 from bounceback.faults.tls_fault import TlsFault
 
+API_KINDS: Final[tuple[type[ClientFault], ...]] = (ApiFault, AuthFault)
 KINDS: Final[tuple[type[Fault], ...]] = (
     NetworkPartition,
     NetworkDelay,
@@ -42,9 +43,8 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     ConnectionDataLimit,
     DnsFault,
     TlsFault,
+    *API_KINDS,
     PodDelete,
 )
-
-API_KINDS: Final[tuple[type[ClientFault], ...]] = (ApiFault, AuthFault)
 
 __all__ = ["API_KINDS", "KINDS", "Fault", "PodDelete"]

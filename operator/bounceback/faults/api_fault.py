@@ -41,6 +41,7 @@ EXPIRED_VERBS: Final = ("list", "watch")
 VERBS_OF_CONFLICT: Final = f"verbs must be among {', '.join(CONFLICT_VERBS)}, or unset, with genuine Conflict"
 VERBS_OF_EXPIRED: Final = f"verbs must be among {', '.join(EXPIRED_VERBS)}, or unset, with genuine Expired"
 VERBS_OF_WATCH: Final = "verbs must be watch, or unset, with watch"
+NO_CRASH: Final = "crash must be unset in an experiment: bounceback proxy -- COMMAND kills the client that it has begun"
 NO_PATHS: Final = "nonResourcePaths must be unset with genuine and watch: those are about resources"
 
 
@@ -221,6 +222,9 @@ class ApiFault(ClientFault):
     """
 
     kind: ClassVar[str] = "apiFault"
+    entry_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("!has(self.apiFault) || !has(self.apiFault.crash)", NO_CRASH, ".apiFault"),
+    )
     rules: ClassVar[tuple[Rule, ...]] = (
         one_of(FIELDS),
         Rule(

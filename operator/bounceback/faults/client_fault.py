@@ -136,7 +136,7 @@ RESOURCES: Final = Requests(groups=(ANY,))
 
 
 class ClientFault(Fault):
-    """Carried out by a proxy between a client and the Kubernetes API: no agent, no kernel, so no rung."""
+    """Carried out by a proxy between a client and the Kubernetes API: that of an armed pod, or `bounceback proxy`."""
 
     hit_words: ClassVar[str] = "requests hit"
 
@@ -172,7 +172,7 @@ class ClientFault(Fault):
         return ApiRule(name, self.act(), self.about(), tuple(self.users), choice, self.after_requests)
 
     def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
-        return ()
+        return (Rung.PROXY,)
 
 
 def narrowed(requests: Requests, verbs: tuple[str, ...]) -> Requests:

@@ -56,6 +56,7 @@ class Rung(StrEnum):
     NFT = "Nft"
     SOCKETS = "Sockets"
     RELAY = "Relay"  # connections are led through a relay of ours in the target's network
+    PROXY = "Proxy"  # the API proxy of an armed pod follows rules
     API = "Api"  # no kernel needed: the fault is a request to the Kubernetes API
 
 
@@ -201,11 +202,26 @@ class Redirect:
         return replace(self, rules=json.dumps(listed))
 
 
-Act = Drop | Netem | Rate | Reset | Redirect
+@dataclass(frozen=True, slots=True)
+class ApiRules:
+    """The API proxy in the pod follows these: a JSON list of types.api_rule."""
+
+    rules: str
+    driver: str = field(default="api", init=False)
+
+    def scaled(self, share: float) -> ApiRules:
+        """As the rules are scaled."""
+        from bounceback.types import api_rule  # only who has such rules needs it
+
+        listed = [api_rule.rule_from(each).scaled(share) for each in json.loads(self.rules)]
+        return replace(self, rules=json.dumps([asdict(rule) for rule in listed]))
+
+
+Act = Drop | Netem | Rate | Reset | Redirect | ApiRules
 Queued = Netem | Rate
 """Acts that are qdiscs: they have a place among those of their target, and outlive the process that made them."""
 
-_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate, "sockets": Reset, "relay": Redirect}
+_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate, "sockets": Reset, "relay": Redirect, "api": ApiRules}
 
 
 @dataclass(frozen=True, slots=True)

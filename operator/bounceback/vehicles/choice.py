@@ -62,3 +62,11 @@ def _against_sidecar(pod: PodInfo, refused: Refused | None, room: int) -> str | 
     if pod.finished_agents >= MOST_AGENTS:
         return f"pod {pod.name} carries {pod.finished_agents} finished agents already, and keeps them"
     return None
+
+
+def not_armed(pod: str) -> str:
+    """Why a fault on a client of the Kubernetes API cannot be carried to that pod, and what to do."""
+    return (
+        f"pod {pod} has no API proxy: install the chart with arming.enabled, label its namespace or its template "
+        "bounceback.dev/arm=enabled, and have the pod made anew; or use `bounceback proxy` for clients outside"
+    )
