@@ -1,4 +1,4 @@
-"""Paths in a kubeconfig are relative to it (client-go's clientcmd.ResolveLocalPaths), wherever we are and it is read."""
+"""Paths in a kubeconfig are relative to it, as for client-go (clientcmd.ResolveLocalPaths), wherever we are."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def load(path: str | None, context: str | None) -> pykube.KubeConfig:
 
 
 def _read(file: Path) -> Json:
-    """One file, with the paths in it made absolute: they are relative to it, and so is a plug-in that is no bare name."""
+    """One file, with the paths in it made absolute: they are relative to it, and so are plug-ins but bare names."""
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
