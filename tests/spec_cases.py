@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bounceback.api import client_behavior
 from tests.spec_case import (
     CIDR,
     INVARIANT,
@@ -398,6 +399,14 @@ CHECKS: Final = (
             f"spec.budgets.{budget}",
         )
         for budget in ("detectSeconds", "recoverSeconds", "outageSeconds")
+    ),
+    Case("a client that is watched", "RecoveryCheck", having(clientBehavior={"maxHotLoops": 0, "backoff": "Constant"})),
+    Case(
+        "nothing asked of a client",
+        "RecoveryCheck",
+        having(clientBehavior={}),
+        client_behavior.SOMETHING,
+        "spec.clientBehavior",
     ),
     Case(
         "an address that is none",

@@ -187,3 +187,33 @@ def test_an_aspect_that_nothing_observes_is_not_checked() -> None:
     assert aspects.detection is Aspect.NOT_CHECKED
     assert aspects.consistency is Aspect.NOT_CHECKED
     assert aspects.success is Aspect.PASSED
+
+
+BACKED_OFF = {
+    "requests": 40,
+    "requestsPerSecond": {"peak": 12},
+    "retries": {"count": 5, "backoff": {"kind": "Exponential", "gaps": 5}},
+    "retryAfter": {"asked": 2, "honored": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "reason", "strategy"),
+    [
+        ([BACKED_OFF], Verdict.PASSED, None, Aspect.PASSED),
+        ([BACKED_OFF, {"requests": 3}], Verdict.PASSED, None, Aspect.PASSED),
+        ([BACKED_OFF, {"retryAfter": {"asked": 1, "ignored": 1}}], Verdict.FAILED, "ClientMisbehaved", Aspect.FAILED),
+        ([{"requests": 3}], Verdict.INCONCLUSIVE, "BehaviorUndecided", Aspect.INCONCLUSIVE),
+        ([{}], Verdict.INCONCLUSIVE, "BehaviorUnseen", Aspect.INCONCLUSIVE),
+    ],
+    ids=["well", "one had no occasion", "one did not wait", "none had an occasion", "nobody saw it"],
+)
+def test_how_clients_took_it_decides_where_a_check_asks(
+    seen: list[dict[str, Any]], expected: Verdict, reason: str | None, strategy: Aspect
+) -> None:
+    wanted = check(clientBehavior={"honorsRetryAfter": True, "backoff": "Exponential", "maxRequestsPerSecond": 50})
+    hit = [injection(f"cut-{n}", behavior=behavior) for n, behavior in enumerate(seen)]
+    judged = verdict(status=finished([wanted]), injections=hit)
+    assert (judged.verdict, judged.aspects.strategy) == (expected, strategy)
+    assert [finding.reason for finding in judged.findings][:1] == ([reason] if reason else [])
+    assert verdict(injections=hit).aspects.strategy is Aspect.NOT_CHECKED

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from bounceback.api.client_behavior import ClientBehavior
 from bounceback.api.meta import Condition, repeated
 from bounceback.api.probes import Invariant, Observation, Probe
 from bounceback.types.fields import Model, StatusModel
@@ -92,6 +93,11 @@ class RecoveryCheckSpec(Model):
     )
     invariants: Annotated[list[Invariant], Field(max_length=50)] = Field(
         default_factory=list, description="What must hold between before and after."
+    )
+
+    client_behavior: ClientBehavior | None = Field(
+        None,
+        description="How clients of the Kubernetes API must take apiFault and authFault, as the API proxy sees them.",
     )
 
     @model_validator(mode="after")

@@ -95,6 +95,9 @@ class InjectionStatus(StatusModel):
     clock_error_milliseconds: int = Field(0, description="Half the width of the interval that the offset lies in.")
     cleanup: Cleanup = Field(Cleanup.UNVERIFIED, description="What was found when looked for what could be left.")
     leftovers: list[str] = Field(default_factory=list, max_length=10, description="What was left, if anything.")
+    behavior: dict[str, Any] = Field(
+        default_factory=dict, description="Of a fault on a client of the Kubernetes API: how the client took it."
+    )
     planned_utc: float = Field(0, description="UTC seconds, on the operator's clock: when it was planned.")
     start_at: float = Field(0, description="UTC seconds: when it is to begin.")
     start_before: float = Field(0, description="UTC seconds: the agent refuses to begin later.")

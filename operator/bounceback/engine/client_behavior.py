@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ ENOUGH: Final = {
     WantedBackoff.CONSTANT: ("Constant", "Exponential"),
     WantedBackoff.EXPONENTIAL: ("Exponential",),
 }
+GRAVEST: Final = (Judgement.FAILED, Judgement.PASSED, Judgement.INCONCLUSIVE)
 UNTOLD: Final = ("None", "Unknown")
 
 
@@ -28,7 +29,42 @@ class Answer:
 
 def judge(wanted: ClientBehavior, seen: Seen) -> tuple[Answer, ...]:
     """One answer for each field that is set."""
-    return tuple(_answers(wanted, seen))
+    return tuple(_answers(wanted, essence(seen)))
+
+
+def judge_all(wanted: ClientBehavior, seen: Iterable[Seen]) -> tuple[Answer, ...]:
+    """Of several clients: one that misbehaved decides, and one that had an occasion speaks for those that had none."""
+    by_field: dict[str, list[Answer]] = {}
+    for each in seen:
+        for answer in judge(wanted, each):
+            by_field.setdefault(answer.field, []).append(answer)
+    return tuple(min(answers, key=lambda answer: GRAVEST.index(answer.result)) for answers in by_field.values())
+
+
+def essence(seen: Seen) -> dict[str, Any]:
+    """What is judged of a report, and no more; what it does not say is nothing."""
+    retries, watches = seen.get("retries") or {}, seen.get("watches") or {}
+    return {
+        "requests": seen.get("requests", 0),
+        "requestsPerSecond": {"peak": (seen.get("requestsPerSecond") or {}).get("peak", 0)},
+        "retries": {**_counts(retries, "count", "gaveUp"), "backoff": _pauses(retries)},
+        "retryAfter": _counts(seen.get("retryAfter") or {}, "asked", "honored", "ignored"),
+        "watches": {
+            **_counts(watches, "ended", "lost", "rewatched", "relisted", "gaveUp"),
+            "backoff": _pauses(watches),
+        },
+        "creates": _counts(seen.get("creates") or {}, "lost", "duplicated"),
+        "hotLoops": seen.get("hotLoops", 0),
+    }
+
+
+def _counts(part: Seen, *names: str) -> dict[str, int]:
+    return {name: int(part.get(name) or 0) for name in names}
+
+
+def _pauses(part: Seen) -> dict[str, Any]:
+    found = part.get("backoff") or {}
+    return {"kind": str(found.get("kind") or "None"), "gaps": int(found.get("gaps") or 0)}
 
 
 def _answers(wanted: ClientBehavior, seen: Seen) -> Iterator[Answer]:

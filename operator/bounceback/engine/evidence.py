@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from bounceback.api.status import InjectionCounts, InjectionStatus, Moment
+from bounceback.engine.client_behavior import essence
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState
@@ -44,7 +45,9 @@ def fold(injection: InjectionStatus, line: Line, received: Instant) -> Injection
             if injection.state is InjectionState.FAILED:
                 return injection.model_copy(update={"cleared_at": moment})
             why, more = str(line.detail.get("why", "")), _at_the_end(line.detail)
-            return _to(injection, InjectionState.CLEARED, why, more, cleared_at=moment)
+            seen = line.detail.get("behavior")
+            behavior = essence(seen) if isinstance(seen, dict) else injection.behavior
+            return _to(injection, InjectionState.CLEARED, why, more, cleared_at=moment, behavior=behavior)
         case Told.STEP:
             return injection.model_copy(update={"percent": round(line.detail.get("percent", 100))})
         case Told.VERIFIED:

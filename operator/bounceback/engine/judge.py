@@ -10,6 +10,7 @@ from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Figures, Finding, InjectionStatus
 from bounceback.api.status import InvariantResult as Invariant
 from bounceback.engine.cel import CelError, evaluate
+from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.health import Health
 from bounceback.engine.timeline import figures, judge_budget
@@ -210,6 +211,24 @@ def felt_though_forbidden(run: Run) -> Iterable[Finding]:
         )
 
 
+def misbehaved(run: Run) -> Iterable[Finding]:
+    """What checks ask of clients of the Kubernetes API, by what the proxies before them saw."""
+    seen = [injection.behavior for injection in run.injections if injection.behavior]
+    for check in run.status.checks:
+        wanted = check.spec.client_behavior
+        if wanted is None or not _began(run):
+            continue
+        if not seen:
+            told = f"{check.name}: clientBehavior is asked for, but no fault on a client of the Kubernetes API saw any"
+            yield _finding(Verdict.INCONCLUSIVE, "BehaviorUnseen", told)
+        for answer in judge_all(wanted, seen):
+            told = f"{check.name}: clientBehavior.{answer.field}: {answer.seen}"
+            if answer.result is Judgement.FAILED:
+                yield _finding(Verdict.FAILED, "ClientMisbehaved", told)
+            elif answer.result is Judgement.INCONCLUSIVE:
+                yield _finding(Verdict.INCONCLUSIVE, "BehaviorUndecided", told)
+
+
 def budget_exceeded(run: Run) -> Iterable[Finding]:
     """Every budget of every check; one that the interval straddles decides nothing."""
     for check in run.status.checks:
@@ -278,7 +297,7 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
 
 
 def _recovery_findings(run: Run) -> list[Finding]:
-    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, not_felt) for f in ask(run)]
+    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, misbehaved, not_felt) for f in ask(run)]
 
 
 def _only(verdict: Verdict, findings: Iterable[Finding]) -> list[Finding]:
@@ -333,7 +352,17 @@ def aspects(run: Run) -> Aspects:
     consistency = Aspect.NOT_CHECKED
     if run.invariants and run.injections:
         consistency = Aspect(_worst(result.result for result in run.invariants))
-    return Aspects(detection=detection, success=success, consistency=consistency)
+    return Aspects(detection=detection, strategy=_strategy(run), success=success, consistency=consistency)
+
+
+def _strategy(run: Run) -> Aspect:
+    """How clients of the Kubernetes API took it, where a check asks."""
+    if not _began(run) or all(check.spec.client_behavior is None for check in run.status.checks):
+        return Aspect.NOT_CHECKED
+    found = {finding.verdict for finding in misbehaved(run)}
+    if Verdict.FAILED in found:
+        return Aspect.FAILED
+    return Aspect.INCONCLUSIVE if found else Aspect.PASSED
 
 
 def _detection(run: Run) -> Span | None:
