@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 from collections.abc import Iterable
 from typing import Any, Final
 
-_CREDENTIALS: Final = struct.Struct("=iII")
+from bounceback.types import peer
+
 _LONGEST: Final = 1 << 20
 
 
@@ -24,8 +24,7 @@ def address(agent: str) -> str:
 
 def trusted(connection: socket.socket) -> bool:
     """The other side is root or of the same user (SO_PEERCRED)."""
-    _, user, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return user in (0, os.getuid())
+    return peer.trusted(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, peer.CREDENTIALS), os.getuid())
 
 
 class Lines:

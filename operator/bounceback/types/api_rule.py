@@ -288,6 +288,7 @@ class ApiRule:
     users: tuple[str, ...] = ()
     choice: Choice = ALWAYS
     after: int = 0
+    draws: str = ""  # the name that its draws follow from, where it is not its own
 
     def scaled(self, share: float) -> ApiRule:
         """That share of what it is about is hit; delays are that much shorter instead."""
@@ -314,6 +315,7 @@ def rule_from(data: dict[str, Any]) -> ApiRule:
         tuple(data["users"]),
         Choice(**data["choice"]),
         data["after"],
+        data.get("draws", ""),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from bounceback.proxy.api.behavior import Behavior
 from bounceback.proxy.api.carrying import Carrier, needs_body
@@ -22,6 +22,7 @@ from bounceback.proxy.api.server import Answer, Server
 from bounceback.proxy.api.status import Limiter
 from bounceback.proxy.api.watched import WatchedAnswer
 from bounceback.types import api_request
+from bounceback.types.api_request import ApiRequest
 from bounceback.types.api_rule import OF_WATCHES, ApiRule, RateLimit, SpoilToken, Token
 
 Json = dict[str, Any]
@@ -41,10 +42,33 @@ class Upstream:
     prefix: str = ""  # of all its paths
 
 
+class Observer(Protocol):
+    """Who is told how clients behave; see `Behavior`."""
+
+    def asked(self, request: ApiRequest, fingerprint: int, now: float) -> None: ...
+
+    def answered(
+        self,
+        request: ApiRequest,
+        fingerprint: int,
+        code: int,
+        now: float,
+        retry_after: float | None,
+        by_us: bool,
+        lost: bool,
+    ) -> None: ...
+
+    def watch_ended(self, request: ApiRequest, now: float, clean: bool) -> None: ...
+
+    def report(self, now: float) -> Json: ...
+
+
 class Gate:
     """Lives in one event loop. `follow` changes the rules."""
 
-    def __init__(self, upstream: Upstream, kill: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, upstream: Upstream, kill: Callable[[], None] = lambda: None, observer: Observer | None = None
+    ) -> None:
         """`kill` ends the client's process, for rules that ask for it."""
         self._upstream = upstream
         self.kill = kill
@@ -56,7 +80,7 @@ class Gate:
         self._empty.set()
         self._draining = False
         self._accepted = self._requests = self._ours = 0
-        self.behavior = Behavior()
+        self.behavior: Observer = Behavior() if observer is None else observer
         self._watches: dict[Exchange, WatchedAnswer] = {}
         self._limiters: dict[str, Limiter] = {}
         self._tokens: dict[str, dict[str, int]] = {}  # by rule and user: the token that was the current one
@@ -77,6 +101,10 @@ class Gate:
     def counts(self) -> Mapping[str, Count]:
         """By rule, those that are gone included."""
         return self._book.counts()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """See `Rulebook.forget`."""
+        self._book.forget(names)
 
     # Connections
 
@@ -122,6 +150,10 @@ class Gate:
             "answeredByUs": self._ours,
             "behavior": self.behavior.report(monotonic()),
         }
+
+    def go_to(self, upstream: Upstream) -> None:
+        """Connections from now on; those that are open stay."""
+        self._upstream = upstream
 
     async def dial(self, client: Client) -> Server:
         """Raises OSError."""

@@ -1,7 +1,8 @@
 """Certificates of a proxy that listens on loopback: an authority of its own for each run, good for nothing else.
 
 Its certificate says so (name constraints, RFC 5280 section 4.2.1.10): should its key get out, it cannot speak for any
-other host. Keys are on the curve P-256 and made for this process; the authority's never leaves it.
+other host. Keys are on the curve P-256 and made for this process; the authority's never leaves it, unless it is to
+outlive the process: then it is in a file for its user alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -19,6 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Key = ec.EllipticCurvePrivateKey
 LASTS: Final = timedelta(days=7)
+KEPT_LASTS: Final = timedelta(days=3650)
+"""Of an authority that is kept: as long as a pod may live."""
 RENEWED_SECONDS: Final = 12 * 3600.0
 """How often the server's certificate is made anew; each lasts for a day."""
 LEAF_LASTS: Final = timedelta(days=1)
@@ -38,10 +42,16 @@ ONLY: Final = [
 class Loopback:
     """The authority, and what it signs. `context` is what a server listens with; `renew` gives it a new certificate."""
 
-    def __init__(self, *, asks_for_certificates: bool) -> None:
-        """`asks_for_certificates`: only clients with one of ours are let in."""
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._root = self._make_root()
+    def __init__(self, *, asks_for_certificates: bool, kept: Path | None = None) -> None:
+        """`asks_for_certificates`: only clients with one of ours are let in. `kept`: the file with the authority and
+        its key, made where it is not there. Raises OSError, and ValueError for a file that is no such thing."""
+        if kept is not None and kept.exists():
+            self._key, self._root = _read(kept)
+        else:
+            self._key = ec.generate_private_key(ec.SECP256R1())
+            self._root = self._make_root(LASTS if kept is None else KEPT_LASTS)
+            if kept is not None:
+                _write(kept, pem(self._key) + self.authority)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
@@ -72,10 +82,10 @@ class Loopback:
         key = ec.generate_private_key(ec.SECP256R1())
         return self._sign(self._leaf(subject, key, ExtendedKeyUsageOID.CLIENT_AUTH, LASTS)), pem(key)
 
-    def _make_root(self) -> x509.Certificate:
+    def _make_root(self, lasts: timedelta) -> x509.Certificate:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bounceback, loopback of one process")])
         return (
-            _builder(name, name, self._key, LASTS)
+            _builder(name, name, self._key, lasts)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(root=True), critical=True)
             .add_extension(x509.NameConstraints(permitted_subtrees=ONLY, excluded_subtrees=None), critical=True)
@@ -105,6 +115,26 @@ def pem(key: Key) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def _read(kept: Path) -> tuple[Key, x509.Certificate]:
+    text = kept.read_bytes()
+    key = serialization.load_pem_private_key(text, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{kept}: must hold a key on the curve P-256")
+    return key, x509.load_pem_x509_certificate(text)
+
+
+def _write(kept: Path, text: bytes) -> None:
+    """All of it or nothing, for us alone."""
+    begun = kept.with_name(f".{kept.name}")
+    begun.unlink(missing_ok=True)
+    descriptor = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
+    begun.rename(kept)
 
 
 def load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:

@@ -35,8 +35,9 @@ class Applied:
     _stream: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.chooser = Chooser(self.rule.choice, self.rule.name)
-        self._stream = stream(self.rule.choice.seed, f"{self.rule.name}/length")
+        drawn_by = self.rule.draws or self.rule.name
+        self.chooser = Chooser(self.rule.choice, drawn_by)
+        self._stream = stream(self.rule.choice.seed, f"{drawn_by}/length")
 
     def take(self) -> bool:
         """Whether the next request (event, watch) that it is about is hit."""
@@ -92,6 +93,11 @@ class Rulebook:
                 for let_go in tuple(applied.held.values()):
                     let_go()
         return True
+
+    def forget(self, names: Iterable[str]) -> None:
+        """What rules of these names did that are gone: should one of them come again, it counts from nothing."""
+        for name in names:
+            self._past.pop(name, None)
 
     def _changed(self, old: Applied | None, rule: ApiRule) -> Applied:
         if old is not None and old.rule == rule:
