@@ -207,7 +207,7 @@ class Foresight:
             )
         for pod in pods:
             if isinstance(kind, ClientFault) and not pod.armed:
-                outlook.refuse(f"{path}.{kind.kind}", not_armed(pod.name))
+                outlook.refuse(f"{path}.{kind.kind}", not_armed(pod))
                 continue
             if isinstance(kind, PodDelete):
                 try:

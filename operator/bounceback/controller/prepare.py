@@ -167,7 +167,7 @@ class Preparing:
 
     async def _at_proxy(self, field: str, fault: FaultTiming, kind: ClientFault, pod: PodInfo) -> Chosen:
         if not pod.armed:
-            raise Refused(f"{field}.{kind.kind}", "NotArmed", not_armed(pod.name))
+            raise Refused(f"{field}.{kind.kind}", "NotArmed", not_armed(pod))
         vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY)
         return Chosen(fault, pod, vehicle, why, Rung.PROXY)
 

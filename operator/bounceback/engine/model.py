@@ -25,6 +25,7 @@ class PodInfo:
     finished_agents: int  # ephemeral containers of ours that it carries already
     memory_limit: int | None  # bytes, where every container has one: then the pod as a whole has one too
     armed: bool = False  # our API proxy stands between it and the API server
+    not_armed: str = ""  # why it does not, where it was to
 
 
 @dataclass(frozen=True, slots=True)

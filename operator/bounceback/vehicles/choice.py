@@ -64,9 +64,11 @@ def _against_sidecar(pod: PodInfo, refused: Refused | None, room: int) -> str | 
     return None
 
 
-def not_armed(pod: str) -> str:
+def not_armed(pod: PodInfo) -> str:
     """Why a fault on a client of the Kubernetes API cannot be carried to that pod, and what to do."""
+    if pod.not_armed:
+        return f"pod {pod.name} has no API proxy: {pod.not_armed}"
     return (
-        f"pod {pod} has no API proxy: install the chart with arming.enabled, label its namespace or its template "
+        f"pod {pod.name} has no API proxy: install the chart with arming.enabled, label its namespace or its template "
         "bounceback.dev/arm=enabled, and have the pod made anew; or use `bounceback proxy` for clients outside"
     )

@@ -13,9 +13,8 @@ from bounceback.kube.client import Json, Kube
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import DELETED, LISTED, changes
 from bounceback.types.selectors import LabelSelector
+from bounceback.vehicles.arming import NOT_ARMED, PROXY
 
-API_PROXY: Final = "bounceback-api-proxy"
-"""The container of an armed pod that stands between it and the API server."""
 AGENT_CONTAINER: Final = re.compile(r"bb-[0-9a-f]{10}")
 SUFFIXES: Final = {
     "": 1,
@@ -47,7 +46,8 @@ def pod_info(pod: Json) -> PodInfo:
         running=status.get("phase") == "Running" and "deletionTimestamp" not in metadata,
         finished_agents=sum(_is_finished_agent(entry) for entry in status.get("ephemeralContainerStatuses") or []),
         memory_limit=memory_limit(spec),
-        armed=any(each["name"] == API_PROXY for each in spec.get("initContainers") or []),
+        armed=any(each["name"] == PROXY for each in spec.get("initContainers") or []),
+        not_armed=(metadata.get("annotations") or {}).get(NOT_ARMED, ""),
     )
 
 
