@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +16,7 @@ from bounceback.proxy.api.exchange import Exchange, Reply
 from bounceback.proxy.api.rulebook import Applied
 from bounceback.proxy.api.status import gone_event, reply, throttled
 from bounceback.types.api_rule import (
+    Act,
     Answer,
     Crash,
     Cut,
@@ -36,7 +39,14 @@ ERROR_EVENT: Final = b'"type":"ERROR"'
 
 def needs_body(hits: Sequence[Applied]) -> bool:
     """Whether somebody wants to read the body: it is kept from its first byte then."""
-    return any(isinstance(applied.rule.act, OldVersion | OtherNamespace) for applied in hits)
+    return any(
+        isinstance(act, OldVersion | OtherNamespace) or _is_about_body(act) for act in (h.rule.act for h in hits)
+    )
+
+
+def _is_about_body(act: Act) -> bool:
+    """Whether the API server's own words would name what is in the body: AlreadyExists does."""
+    return isinstance(act, Answer) and act.code == HTTPStatus.CONFLICT
 
 
 class Carrier:
@@ -63,6 +73,7 @@ class Carrier:
             exchange.reply = Reply.HOLD
         exchange.open()
         exchange.send()
+        exchange.client.go_on()
         if self._expired and self._lost is None and not await self._expires():
             return
         if self._after and self._lost is None:
@@ -110,6 +121,7 @@ class Carrier:
                         return False
                     applied.spared()
                 case Cut() as cut:
+                    exchange.drop()
                     await exchange.until_requested()
                     self._end(applied, cut.ending)
                     return False
@@ -120,6 +132,7 @@ class Carrier:
                 case LoseReply() | Crash(done=True):
                     self._lost = applied
                 case Crash():
+                    exchange.drop()
                     await exchange.until_requested()
                     self._crash()
                     return False
@@ -135,14 +148,24 @@ class Carrier:
 
     async def _answer(self, answer: Answer) -> None:
         exchange = self._exchange
+        name = await self._name_of_new(answer)
         if not exchange.upgrade:
+            exchange.drop()
             await exchange.until_requested()  # the next request begins where this one ends
         if self._before:
             await asyncio.sleep(self._before)
-        made = reply(answer, exchange.request, self._gate.user(exchange), datetime.now(UTC))
+        request = replace(exchange.request, name=name) if name else exchange.request
+        made = reply(answer, request, self._gate.user(exchange), datetime.now(UTC))
         exchange.answer_with(made.code, made.phrase.encode(), made.headers, made.body)
         self._gate.told(exchange, ours=True, retry_after=_waits(answer))
         exchange.client.finished(exchange)
+
+    async def _name_of_new(self, answer: Answer) -> str:
+        """Of the object that is there already; "" where nothing but the path says what it is about."""
+        if not _is_about_body(answer) or self._exchange.request.verb != "create":
+            return ""
+        await self._exchange.until_requested()
+        return rewriting.name_in(b"".join(self._exchange.body or ()))
 
     async def _spoil(self, applied: Applied, spoil: SpoilToken) -> bool:
         """Whether it goes on to the API server, with what it will refuse."""

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from bounceback.proxy.api.exchange import MOST_HELD, Exchange
+from bounceback.proxy.api.exchange import Exchange
 from bounceback.proxy.api.server import Server
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Client(asyncio.Protocol):
         self._unsent: list[bytes] = []  # while the API server is being dialled
         self._read: list[bytes] = []  # what holds the head that is being read
         self._url = b""
-        self._pipelined = self._tunnel = self._paused = False
+        self._pipelined = self._tunnel = self._paused = self._server_full = False
         self.certified = ""  # who the client's certificate says it is
         self.gone = False
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -62,8 +62,9 @@ class Client(asyncio.Protocol):
             return
         if (exchange := self.exchange) is not None:
             exchange.send()
-            if exchange.waiting > MOST_HELD:
+            if exchange.full:
                 self._pause()
+                exchange.wake()
 
     def _parsed(self, data: bytes) -> bool:
         try:
@@ -170,10 +171,16 @@ class Client(asyncio.Protocol):
                 self._server.resume_reading()
 
     def server_paused(self) -> None:
+        self._server_full = True
         self._pause()
 
     def server_resumed(self) -> None:
-        if self.exchange is None or self.exchange.waiting <= MOST_HELD:
+        self._server_full = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Read more, if that can go on from here."""
+        if not self._server_full and (self.exchange is None or not self.exchange.full):
             self._resume()
 
     # From the API server
@@ -197,7 +204,7 @@ class Client(asyncio.Protocol):
             self.transport.close()  # what the client says now cannot be told from what it was saying
             return
         self.exchange = None
-        self._resume()
+        self.go_on()
 
     # Within
 

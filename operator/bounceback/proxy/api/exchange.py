@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Header = tuple[bytes, bytes]
 MOST_HELD: Final = 1 << 20
-"""Bytes of one request, or answer, that wait here; who sends more waits, too."""
+"""Bytes of one answer that wait here; the API server waits with more."""
+MOST_ASKED: Final = 4 << 20
+"""The same of one request. The API server takes 3 MiB (MaxRequestBodyBytes in k8s.io/apiserver/pkg/server)."""
 HEAD_END: Final = b"\r\n\r\n"
 CONTENT_TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
 PLACES: Final = re.compile(r"\b(resourceVersion|resourceVersionMatch|timeoutSeconds|continue)=[^&]*&?")
@@ -47,6 +49,7 @@ class Exchange:
         "client",
         "code",
         "digest",
+        "dropped",
         "fingerprint",
         "head_only",
         "keeps",
@@ -73,6 +76,7 @@ class Exchange:
         self.upgrade = False
         self.head_only = False  # its answer has no body
         self.opened = False
+        self.dropped = False  # it goes no further
         self.requested = False  # all of the request is here
         self.answered = False  # all of the answer was here
         self.broken = False  # the API server's connection ended before
@@ -101,11 +105,19 @@ class Exchange:
         if self.opened and self.raw:
             raw, self.raw = self.raw, []
             self.client.to_server(raw[0] if len(raw) == 1 else b"".join(raw))
+        elif self.dropped:
+            self.raw.clear()
+
+    def drop(self) -> None:
+        """It goes no further: what comes of it still is for nobody."""
+        self.dropped = True
+        self.raw.clear()
+        self.client.go_on()
 
     @property
-    def waiting(self) -> int:
-        """Bytes of the request that cannot go on yet."""
-        return sum(map(len, self.raw)) if self.raw else 0
+    def full(self) -> bool:
+        """Whether too much of the request cannot go on yet."""
+        return bool(self.raw) and sum(map(len, self.raw)) > MOST_ASKED
 
     @property
     def headers(self) -> list[Header]:
@@ -184,7 +196,8 @@ class Exchange:
     # For who carries it
 
     async def until_requested(self) -> None:
-        while not self.requested:
+        """Or it is more than may wait here."""
+        while not (self.requested or self.full):
             await self._news()
 
     async def until_answering(self) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
+from bounceback.proxy.api import protobuf
 from bounceback.proxy.api.exchange import Exchange, Header
+from bounceback.proxy.api.frames import MAGIC
 from bounceback.types.api_request import ApiRequest
 
 Json = dict[str, Any]
@@ -55,6 +57,18 @@ async def with_namespace(exchange: Exchange, namespace: str) -> bool:
     return True
 
 
+def name_in(body: bytes) -> str:
+    """The object's in that body, in JSON or protobuf; "" where it has none that can be read."""
+    try:
+        if body.startswith(MAGIC):  # a runtime.Unknown: raw, its metadata, its name
+            held = protobuf.field(memoryview(body)[len(MAGIC) :], 2)
+            return protobuf.string(protobuf.field(protobuf.field(held, 1), 1))
+        found = json.loads(body)["metadata"]["name"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
 def with_spoilt_token(headers: Sequence[Header]) -> list[Header] | None:
     """The bearer token with a wrong signature; None where there is no token."""
     found = False
@@ -90,6 +104,8 @@ def _asking_for(target: str, version: str, *, exact: bool) -> str:
 async def _with_json(exchange: Exchange, change: Callable[[Json], None], target: str | None = None) -> bool:
     """Whether the body was an object in JSON (or none) and is changed."""
     await exchange.until_requested()
+    if not exchange.requested:  # more than the API server takes: it says so itself
+        return False
     try:
         body = json.loads(b"".join(exchange.body or ()) or b"{}")
     except ValueError:  # protobuf, YAML, CBOR
