@@ -8,6 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from bounceback.types.gate import PORT
 from bounceback.vehicles.arming import (
     ARM_LABEL,
     ARMED_BY,
@@ -16,7 +17,6 @@ from bounceback.vehicles.arming import (
     KEY,
     MOVED_PLACE,
     NOT_ARMED,
-    PORT,
     PROXY,
     SERVER,
     TOKEN_PLACE,

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 from bounceback.controller import metrics
@@ -49,9 +50,14 @@ async def serve(settings: Settings) -> None:
         served(settings.metrics_port, pulse),
         Kube.connected(on_request=metrics.count_request) as kube,
         Kube.connected(on_request=metrics.count_request) as undelayed,  # the lease waits for no other request
+        AsyncExitStack() as stack,
     ):
         stopping = asyncio.Event()
         _on_signals(stopping)
+        if settings.arming:
+            from bounceback.controller.arming import arming  # brings what makes certificates
+
+            await stack.enter_async_context(arming(settings, kube, pulse))
         leadership = Leadership(undelayed, settings.namespace, settings.identity, lambda: pulse.beat("electing"))
         while not stopping.is_set():
             await _unless(stopping, _term(settings, kube, leadership, pulse))

@@ -1,4 +1,4 @@
-"""The one port: /metrics for Prometheus, /healthz for the kubelet."""
+"""The port for machines: /metrics for Prometheus, /healthz and /readyz for the kubelet."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Pulse:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last: dict[Part, float] = {}
+        self.awaited: set[str] = set()
+        """What this replica is not of full use without: it is not ready while something stands here."""
 
     def beat(self, part: Part) -> None:
         """It lives; from now on it must go on living."""
@@ -48,8 +50,13 @@ async def served(port: int, pulse: Pulse) -> AsyncIterator[None]:
             return web.Response(status=503, text=f"no sign of life: {', '.join(silent)}\n")
         return web.Response(text="ok\n")
 
+    async def readyz(request: web.Request) -> web.Response:
+        if pulse.awaited:
+            return web.Response(status=503, text=f"not yet: {', '.join(sorted(pulse.awaited))}\n")
+        return await healthz(request)
+
     app = web.Application()
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz)])
+    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

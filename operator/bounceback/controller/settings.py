@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from bounceback.kube.client import Json
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,10 @@ class Settings:
     own_addresses: tuple[str, ...]  # its probes come from here: never touched by a fault
     metrics_port: int
     runs_at_once: int
+    arming: str = ""  # name of the webhook's Service, Secret and configuration; empty: pods are not armed
+    arming_port: int = 9443
+    arming_resources: Json = field(default_factory=dict)  # of the proxy in an armed pod
+    arming_needs_secret: bool = False  # the image is pulled with Secrets
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -30,6 +37,10 @@ class Settings:
         def several(name: str) -> tuple[str, ...]:
             return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
 
+        try:
+            resources = json.loads(environment.get("BOUNCEBACK_ARMING_RESOURCES") or "{}")
+        except ValueError as error:
+            raise ValueError(f"BOUNCEBACK_ARMING_RESOURCES must be JSON: {error}") from error
         return cls(
             namespace=environment.get("BOUNCEBACK_NAMESPACE", "bounceback-system"),
             identity=environment.get("BOUNCEBACK_POD_NAME") or environment.get("HOSTNAME", "operator"),
@@ -39,4 +50,8 @@ class Settings:
             own_addresses=several("POD_IPS") or several("POD_IP"),
             metrics_port=number("BOUNCEBACK_METRICS_PORT", 8080),
             runs_at_once=number("BOUNCEBACK_RUNS_AT_ONCE", 100),
+            arming=environment.get("BOUNCEBACK_ARMING", ""),
+            arming_port=number("BOUNCEBACK_ARMING_PORT", 9443),
+            arming_resources=resources,
+            arming_needs_secret=environment.get("BOUNCEBACK_ARMING_NEEDS_SECRET") == "true",
         )

@@ -33,6 +33,9 @@ NAMESPACES: Final = Resource("v1", "namespaces", namespaced=False)
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io/v1", "endpointslices")
 EVENTS: Final = Resource("v1", "events")
 LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
+MUTATING_WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
+)
 EXPERIMENTS: Final = Resource("bounceback.dev/v1alpha1", "faultexperiments")
 CHECKS: Final = Resource("bounceback.dev/v1alpha1", "recoverychecks")
 ACCESS_REVIEWS: Final = Resource("authorization.k8s.io/v1", "selfsubjectaccessreviews", namespaced=False)

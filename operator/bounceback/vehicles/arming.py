@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bounceback.kube.client import Json
+from bounceback.types.gate import PORT, PORT_VARIABLE
 
 PROXY: Final = "bounceback-api-proxy"
 """The container."""
@@ -34,7 +35,8 @@ ARMED_BY: Final = "bounceback.dev/armed-by"
 NOT_ARMED: Final = "bounceback.dev/not-armed"
 """Annotation of a pod that was to be armed and is not: why. Warnings about a Deployment's pods are read by nobody."""
 
-PORT: Final = 15443
+LINKS_VARIABLE: Final = "BOUNCEBACK_GATE_LINKS"
+"""Names of what lies beside ca.crt in the token's folder: links to all of it stand beside ours."""
 USER: Final = 65532
 TOKEN_PLACE: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 MOVED_PLACE: Final = "/var/run/secrets/bounceback.dev/serviceaccount"
@@ -189,8 +191,8 @@ def _proxy(settings: ArmSettings, links: list[str], *, limited: bool) -> Json:
         "command": ["python3", "-m", "bounceback.gate"],
         "restartPolicy": "Always",
         "env": [
-            {"name": "BOUNCEBACK_GATE_PORT", "value": str(PORT)},
-            {"name": "BOUNCEBACK_GATE_LINKS", "value": ",".join(links)},
+            {"name": PORT_VARIABLE, "value": str(PORT)},
+            {"name": LINKS_VARIABLE, "value": ",".join(links)},
         ],
         "startupProbe": {
             "exec": {"command": ["python3", "-m", "bounceback.gate", "ready"]},

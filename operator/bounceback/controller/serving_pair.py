@@ -1,0 +1,133 @@
+"""The certificate that our webhook shows to the API server: made by us, shared by all replicas, renewed in time.
+
+It stands in a Secret, so that every replica shows the same one and a restarted one still does. Each is signed by an
+authority of its own, whose key is forgotten at once; the API server is told to trust the newest and the one before it,
+so that replicas need not change at the same moment.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from bounceback.kube import Kube, KubeError
+from bounceback.kube.client import Json
+from bounceback.kube.resources import SECRETS
+from bounceback.proxy.certificates import Authority
+
+LASTS: Final = timedelta(days=90)
+RENEWED: Final = timedelta(days=30)
+"""That long before it ends."""
+EARLIER: Final = timedelta(hours=1)  # clocks differ
+CERTIFICATE, KEY, AUTHORITIES = "tls.crt", "tls.key", "ca.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """In PEM; `authorities` are to be trusted, the one that signed this first."""
+
+    certificate: bytes
+    key: bytes
+    authorities: bytes
+
+    @classmethod
+    def made(cls, host: str, before: Pair | None = None) -> Pair:
+        """For that DNS name; whoever still shows the one `before` is trusted, too."""
+        authority = Authority.made(f"Bounceback, {host}")
+        key = ec.generate_private_key(ec.SECP256R1())
+        encoding = serialization.Encoding.PEM
+        private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        root = authority.certificate.public_bytes(encoding)
+        trusted = root + (_first(before.authorities) if before else b"")
+        return cls(_leaf(authority, host, key).public_bytes(encoding), private, trusted)
+
+    @classmethod
+    def of(cls, secret: Json) -> Pair | None:
+        """What the Secret holds; None where that is nothing that could be shown."""
+        data = secret.get("data") or {}
+        try:
+            certificate, key, authorities = (
+                base64.b64decode(data[name], validate=True) for name in (CERTIFICATE, KEY, AUTHORITIES)
+            )
+            shown = x509.load_pem_x509_certificate(certificate)
+            private = serialization.load_pem_private_key(key, None)
+            signer = x509.load_pem_x509_certificates(authorities)[0]
+            shown.verify_directly_issued_by(signer)
+        except (KeyError, ValueError, TypeError, InvalidSignature):
+            return None
+        return cls(certificate, key, authorities) if private.public_key() == shown.public_key() else None
+
+    @property
+    def data(self) -> dict[str, str]:
+        """As a Secret's."""
+        parts = {CERTIFICATE: self.certificate, KEY: self.key, AUTHORITIES: self.authorities}
+        return {name: base64.b64encode(part).decode() for name, part in parts.items()}
+
+    def fits(self, host: str, now: datetime) -> bool:
+        """It is for that name, and not to be renewed yet."""
+        shown = x509.load_pem_x509_certificate(self.certificate)
+        try:
+            names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return False
+        return host in names.get_values_for_type(x509.DNSName) and now < shown.not_valid_after_utc - RENEWED
+
+
+async def kept(kube: Kube, namespace: str, name: str, host: str) -> Pair:
+    """The one of that Secret, made anew there where it has none or it ends soon.
+
+    Raises KubeError, aiohttp.ClientError, TimeoutError. Of replicas that do so at once one wins, and all have its pair.
+    """
+    while True:
+        try:
+            secret = await kube.get(SECRETS, namespace, name)
+        except KubeError as error:
+            if not error.gone:
+                raise
+            secret = {}
+        before = Pair.of(secret)
+        if before is not None and before.fits(host, datetime.now(UTC)):
+            return before
+        pair = Pair.made(host, before)
+        try:
+            if secret:
+                await kube.replace(SECRETS, namespace, name, {**secret, "data": pair.data})
+            else:
+                body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": pair.data}
+                await kube.create(SECRETS, namespace, body)
+        except KubeError as error:
+            if not (error.exists or error.conflict or error.gone):
+                raise
+        else:
+            return pair
+
+
+def _leaf(authority: Authority, host: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    issuer, now = authority.certificate, datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bounceback, webhook")]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + LASTS)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
+    )
+    return authority.sign(builder)
+
+
+def _first(authorities: bytes) -> bytes:
+    return x509.load_pem_x509_certificates(authorities)[0].public_bytes(serialization.Encoding.PEM)
