@@ -14,6 +14,7 @@ import yaml
 
 from bounceback.controller.settings import Settings
 from bounceback.vehicles.access import access_manifest
+from bounceback.vehicles.arming import RESOURCES
 from dev import build, chart
 
 Json = dict[str, Any]
@@ -79,6 +80,7 @@ def test_kubernetes_knows_every_field_of_it() -> None:
         "namespace.create=true",
         "image.pullSecrets[0].name=pull",
         "priorityClassName=high",
+        "arming.enabled=true",
     )
     for each in objects:
         kubernetes_validate.validate(each, KUBERNETES, strict=True)
@@ -183,6 +185,44 @@ def test_the_operator_understands_what_the_chart_tells_it() -> None:
     assert settings.watch_namespaces == ("a", "b")
     assert settings.own_addresses == ("status.podIPs",)
     assert settings.metrics_port == 8080
+
+
+def test_pods_are_armed_only_where_that_is_asked_for_and_nobody_is_kept_from_making_one() -> None:
+    assert not [o for o in render() if o["kind"] == "MutatingWebhookConfiguration"]
+    webhooks = one(render("arming.enabled=true"), "MutatingWebhookConfiguration", "bounceback-arming")["webhooks"]
+    asked = {"key": "bounceback.dev/arm", "operator": "In", "values": ["enabled"]}
+    for webhook, selector in zip(webhooks, ("namespaceSelector", "objectSelector"), strict=True):
+        assert webhook["failurePolicy"] == "Ignore"
+        assert webhook["sideEffects"] == "None"
+        assert webhook["timeoutSeconds"] <= 5
+        assert [(rule["operations"], rule["resources"]) for rule in webhook["rules"]] == [(["CREATE"], ["pods"])]
+        assert asked in webhook[selector]["matchExpressions"]
+        (never,) = [e for e in webhook["namespaceSelector"]["matchExpressions"] if e["key"].startswith("kubernetes.io")]
+        assert never["operator"] == "NotIn"
+        assert set(never["values"]) == {"kube-system", NAMESPACE}
+    in_namespace = webhooks[0]["objectSelector"]["matchExpressions"][0]
+    assert in_namespace["operator"] == "NotIn"
+    assert "disabled" in in_namespace["values"], "a pod may say no"
+
+
+def test_the_operator_arms_under_the_name_that_the_chart_gives_its_webhook() -> None:
+    objects = render("arming.enabled=true", "image.pullSecrets[0].name=pull", release="second")
+    name = "second-bounceback-arming"
+    assert one(objects, "MutatingWebhookConfiguration", name)["webhooks"][0]["clientConfig"]["service"]["name"] == name
+    assert not one(objects, "Secret", name).get("data"), "Helm would put back what it wrote"
+    (container,) = one(objects, "Deployment", "second-bounceback")["spec"]["template"]["spec"]["containers"]
+    settings = Settings.from_environment({e["name"]: e.get("value") or "" for e in container["env"]})
+    assert settings.arming == name
+    assert settings.arming_resources == RESOURCES
+    assert settings.arming_needs_secret
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": 8080, "arming": settings.arming_port}
+    (port,) = one(objects, "Service", name)["spec"]["ports"]
+    assert port["targetPort"] == "arming"
+    role = one(objects, "ClusterRole", "second-bounceback")
+    assert {each for each in rules(role) if each[1].startswith("admissionregistration")} == {
+        (verb, "admissionregistration.k8s.io/mutatingwebhookconfigurations", name) for verb in ("get", "patch")
+    }
 
 
 def rules(an_object: Json) -> set[tuple[str, str, str]]:

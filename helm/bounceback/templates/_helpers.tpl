@@ -39,6 +39,10 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{- define "bounceback.armingName" -}}
+{{ include "bounceback.fullname" . }}-arming
+{{- end -}}
+
 {{- define "bounceback.pullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
