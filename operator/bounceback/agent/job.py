@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from bounceback.agent.course import Course
 from bounceback.agent.evidence import tell
 from bounceback.agent.schedule import OVER, Due, Times, due, ends_at, over
-from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, Started, driver, starter
+from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, Started, TargetGone, driver, starter
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.pattern import Step
@@ -200,6 +200,8 @@ class Job:
             return
         try:
             self._tell_hits(self._in_force.hits())
+        except TargetGone:
+            self._lift(word.now, "TargetGone")
         except KernelError as error:
             self._fail(f"no longer in force: {error}")
         self._next_hits = word.now + (hits_pace(word.orders) if self.hits else FIRST_HIT_SECONDS)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bounceback.drivers import Refused, Site, site, targets
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.targets import Target
-from bounceback.types.plan import Order, Plan
+from bounceback.types.plan import ApiRules, Order, Plan
 
 
 def find(plan: Plan) -> dict[str, Target | Refused]:
@@ -31,7 +31,12 @@ def _place(plan: Plan, pod_uid: str) -> Target | Refused:
 def left_by(plan: Plan, order: Order, target: Target, in_force: Iterable[Order]) -> list[str]:
     """What is left where `order` was, without what belongs to other orders there. Raises KernelError, OSError."""
     others = [each for each in in_force if each.pod_uid == order.pod_uid and each.injection != order.injection]
-    return left(target.netns, [(each, _site(plan, each, target)) for each in others])
+    found = left(target.netns, [(each, _site(plan, each, target)) for each in others])
+    if isinstance(order.act, ApiRules):
+        from bounceback.drivers import api
+
+        found += api.left(order, _site(plan, order, target))
+    return found
 
 
 def _site(plan: Plan, order: Order, target: Target) -> Site:

@@ -31,6 +31,10 @@ class KernelError(Exception):
     """The kernel (or the tool that speaks to it) did not do what it was told; the message is its own."""
 
 
+class TargetGone(KernelError):  # noqa: N818 - nobody's mistake
+    """The pod ends, and with it what was in force there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where an order is carried out, and what is spared there."""
@@ -51,7 +55,7 @@ class InForce(Protocol):
     farewell: Mapping[str, Any]  # what else is told when it is cleared
 
     def hits(self) -> int:
-        """Packets touched so far. Raises KernelError when what counted is gone."""
+        """Packets touched so far. Raises KernelError when what counted is gone, TargetGone if that is as it must be."""
 
     def held(self) -> int:
         """Packets that are held back at this moment and would be lost by `revert`."""

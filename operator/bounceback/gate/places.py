@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,9 @@ from bounceback.types.gate import PORT, PORT_VARIABLE
 ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 SHOWN: Final = "/bounceback/ca"
 KEPT: Final = "/bounceback/key"
+MOVED: Final = Path("/var/run/secrets/bounceback.dev/serviceaccount")
+"""Where the other containers have the service account's files: what is shown to them is where those were before."""
+LINKS: Final = "namespace,token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,10 @@ class Places:
     shown: Path
     kept: Path
     listen: int
+    links: tuple[str, ...]
 
     @classmethod
-    def of(cls, environment: os._Environ[str] | dict[str, str]) -> Places:
+    def of(cls, environment: Mapping[str, str]) -> Places:
         """Raises ValueError with what must be."""
         host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "")
         listen = environment.get(PORT_VARIABLE, str(PORT))
@@ -39,7 +43,20 @@ class Places:
             raise ValueError(f"{PORT_VARIABLE}: must be a port, is {listen!r}")
         if host in ("127.0.0.1", "::1", "localhost") and port == listen:
             raise ValueError("KUBERNETES_SERVICE_HOST and _PORT must be the API server's, and are this proxy's own")
-        return cls(host, int(port), account(environment), shown(environment), kept(environment), int(listen))
+        return cls(
+            host,
+            int(port),
+            account(environment),
+            shown(environment),
+            kept(environment),
+            int(listen),
+            links(environment),
+        )
+
+    @property
+    def trusted(self) -> Path:
+        """What the other containers trust."""
+        return self.shown / "ca.crt"
 
     @property
     def authority(self) -> Path:
@@ -47,13 +64,18 @@ class Places:
         return self.account / "ca.crt"
 
 
-def account(environment: os._Environ[str] | dict[str, str]) -> Path:
+def links(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The service account's files that are as the kubelet has them."""
+    return tuple(filter(None, environment.get("BOUNCEBACK_GATE_LINKS", LINKS).split(",")))
+
+
+def account(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("BOUNCEBACK_GATE_ACCOUNT", ACCOUNT))
 
 
-def shown(environment: os._Environ[str] | dict[str, str]) -> Path:
+def shown(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("BOUNCEBACK_GATE_SHOWN", SHOWN))
 
 
-def kept(environment: os._Environ[str] | dict[str, str]) -> Path:
+def kept(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("BOUNCEBACK_GATE_KEPT", KEPT))

@@ -6,18 +6,20 @@ import os
 import socket
 import sys
 
-from bounceback.gate.places import shown
+from bounceback.gate.places import links, shown
 from bounceback.types.gate import ADDRESS
 
 SECONDS = 2.0
 
 
 def ready() -> int:
-    """0: it listens, and the authority that its clients are to trust is where they find it. Else 1, and says why."""
-    authorities = shown(os.environ) / "ca.crt"
+    """0: it listens, and the service account is as its clients are to find it. Else 1, and says why."""
+    folder = shown(os.environ)
     try:
-        if not authorities.stat().st_size:
-            raise OSError(f"{authorities} is empty")
+        if not (folder / "ca.crt").stat().st_size:
+            raise OSError(f"{folder}/ca.crt is empty")
+        for name in links(os.environ):
+            (folder / name).lstat()  # where it leads to only the other containers see
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(SECONDS)
             connection.connect(ADDRESS)  # which is there once everything else is

@@ -14,9 +14,9 @@ from typing import Final
 import uvloop
 
 from bounceback.gate.observing import Observers
-from bounceback.gate.places import Places
+from bounceback.gate.places import MOVED, Places
 from bounceback.gate.sessions import Sessions, meeting_place
-from bounceback.gate.trust import ClusterAuthority, show, towards
+from bounceback.gate.trust import ClusterAuthority, link, show, towards
 from bounceback.proxy.api.gate import Gate, Upstream
 from bounceback.proxy.api.loopback import RENEWED_SECONDS, Loopback
 from bounceback.proxy.listening import BACKLOG, bound
@@ -69,7 +69,9 @@ class PodProxy:
         observers = Observers()
         self._gate = Gate(self._upstream(found), observer=observers)
         self._sessions = Sessions(self._gate, observers)
-        show(places.shown / "ca.crt", self._loopback.authority, found)
+        show(places.trusted, self._loopback.authority, found)
+        for name in places.links:
+            link(places.shown / name, MOVED / name)
 
     async def listen(self) -> None:
         """For clients first, for agents last: who can reach that finds all of it there. Raises OSError."""
@@ -97,7 +99,7 @@ class PodProxy:
         """Raises OSError, ValueError (ssl.SSLError is an OSError)."""
         if (found := self._authority.changed()) is not None:
             self._gate.go_to(self._upstream(found))
-            show(self._places.shown / "ca.crt", self._loopback.authority, found)
+            show(self._places.trusted, self._loopback.authority, found)
 
     async def renew(self) -> None:
         while True:

@@ -55,9 +55,15 @@ class Sessions:
         found = [counts[name] for name in names if name in counts]
         return sum(count.seen for count in found), sum(count.hits for count in found)
 
+    @property
+    def injections(self) -> list[str]:
+        """Those that have rules in force."""
+        return [session.injection for session in self._all if session.rules]
+
     def end(self) -> None:
+        """The pod ends: nobody has done anything wrong."""
         for session in tuple(self._all):
-            session.end()
+            session.bid_farewell()
 
 
 class Session(asyncio.Protocol):
@@ -111,6 +117,10 @@ class Session(asyncio.Protocol):
             self.injection = ""
         self._transport.close()
 
+    def bid_farewell(self) -> None:
+        self._say({"ended": "Terminated"})
+        self.end()
+
     # What it is told
 
     def _answer(self, line: bytes) -> Json:
@@ -118,13 +128,15 @@ class Session(asyncio.Protocol):
             message = json.loads(line)
             if "version" in message:
                 return self._begin(message)
+            if message.get("inForce"):
+                return {"injections": self._sessions.injections}
             if not self.injection:
                 raise ValueError("must begin with version, injection, rules and notAfter")
             if "rules" in message:
                 return self._change(message["rules"])
             if message.get("hits"):
                 return self._seen()
-            raise ValueError("asks for none of rules and hits")
+            raise ValueError("asks for none of rules, hits and inForce")
         except KeyError as error:
             return _refused(f"{error} is missing or unknown")
         except (ValueError, TypeError) as error:

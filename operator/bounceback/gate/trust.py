@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 
@@ -36,15 +35,21 @@ def towards(authority: bytes) -> ssl.SSLContext:
 
 
 def show(file: Path, *authorities: bytes) -> None:
-    """Write what the other containers are to trust, in its place: what they have mounted is this very file, and not
-    another one of its name (subPath). Ours comes first, so who reads meanwhile has it whole. Raises OSError."""
+    """Write what the other containers are to trust: all of it or nothing, for all users to read. Raises OSError."""
     content = b"".join(each.rstrip(b"\n") + b"\n" for each in authorities)
     if file.exists() and file.read_bytes() == content:
         return
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o644)
-    try:
-        os.fchmod(descriptor, 0o644)
-        os.pwrite(descriptor, content, 0)
-        os.ftruncate(descriptor, len(content))
-    finally:
-        os.close(descriptor)
+    begun = file.with_name(f".{file.name}")
+    begun.write_bytes(content)
+    begun.chmod(0o644)
+    begun.rename(file)
+
+
+def link(place: Path, target: Path) -> None:
+    """The other containers find at `place` what the kubelet keeps at `target`, where they see that. Raises OSError."""
+    if place.is_symlink() and place.readlink() == target:
+        return
+    begun = place.with_name(f".{place.name}")
+    begun.unlink(missing_ok=True)
+    begun.symlink_to(target)
+    begun.rename(place)

@@ -6,7 +6,9 @@ outside can reach it. One JSON object a line. The agent begins, and asks; each o
     {"version": 1, "injection": NAME, "rules": [ApiRule as asdict, ...], "notAfter": UTC seconds} -> {"ok": true, ...}
     {"rules": [...]}    exactly these from now on    -> {"ok": true, "rules": how many}
     {"hits": true}      -> {"hits": N, "seen": N, "behavior": {...}}
+    {"inForce": true}   -> {"injections": [NAME, ...]}, those of everybody; who only asks this need not begin
     whatever is wrong   -> {"ok": false, "error": words}
+    (nobody asked)      -> {"ended": "Terminated"}, and the end: the pod ends, and the proxy with it
 
 The rules are in force as long as the connection is: who dies takes them along. When the agent has nothing more to say
 it ends its side; the proxy ends its own once the rules are gone. Standard library only: the agent imports this.
