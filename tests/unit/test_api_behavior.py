@@ -235,6 +235,16 @@ def test_a_lost_watch_is_begun_again_with_a_list_or_without(client: Client) -> N
     assert watches["gapSeconds"]["longest"] == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_watch_that_is_told_all_first_is_a_list_as_well(client: Client) -> None:
+    """So client-go lists since 1.35."""
+    told_all = read("GET", "/api/v1/pods?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan")
+    client.watch(5, clean=False, request=told_all)
+    client.watch(5, clean=False)
+    client.watch(5, clean=False, request=told_all)
+    watches = client.report["watches"]
+    assert (watches["lost"], watches["relisted"], watches["rewatched"]) == (3, 1, 2)
+
+
 def test_a_watch_that_is_refused_is_lost(client: Client) -> None:
     client.ask(WATCH, 410)
     client.ask(LIST)

@@ -39,6 +39,7 @@ class ApiRequest:
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    lists: bool = False  # a watch that is told all that is there first, in place of a list (KEP-3157)
 
     @property
     def is_write(self) -> bool:
@@ -75,7 +76,7 @@ def read(method: str, target: str) -> ApiRequest:
 def _resource(verb: str, path: str, group: str, version: str, parts: list[str], query: str) -> ApiRequest:
     if parts[0] == "watch" and len(parts) > 1:  # the old form of watches
         verb, parts = "watch", parts[1:]
-    namespace = ""
+    namespace, lists = "", False
     if parts[0] == "namespaces" and len(parts) > 1:
         namespace = parts[1]
         if len(parts) > 2 and parts[2] not in _OF_NAMESPACE:
@@ -84,10 +85,11 @@ def _resource(verb: str, path: str, group: str, version: str, parts: list[str], 
     if not name and verb == "get":
         options = parse_qs(query)
         verb = "watch" if options.get("watch", ["false"])[-1] in _TRUE else "list"
+        lists = verb == "watch" and options.get("sendInitialEvents", ["false"])[-1] in _TRUE
         name = _selected_name(options.get("fieldSelector", [""])[-1])
     elif not name and verb == "delete":
         verb = "deletecollection"
-    return ApiRequest(verb, path, group, version, resource, subresource, namespace, name)
+    return ApiRequest(verb, path, group, version, resource, subresource, namespace, name, lists)
 
 
 def _selected_name(selector: str) -> str:

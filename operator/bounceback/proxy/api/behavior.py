@@ -161,9 +161,10 @@ class Behavior:
         if series is not None and series.failed_at is not None:
             if not series.listed:  # else its pause was counted when it listed
                 tally.retries += self._returns.again(series, now)
-            if request.verb == "list":
+            if request.verb == "list" or request.lists:
                 self._watched["relisted"] += series.lost and not series.listed
                 series.listed = True
+            if request.verb == "list":
                 return
             self._watched["rewatched"] += 1
             series.failed_at = None
