@@ -126,6 +126,8 @@ class Session(asyncio.Protocol):
     def _answer(self, line: bytes) -> Json:
         try:
             message = json.loads(line)
+            if not isinstance(message, dict):
+                raise ValueError("must be a JSON object")
             if "version" in message:
                 return self._begin(message)
             if message.get("inForce"):
