@@ -152,7 +152,7 @@ class WatchedAnswer:
         if self._server_ended:
             self._gate.answered(exchange)
         else:
-            exchange.client.close()
+            asyncio.get_running_loop().call_soon(exchange.client.close)  # it takes longer: other watches end first
 
     def _wait(self, watch: Watch) -> None:
         """Come again when something is due; the API server waits while too much is held."""
