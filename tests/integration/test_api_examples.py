@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,7 +80,7 @@ def play(commands: Commands, scenario: Scenario, namespace: str, folder: Path) -
     return commands.bounceback(
         *("proxy", "--kubeconfig", str(kubeconfig), "--write-kubeconfig", str(folder / f"{namespace}.yaml")),
         *("--fault", str(scenario.file), "--for", "60", "--"),
-        *("python", str(CONTROLLERS / "controller.py"), "--namespace", namespace, *scenario.words),
+        *(sys.executable, str(CONTROLLERS / "controller.py"), "--namespace", namespace, *scenario.words),
     )
 
 

@@ -57,12 +57,12 @@ class ConfigMaps:
             answer = subprocess.run([plugin["command"], *plugin["args"]], stdout=subprocess.PIPE, check=True).stdout
             self._token = json.loads(answer)["status"]["token"]
 
-    def call(self, method: str, name: str = "", body: Json | None = None, **query: str) -> Json:
+    def call(self, method: str, name: str = "", body: Json | None = None, /, **query: str) -> Json:
         """Raises ApiError and what is LOST."""
         with self._ask(method, name, body, ANSWER_SECONDS, query) as response:
             return dict(json.load(response))
 
-    def watch(self, seconds: float | None, **query: str) -> Iterator[Json]:
+    def watch(self, seconds: float | None, /, **query: str) -> Iterator[Json]:
         """Until the watch ends; `seconds` without a word are an error. Raises ApiError and what is LOST."""
         with self._ask("GET", "", None, seconds, {"watch": "1", **query}) as response:
             for line in response:

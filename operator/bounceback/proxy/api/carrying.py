@@ -79,7 +79,7 @@ class Carrier:
         if self._after and self._lost is None:
             await exchange.until_answering()
             await asyncio.sleep(self._after)
-            exchange.release()
+            self._release()
         await exchange.until_answered()
         if self._lost is None:
             exchange.client.finished(exchange)
@@ -104,8 +104,15 @@ class Carrier:
             self._gate.watch_ended(exchange, clean=False)
             exchange.client.close()
             return False
-        exchange.release()
+        self._release()
         return True
+
+    def _release(self) -> None:
+        """The client hears what was held; only now was it told."""
+        exchange = self._exchange
+        exchange.release()
+        if exchange.answered:
+            self._gate.told(exchange, retry_after=exchange.retry_after)
 
     async def _goes_on(self) -> bool:
         """What is done to the request; False when it goes no further."""

@@ -197,7 +197,7 @@ class Gate:
         if exchange.answered:
             return
         exchange.answered = True
-        if exchange.reply is not Reply.LOSE:
+        if exchange.reply is Reply.PASS:  # what is held the client has not heard yet
             self.told(exchange, retry_after=exchange.retry_after)
         if exchange.task is None:
             exchange.client.finished(exchange)
