@@ -8,11 +8,15 @@ USAGE = "usage: python3 -m bounceback.gate [ready]"
 
 
 def main(arguments: list[str]) -> int:
-    """Without a word it serves until SIGTERM; `ready` says whether it does, by its exit code."""
+    """Without a word it serves until SIGTERM; `ready` says whether it does, by its exit code. `certify` is its own."""
     if arguments == ["ready"]:
         from bounceback.gate.ready import ready
 
         return ready()
+    if arguments == ["certify"]:
+        from bounceback.gate.certifying import certify
+
+        return certify()
     if arguments:
         print(USAGE, file=sys.stderr)
         return 2

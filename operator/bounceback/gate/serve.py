@@ -13,17 +13,20 @@ from typing import Final
 
 import uvloop
 
+from bounceback.gate.certifying import Certified, certified
 from bounceback.gate.observing import Observers
 from bounceback.gate.places import MOVED, Places
 from bounceback.gate.sessions import Sessions, meeting_place
 from bounceback.gate.trust import ClusterAuthority, link, show, towards
+from bounceback.proxy.api.contexts import RENEWED_SECONDS, listening, load
 from bounceback.proxy.api.gate import Gate, Upstream
-from bounceback.proxy.api.loopback import RENEWED_SECONDS, Loopback
 from bounceback.proxy.listening import BACKLOG, bound
 
 HERE: Final = "127.0.0.1"
 LOOK_SECONDS: Final = 10.0
 """How often it is looked whether the cluster has another authority."""
+RETRY_SECONDS: Final = 600.0
+"""After which a certificate is made that could not be made: the one before lasts for hours yet."""
 DRAIN_SECONDS: Final = 5.0
 """For who still asks when it is told to end: it is the last container of its pod that is."""
 
@@ -46,7 +49,7 @@ async def live(places: Places) -> None:
     loop, end = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
-    proxy = PodProxy(places)
+    proxy = PodProxy(places, await certified())
     await proxy.listen()
     gc.collect()
     gc.freeze()  # what is there now stays: it need not be looked through again and again
@@ -60,16 +63,18 @@ async def live(places: Places) -> None:
 class PodProxy:
     """The listeners of one pod, and what stands behind them."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, own: Certified) -> None:
         self._places = places
         self._authority = ClusterAuthority(places.authority)
-        self._loopback = Loopback(asks_for_certificates=False, kept=places.kept / "authority.pem")
+        self._own = own.authority
+        self.context = listening()
+        load(self.context, own.certificate, own.key)
         found = self._authority.changed()
         assert found is not None
         observers = Observers()
         self._gate = Gate(self._upstream(found), observer=observers)
         self._sessions = Sessions(self._gate, observers)
-        show(places.trusted, self._loopback.authority, found)
+        show(places.trusted, self._own, found)
         for name in places.links:
             link(places.shown / name, MOVED / name)
 
@@ -80,7 +85,7 @@ class PodProxy:
             self._server = await loop.create_server(
                 self._gate.connection,
                 sock=bound(HERE, self._places.listen),
-                ssl=self._loopback.context,
+                ssl=self.context,
                 backlog=BACKLOG,
             )
             self._meeting = await loop.create_unix_server(self._sessions.connection, sock=meeting_place())
@@ -99,12 +104,19 @@ class PodProxy:
         """Raises OSError, ValueError (ssl.SSLError is an OSError)."""
         if (found := self._authority.changed()) is not None:
             self._gate.go_to(self._upstream(found))
-            show(self._places.trusted, self._loopback.authority, found)
+            show(self._places.trusted, self._own, found)
 
     async def renew(self) -> None:
+        pause = RENEWED_SECONDS
         while True:
-            await asyncio.sleep(RENEWED_SECONDS)
-            self._loopback.renew()
+            await asyncio.sleep(pause)
+            try:
+                new = await certified()
+                load(self.context, new.certificate, new.key)
+                pause = RENEWED_SECONDS
+            except (OSError, ValueError) as error:
+                log.warning("no new certificate for the pod's clients: %s; it is tried again", error)
+                pause = RETRY_SECONDS
 
     async def drain(self) -> None:
         """Rules go at once; who is being answered is waited for a moment."""

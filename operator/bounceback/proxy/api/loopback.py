@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bounceback.proxy.api.contexts import RENEWED_SECONDS as RENEWED_SECONDS
+from bounceback.proxy.api.contexts import listening
+from bounceback.proxy.api.contexts import load as load
+
 Key = ec.EllipticCurvePrivateKey
 LASTS: Final = timedelta(days=7)
 KEPT_LASTS: Final = timedelta(days=3650)
 """Of an authority that is kept: as long as a pod may live."""
-RENEWED_SECONDS: Final = 12 * 3600.0
-"""How often the server's certificate is made anew; each lasts for a day."""
 LEAF_LASTS: Final = timedelta(days=1)
 EARLIER: Final = timedelta(minutes=5)  # clocks differ
 NAMES: Final = [
@@ -52,10 +54,7 @@ class Loopback:
             self._root = self._make_root(LASTS if kept is None else KEPT_LASTS)
             if kept is not None:
                 _write(kept, pem(self._key) + self.authority)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        self.context.num_tickets = 0  # a connection is a handshake: nobody comes back with what was agreed before
+        self.context = listening()
         if asks_for_certificates:
             self.context.verify_mode = ssl.CERT_REQUIRED
             self.context.load_verify_locations(cadata=self.authority.decode())
@@ -68,6 +67,10 @@ class Loopback:
 
     def renew(self) -> None:
         """Connections that are open stay as they are."""
+        load(self.context, *self.server())
+
+    def server(self) -> tuple[bytes, bytes]:
+        """A new certificate and its key for a server on loopback, in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
         certificate = self._sign(
@@ -75,7 +78,7 @@ class Loopback:
                 x509.SubjectAlternativeName(NAMES), critical=False
             )
         )
-        load(self.context, certificate, pem(key))
+        return certificate, pem(key)
 
     def client(self, subject: x509.Name) -> tuple[bytes, bytes]:
         """Certificate and key for a client of that name, in PEM; for this proxy, as long as its authority."""
@@ -135,16 +138,6 @@ def _write(kept: Path, text: bytes) -> None:
     finally:
         os.close(descriptor)
     begun.rename(kept)
-
-
-def load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """From memory: the standard library takes files only, and keys belong on no disk. Raises ssl.SSLError."""
-    descriptor = os.memfd_create("bounceback")
-    try:
-        os.write(descriptor, key.rstrip(b"\n") + b"\n" + certificate)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lasts: timedelta) -> x509.CertificateBuilder:
