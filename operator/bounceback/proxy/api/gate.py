@@ -27,6 +27,7 @@ from bounceback.types.api_rule import OF_WATCHES, ApiRule, RateLimit, SpoilToken
 
 Json = dict[str, Any]
 AUTHORIZATION: Final = re.compile(rb"\r\n(?i:authorization):[ \t]*(.*)\r")  # so written it is found three times as fast
+COMPLAINS_SECONDS: Final = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Gate:
         self._empty.set()
         self._draining = False
         self._accepted = self._requests = self._ours = 0
+        self._silent_until = 0.0  # says nothing before of an API server that it cannot reach
         self.behavior: Observer = Behavior() if observer is None else observer
         self._watches: dict[Exchange, WatchedAnswer] = {}
         self._limiters: dict[str, Limiter] = {}
@@ -158,14 +160,24 @@ class Gate:
     async def dial(self, client: Client) -> Server:
         """Raises OSError."""
         up = self._upstream
-        _, server = await asyncio.get_running_loop().create_connection(
-            lambda: Server(self, client),
-            up.host,
-            up.port,
-            ssl=up.tls,
-            server_hostname=(up.server_name or up.host) if up.tls is not None else None,
-        )
+        try:
+            _, server = await asyncio.get_running_loop().create_connection(
+                lambda: Server(self, client),
+                up.host,
+                up.port,
+                ssl=up.tls,
+                server_hostname=(up.server_name or up.host) if up.tls is not None else None,
+            )
+        except OSError as error:
+            self._complain(error)
+            raise
         return server
+
+    def _complain(self, error: OSError) -> None:
+        """Clients see no more than a reset."""
+        if (now := monotonic()) >= self._silent_until:
+            self._silent_until = now + COMPLAINS_SECONDS
+            log.warning("the API server at %s, port %d: %s", self._upstream.host, self._upstream.port, error)
 
     # Exchanges
 
