@@ -5,9 +5,9 @@ container is made, so a pod is armed at its creation or never. Containers that h
 as they are: they have nothing to ask the API server with, or come with a configuration of their own.
 
 Their token stays what it was, the kubelet's own file, in another folder: at its usual place is a folder that the proxy
-fills with its authority's ca.crt and links to the rest. A file mounted over ca.crt alone would be gone as soon as the
-kubelet refreshes the token, for it replaces the whole folder that ca.crt is a link into (kubernetes
-pkg/volume/util/atomic_writer.go).
+fills with its authority's ca.crt and links to the rest. Nothing can be mounted over ca.crt alone: it is a link into a
+folder that the kubelet replaces whenever it refreshes the token (kubernetes pkg/volume/util/atomic_writer.go), and runc
+mounts over no link.
 """
 
 from __future__ import annotations
