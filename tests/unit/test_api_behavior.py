@@ -375,3 +375,15 @@ def test_whatever_happens_the_numbers_agree(steps: list[Step]) -> None:
     assert again["honored"] + again["ignored"] <= again["asked"]
     assert report["watches"]["relisted"] <= report["watches"]["lost"]
     assert report["creates"]["refused"] + report["creates"]["duplicated"] <= report["creates"]["askedAgain"]
+
+
+def test_a_watch_that_broke_just_now_is_awaited_as_long_as_the_client_has_paused_before() -> None:
+    client = Client()
+    for _ in range(2):
+        client.watch(5, clean=False)
+        client.now += 3
+    client.watch(5, clean=False)
+    for later, awaited in ((0.5, 1), (5.9, 1), (6.1, 0)):
+        assert client.seen.report(client.now + later)["watches"]["awaited"] == awaited
+    client.ask(WATCH)
+    assert client.report["watches"]["awaited"] == 0

@@ -21,6 +21,7 @@ from bounceback.cli.exits import CommandError
 
 Json = dict[str, Any]
 FILES: Final = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+IN_POD: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 PARTS: Final = ("clusters", "users", "contexts")
 
 
@@ -29,11 +30,14 @@ def load(path: str | None, context: str | None) -> pykube.KubeConfig:
 
     Raises CommandError when there is none, or no such context.
     """
-    named = [path] if path else [p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
-    files = [Path(p).expanduser() for p in named] or [Path("~/.kube/config").expanduser()]
+    files = places(path)
     present = [file for file in files if file.is_file()]
     if not present:
-        if not named and Path("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file():
+        if (
+            not path
+            and not os.environ.get("KUBECONFIG")
+            and Path("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file()
+        ):
             return pykube.KubeConfig.from_service_account()
         raise CommandError(
             f"there is no kubeconfig at {', '.join(map(str, files))}; name one with --kubeconfig or in KUBECONFIG"
@@ -45,6 +49,12 @@ def load(path: str | None, context: str | None) -> pykube.KubeConfig:
         asked = f"context {chosen!r} is not in the kubeconfig" if chosen else "the kubeconfig has no current context"
         raise CommandError(f"{asked}; --context must be one of {', '.join(known) or '(it has none)'}")
     return pykube.KubeConfig(document, chosen)
+
+
+def places(path: str | None) -> list[Path]:
+    """Where kubeconfigs are read from, whether they are there or not."""
+    named = [path] if path else [p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
+    return [Path(p).expanduser() for p in named] or [Path("~/.kube/config").expanduser()]
 
 
 def _read(file: Path) -> Json:

@@ -61,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how counters are shown")
     parser.add_argument(
-        "command",
+        "client",
         nargs="*",
         metavar="-- COMMAND",
         help="a client of the Kubernetes API: run with KUBECONFIG set to that of --write-kubeconfig",
@@ -75,14 +75,14 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(
             f"each --listen must have an --upstream: {len(options.listen)} and {len(options.upstream)} are given"
         )
+    if not options.write_kubeconfig and (options.kubeconfig or options.context):
+        raise CommandError("--kubeconfig and --context must have --write-kubeconfig: clients need one that leads here")
+    if options.client and not options.write_kubeconfig:
+        raise CommandError("-- COMMAND must be with --write-kubeconfig: it is a client of a Kubernetes API")
     if not options.listen and not options.fault and not options.write_kubeconfig:
         raise CommandError(
             "must have --listen and --upstream, a --fault file with listeners, or --write-kubeconfig for a cluster"
         )
-    if not options.write_kubeconfig and (options.kubeconfig or options.context):
-        raise CommandError("--kubeconfig and --context must have --write-kubeconfig: clients need one that leads here")
-    if options.command and not options.write_kubeconfig:
-        raise CommandError("-- COMMAND must be with --write-kubeconfig: it is a client of a Kubernetes API")
     if options.seconds is not None and options.seconds <= 0:
         raise CommandError("--for must be above 0")
     if options.drain_seconds < 0:

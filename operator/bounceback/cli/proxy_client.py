@@ -14,6 +14,7 @@ from bounceback.cli.exits import CommandError
 
 PATIENCE: Final = 10.0
 """Seconds that it has to end after SIGTERM."""
+LOOK_SECONDS: Final = 0.02
 AGAIN: Final = 0.5
 """Seconds until it is begun again after a fault killed it: a container's first restart takes about as long."""
 
@@ -25,50 +26,58 @@ class ProxyClient:
         self._command = list(command)
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig.resolve())}
         self._process: asyncio.subprocess.Process | None = None
+        self._killed: asyncio.subprocess.Process | None = None  # the last one that a fault ended
         self._ending = False
-        self.killed = 0
-        """By faults."""
         self.code: int | None = None
         """How it ended by itself; None: it was ended."""
 
     async def live(self) -> None:
-        """Until it ends by itself. Raises CommandError when it cannot be begun."""
+        """Until it ends by itself, or is made to. Raises CommandError when it cannot be begun."""
         while not self._ending:
-            await self._begin()
-            assert self._process is not None
-            killed = self.killed
-            code = await self._process.wait()
-            if self.killed == killed:
-                self.code = code if not self._ending else None
-                return
-            await asyncio.sleep(AGAIN)
+            process = self._process = await self._begun()
+            if not self._ending:
+                code = await process.wait()
+                if self._killed is process:
+                    await asyncio.sleep(AGAIN)
+                    continue
+                self.code = None if self._ending else code
+            await self._clear()
 
     def kill(self) -> None:
         """As a fault asks for it: SIGKILL, now."""
-        self.killed += 1
-        self._send(signal.SIGKILL)
+        if self._process is not None and self._process.returncode is None:
+            self._killed = self._process
+            self._send(signal.SIGKILL)
 
     async def end(self) -> None:
         """SIGTERM, and SIGKILL for who does not listen."""
         self._ending = True
-        if self._process is None or self._process.returncode is not None:
+        await self._clear()
+
+    async def _clear(self) -> None:
+        """All that it began, too."""
+        self._ending = True
+        if self._process is None:
             return
         self._send(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(self._process.wait(), PATIENCE)
-        except TimeoutError:
-            self._send(signal.SIGKILL)
-            await self._process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._send(0):  # noqa: ASYNC110 - nobody tells when a group is empty
+                    await asyncio.sleep(LOOK_SECONDS)
+        self._send(signal.SIGKILL)
+        await self._process.wait()
 
-    async def _begin(self) -> None:
+    async def _begun(self) -> asyncio.subprocess.Process:
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._environment, start_new_session=True
-            )
+            return await asyncio.create_subprocess_exec(*self._command, env=self._environment, start_new_session=True)
         except OSError as error:
             raise CommandError(f"-- {self._command[0]}: cannot be run: {error.strerror}") from error
 
-    def _send(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+    def _send(self, number: int) -> bool:
+        """To all of its group, who outlived it included; whether there was somebody. 0: only look."""
+        assert self._process is not None
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return False
+        return True

@@ -32,8 +32,8 @@ class ClusterProxy:
     def __init__(self, options: argparse.Namespace) -> None:
         """Reads the kubeconfig. Raises CommandError."""
         self._out = Path(options.write_kubeconfig)
-        if options.kubeconfig and self._out.resolve() == Path(options.kubeconfig).resolve():
-            raise CommandError("--write-kubeconfig must be another file than --kubeconfig")
+        if self._out.resolve() in (place.resolve() for place in kubeconfig.places(options.kubeconfig)):
+            raise CommandError(f"--write-kubeconfig {self._out}: must be another file than the one that is read")
         try:
             self._host, self._port = address(options.api_listen, any_port=True)
         except ValueError as error:
@@ -42,7 +42,7 @@ class ClusterProxy:
             raise CommandError(f"--api-listen {options.api_listen}: must be a loopback address: rights go through it")
         self._access = Access.of(kubeconfig.load(options.kubeconfig, options.context))
         self._loopback = Loopback(asks_for_certificates=self._access.certificate is not None)
-        self._client = ProxyClient(options.command, self._out) if options.command else None
+        self._client = ProxyClient(options.client, self._out) if options.client else None
         self._gate = Gate(self._access.upstream(), self._client.kill if self._client is not None else nobody)
         self._server: asyncio.Server | None = None
         self._renewal: asyncio.TimerHandle | None = None
@@ -78,13 +78,17 @@ class ClusterProxy:
         return self._gate.counted()
 
     async def drain(self, seconds: float) -> int:
-        """Let nobody in any more, wait for those who are in; how many were reset. The kubeconfig goes."""
-        assert self._server is not None
+        """Let nobody in any more, wait for those who are in; how many were reset."""
+        self.close()
+        return await self._gate.drain(seconds)
+
+    def close(self) -> None:
+        """Nobody comes in any more, and the kubeconfig goes."""
         if self._renewal is not None:
             self._renewal.cancel()
-        self._server.close()
-        self._out.unlink(missing_ok=True)
-        return await self._gate.drain(seconds)
+        if self._server is not None:
+            self._server.close()
+            self._out.unlink(missing_ok=True)
 
     def _renew_later(self) -> None:
         self._renewal = asyncio.get_running_loop().call_later(RENEWED_SECONDS, self._renew)

@@ -23,7 +23,7 @@ from bounceback.cli.proxy_course import Faults, Source
 from bounceback.cli.proxy_file import NO_COMMAND, Protocol, ProxyFile, ProxyListener, address
 from bounceback.cli.proxy_names import NameRule, Names, UnfitError
 from bounceback.cli.proxy_source import FileSource, WrongFileError
-from bounceback.cli.proxy_verdict import verdict
+from bounceback.cli.proxy_verdict import shown_code, verdict
 from bounceback.proxy import counters
 from bounceback.proxy.relay import Relay
 from bounceback.proxy.upstream import Fixed
@@ -82,6 +82,7 @@ class _Proxy:
         self._faults = Faults()
         self._wanted: ClientBehavior | None = None
         self._addresses: dict[str, tuple[str, int]] = {}
+        self._seen: Json = {}  # of the client, before it was made to end
         self._timer: asyncio.TimerHandle | None = None
 
     async def live(self, first: ProxyFile) -> int:
@@ -94,6 +95,7 @@ class _Proxy:
             for listener in self._listeners:
                 await self._listen(listener)
             if self._cluster is not None:
+                stack.callback(self._cluster.close)
                 await self._cluster.listen()
             if self._options.control:
                 await self._serve(stack)
@@ -113,13 +115,15 @@ class _Proxy:
         """Until it is asked to end, its time is over, or its client has ended."""
         if self._options.seconds is not None:
             asyncio.get_running_loop().call_later(self._options.seconds, self._end.set)
-        client = self._cluster.client if self._cluster is not None else None
-        if client is None:
+        if self._cluster is None or (client := self._cluster.client) is None:
             await self._follow_file()
+            if self._cluster is not None:
+                self._seen = self._cluster.counted()
             return
         living = asyncio.create_task(client.live())
         living.add_done_callback(lambda _: self._end.set())
         await self._follow_file()
+        self._seen = self._cluster.counted()  # how it ends says nothing of how it behaves
         await client.end()
         await living
 
@@ -232,12 +236,11 @@ class _Proxy:
         self._end.set()
 
     def _conclude(self) -> int:
-        """The exit code; where something was asked of the client, by whether it held."""
-        wanted = self._wanted
-        if self._cluster is None or wanted is None:
-            return PASSED
-        counted = self._cluster.counted()
-        lines, code = verdict(wanted, counted, self._cluster.client)
+        """The exit code: the verdict where something was asked of the client, else its own."""
+        client = self._cluster.client if self._cluster is not None else None
+        if self._wanted is None:
+            return shown_code(client.code) if client is not None else PASSED
+        lines, code = verdict(self._wanted, self._seen, client.code if client is not None else None)
         for line in lines:
             _say(line)
         return code

@@ -50,7 +50,7 @@ def essence(seen: Seen) -> dict[str, Any]:
         "retries": {**_counts(retries, "count", "gaveUp"), "backoff": _pauses(retries)},
         "retryAfter": _counts(seen.get("retryAfter") or {}, "asked", "honored", "ignored"),
         "watches": {
-            **_counts(watches, "ended", "lost", "rewatched", "relisted", "gaveUp"),
+            **_counts(watches, "ended", "lost", "rewatched", "relisted", "awaited", "gaveUp"),
             "backoff": _pauses(watches),
         },
         "creates": _counts(seen.get("creates") or {}, "lost", "duplicated"),
@@ -88,7 +88,7 @@ def _answers(wanted: ClientBehavior, seen: Seen) -> Iterator[Answer]:
         yield _answer("maxHotLoops", seen["hotLoops"] <= most, f"{seen['hotLoops']} hot loops")
     if wanted.never_gives_up:
         given_up = seen["retries"]["gaveUp"] + watches["gaveUp"]
-        failed = seen["retries"]["count"] + seen["retries"]["gaveUp"] + watches["ended"]
+        failed = seen["retries"]["count"] + seen["retries"]["gaveUp"] + watches["ended"] + watches["lost"]
         yield _answer("neverGivesUp", given_up == 0, f"{given_up} given up", known=failed > 0)
 
 
@@ -107,8 +107,10 @@ def _backoff(wanted: WantedBackoff, seen: Seen) -> Answer:
 
 
 def _watches(field: str, watches: Seen, count: int, words: str) -> Answer:
-    lost = watches["lost"]
-    return _answer(field, count >= lost, f"{count} of {lost} watches that broke were {words}", known=lost > 0)
+    """One that broke just before the end may still come."""
+    lost, awaited = watches["lost"], watches["awaited"]
+    told = f"{count} of {lost} watches that broke were {words}"
+    return _answer(field, count + awaited >= lost, told, known=lost > awaited or count > 0)
 
 
 def _answer(field: str, holds: bool, told: str, *, known: bool = True) -> Answer:

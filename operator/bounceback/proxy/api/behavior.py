@@ -148,6 +148,7 @@ class Behavior:
             },
             "watches": {
                 **self._watched,
+                "awaited": sum(series.lost and series.is_awaited(now) for series in open_watches),
                 "gaveUp": returns.gave_up + sum(series.is_given_up(now) for series in open_watches),
                 **returns.to_json(open_watches),
             },

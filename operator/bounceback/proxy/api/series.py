@@ -11,6 +11,8 @@ HOT: Final = 20
 """Tries of one request within a second that make it a hot loop."""
 PATIENCE: Final = 60.0
 """Seconds after which a failed request that was not tried again is given up, or four times its longest pause so far."""
+AWAITED: Final = 1.0
+"""Seconds after a failure within which a client that does pause need not have come again."""
 TOLERANCE: Final = 0.05
 """Seconds by which clocks and timers may differ from a wait that was asked for."""
 _PARTS: Final = 10  # of a second
@@ -123,6 +125,10 @@ class Series:
 
     def honors(self, gap: float) -> bool:
         return gap >= self.wait - TOLERANCE
+
+    def is_awaited(self, now: float) -> bool:
+        """It failed so recently that the client may be pausing still, as long as it has paused before."""
+        return self.failed_at is not None and now - self.failed_at <= max(AWAITED, 2 * self._slowest, self.wait + 1)
 
     def is_given_up(self, now: float) -> bool:
         """So long after a failure nobody comes again."""
