@@ -205,6 +205,13 @@ def test_pods_are_armed_only_where_that_is_asked_for_and_nobody_is_kept_from_mak
     assert "disabled" in in_namespace["values"], "a pod may say no"
 
 
+def test_with_named_namespaces_no_other_is_armed() -> None:
+    objects = render("arming.enabled=true", "watchNamespaces={shop,bank}")
+    only = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["shop", "bank"]}
+    for webhook in one(objects, "MutatingWebhookConfiguration", "bounceback-arming")["webhooks"]:
+        assert only in webhook["namespaceSelector"]["matchExpressions"]
+
+
 def test_the_operator_arms_under_the_name_that_the_chart_gives_its_webhook() -> None:
     objects = render("arming.enabled=true", "image.pullSecrets[0].name=pull", release="second")
     name = "second-bounceback-arming"
