@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bounceback.types.api_rule import Answer, ApiRule, Requests
+from bounceback.types.gate import PORT_VARIABLE
 from dev import build, cache
 from dev.progress import DevError
 
@@ -182,13 +183,26 @@ def server(folder: Path) -> Iterator[Side]:
 
 
 @contextmanager
-def ours(folder: Path, upstream: int, *more: str) -> Iterator[Side]:
+def ours(folder: Path, upstream: int) -> Iterator[Side]:
     port = free_port()
     files = [str(folder / "tls.crt"), str(folder / "tls.key")]
-    words = [sys.executable, "-m", "benchmarks.api_proxy_side", str(port), str(upstream), *files, *more]
+    words = [sys.executable, "-m", "benchmarks.api_proxy_side", str(port), str(upstream), *files]
     with started(words, port) as process:
         assert process.stdin is not None
         yield Side("ours", port, process.pid, orders=process.stdin.fileno())
+
+
+@contextmanager
+def sidecar(folder: Path, upstream: int) -> Iterator[Side]:
+    """The proxy of an armed pod, as it stands there."""
+    port = free_port()
+    env = {"KUBERNETES_SERVICE_HOST": HOST, "KUBERNETES_SERVICE_PORT": str(upstream), PORT_VARIABLE: str(port)}
+    for name in ("account", "shown", "kept"):
+        (folder / name).mkdir(exist_ok=True)
+        env[f"BOUNCEBACK_GATE_{name.upper()}"] = str(folder / name)
+    shutil.copy(folder / "tls.crt", folder / "account" / "ca.crt")
+    with started([sys.executable, "-m", "bounceback.gate"], port, env) as process:
+        yield Side("sidecar", port, process.pid)
 
 
 @contextmanager

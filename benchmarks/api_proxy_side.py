@@ -1,10 +1,9 @@
-"""The API proxy alone, as it stands in a pod: no command line, no models of faults. benchmarks/api_proxy.py starts it.
+"""The API proxy alone: no command line, no models of faults. benchmarks/api_proxy.py starts it.
 
-    python -m benchmarks.api_proxy_side PORT UPSTREAM CERTIFICATE KEY [authority]
+    python -m benchmarks.api_proxy_side PORT UPSTREAM CERTIFICATE KEY
 
-Both ports are on 127.0.0.1, and the certificate is everybody's. With `authority` it makes one of its own, as
-`bounceback proxy` does. A line on its standard input is a JSON list of rules: these and no others from then on. It says
-a line once it listens.
+Both ports are on 127.0.0.1, and the certificate is everybody's. A line on its standard input is a JSON list of rules:
+these and no others from then on.
 """
 
 from __future__ import annotations
@@ -35,23 +34,18 @@ class _Orders(asyncio.Protocol):
             self._gate.follow(rule_from(rule) for rule in json.loads(line))
 
 
-async def _live(port: int, upstream: int, certificate: str, key: str, authority: bool) -> None:
+async def _live(port: int, upstream: int, certificate: str, key: str) -> None:
     loop = asyncio.get_running_loop()
     to_server = ssl.create_default_context(cafile=certificate)
     to_server.set_alpn_protocols(["http/1.1"])
     gate = Gate(Upstream(HOST, upstream, to_server))
-    await loop.create_server(gate.connection, HOST, port, ssl=_own(certificate, key, authority), backlog=4096)
+    await loop.create_server(gate.connection, HOST, port, ssl=_own(certificate, key), backlog=4096)
     await loop.connect_read_pipe(lambda: _Orders(gate), sys.stdin)
     gc.freeze()
-    print("listening", flush=True)
     await asyncio.Event().wait()
 
 
-def _own(certificate: str, key: str, authority: bool) -> ssl.SSLContext:
-    if authority:
-        from bounceback.proxy.api.loopback import Loopback  # loads cryptography
-
-        return Loopback(asks_for_certificates=False).context
+def _own(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["http/1.1"])
@@ -59,5 +53,5 @@ def _own(certificate: str, key: str, authority: bool) -> ssl.SSLContext:
 
 
 if __name__ == "__main__":
-    _port, _upstream, _certificate, _key, *_rest = sys.argv[1:]
-    uvloop.run(_live(int(_port), int(_upstream), _certificate, _key, bool(_rest)))
+    _port, _upstream, _certificate, _key = sys.argv[1:]
+    uvloop.run(_live(int(_port), int(_upstream), _certificate, _key))
