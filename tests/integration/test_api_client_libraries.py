@@ -27,6 +27,7 @@ from tests.integration.through import (
     kubeconfig_as,
     made,
     operating,
+    pending,
     scheduling,
     through,
 )
@@ -122,23 +123,6 @@ def test_a_scheduler_keeps_a_deployment_rolling(
         assert commands.get("lease", "bb-scheduler", "-n", place)["spec"]["holderIdentity"]
         assert proxied.counters["behavior"]["watches"]["lost"] == 0
     commands.kubectl("delete", "deployment", "rolled", "-n", place)
-
-
-def pending(name: str, scheduler: str) -> Json:
-    """A deployment whose pods wait for that scheduler."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {**counting(name)["spec"], "schedulerName": scheduler},
-            },
-        },
-    }
 
 
 USERS: dict[str, Callable[[Path, str], Json]] = {

@@ -114,6 +114,23 @@ def counting(name: str) -> Json:
     return shell(name, COUNTING)
 
 
+def pending(name: str, scheduler: str) -> Json:
+    """A deployment whose pods wait for that scheduler."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {**counting(name)["spec"], "schedulerName": scheduler},
+            },
+        },
+    }
+
+
 def shell(name: str, script: str) -> Json:
     """A pod with a shell, tar and a /tmp that it may write to."""
     made = pod(name, "sh", "-c", script, image=BUSYBOX, volumes=[{"name": "tmp", "emptyDir": {}}])
@@ -170,18 +187,18 @@ def is_noted(commands: Commands, namespace: str, word: str) -> bool:
 
 
 @contextlib.contextmanager
-def operating(proxied: Through, namespace: str, folder: Path) -> Iterator[None]:
+def operating(proxied: Through, namespace: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The operator of noting_operator.py, by kopf, through the proxy."""
     operator = Path(__file__).with_name("noting_operator.py")
     line = [sys.executable, "-m", "kopf", "run", str(operator), "--standalone", "-n", namespace, "--verbose"]
     watches = proxied.asked("watch", "configmaps")
-    with started(line, folder, "kopf", KUBECONFIG=proxied.commands.kubeconfig):
+    with started(line, folder, "kopf", KUBECONFIG=proxied.commands.kubeconfig) as process:
         until(lambda: proxied.asked("watch", "configmaps") > watches, "its watch")
-        yield
+        yield process
 
 
 @contextlib.contextmanager
-def scheduling(proxied: Through, namespace: str, folder: Path, name: str) -> Iterator[None]:
+def scheduling(proxied: Through, namespace: str, folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
     """A kube-scheduler for pods that name it; its lease is in the namespace. Skips where no such program is."""
     if (program := proxied.commands.programs.get("kube-scheduler")) is None:
         pytest.skip("no kube-scheduler of the cluster's version is here")
@@ -201,5 +218,5 @@ def scheduling(proxied: Through, namespace: str, folder: Path, name: str) -> Ite
     }
     file = folder / "scheduler.yaml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    with started([program, f"--config={file}", "--secure-port=0", "-v=3"], folder, "scheduler"):
-        yield
+    with started([program, f"--config={file}", "--secure-port=0", "-v=3"], folder, "scheduler") as process:
+        yield process
