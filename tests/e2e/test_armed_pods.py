@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.commands import Commands, Json, until
-from tests.conftest import IMAGE, installed
 from tests.e2e.armed_clients import check, clients, experiment
+from tests.e2e.arming import arming
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -23,7 +23,7 @@ THROTTLED = {
 
 @pytest.fixture(scope="module")
 def operator(commands: Commands) -> Iterator[None]:
-    with installed(commands, f"image.tag={IMAGE.partition(':')[2]},arming.enabled=true"):
+    with arming(commands):
         yield
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from bounceback.vehicles.arming import ARM_LABEL, ARMED_LABEL, AUTHORITY, MOVED_PLACE, NOT_ARMED, PROXY, TOKEN_PLACE
+from bounceback.vehicles.arming import ARM_LABEL, AUTHORITY, MOVED_PLACE, NOT_ARMED, PROXY, TOKEN_PLACE
 from tests.commands import SYSTEM, Commands, Json, until
-from tests.conftest import IMAGE, installed
-from tests.workload import pod
+from tests.e2e.arming import READY, arming, client_pod, is_armed, would_be_armed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ARMING = "bounceback-arming"
-READY = 90
 CLIENT = """
 import asyncio, json, os, sys
 from kubernetes.aio import client, config
@@ -69,14 +66,12 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         os.kill(int(pid), 9)
         print("killed")
 """
-SLEEP = ("python3", "-c", "import time; time.sleep(3600)")
 
 
 @pytest.fixture(scope="module")
 def armory(commands: Commands) -> Iterator[str]:
     """An operator that arms."""
-    with installed(commands, f"image.tag={IMAGE.partition(':')[2]},arming.enabled=true"):
-        until(lambda: would_be_armed(commands), "the Service leads to it", READY)
+    with arming(commands):
         yield SYSTEM
 
 
@@ -100,10 +95,6 @@ def open_to(commands: Commands, namespace: str, *labels: str) -> None:
     until(lambda: commands.ask("kubectl", "get", "configmaps", "-n", namespace, who).code == 0, "rights")
 
 
-def client_pod(name: str, *command: str, **more: Any) -> Json:
-    return pod(name, *(command or SLEEP), **{"automountServiceAccountToken": True, **more})
-
-
 def made(commands: Commands, namespace: str, *objects: Json) -> None:
     """All of them run."""
     commands.apply(namespace, *objects)
@@ -115,18 +106,6 @@ def made(commands: Commands, namespace: str, *objects: Json) -> None:
 
 def found(commands: Commands, namespace: str, name: str) -> Json:
     return commands.get("pod", name, "-n", namespace)
-
-
-def is_armed(body: Json) -> bool:
-    names = [each["name"] for each in body["spec"].get("initContainers", [])]
-    return body["metadata"].get("labels", {}).get(ARMED_LABEL) == "true" and names[:1] == [PROXY]
-
-
-def would_be_armed(commands: Commands) -> bool:
-    """Of a pod that asks for it, by a dry run."""
-    body = json.dumps(client_pod("tried", labels={ARM_LABEL: "enabled"}))
-    options = ["-n", "default", "--dry-run=server", "-o", "json", "-f", "-"]
-    return is_armed(json.loads(commands.kubectl("create", *options, stdin=body)))
 
 
 def run(commands: Commands, namespace: str, name: str, script: str) -> str:
