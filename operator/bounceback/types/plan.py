@@ -221,7 +221,14 @@ Act = Drop | Netem | Rate | Reset | Redirect | ApiRules
 Queued = Netem | Rate
 """Acts that are qdiscs: they have a place among those of their target, and outlive the process that made them."""
 
-_ACTS: Final[dict[str, type[Act]]] = {"nft": Drop, "netem": Netem, "rate": Rate, "sockets": Reset, "relay": Redirect, "api": ApiRules}
+_ACTS: Final[dict[str, type[Act]]] = {
+    "nft": Drop,
+    "netem": Netem,
+    "rate": Rate,
+    "sockets": Reset,
+    "relay": Redirect,
+    "api": ApiRules,
+}
 
 
 @dataclass(frozen=True, slots=True)
