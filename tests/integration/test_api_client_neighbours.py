@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.commands import Commands, Json
+from tests.commands import PROJECT, Commands, Json
 from tests.integration.through import Through, account, config_map, kubeconfig_as, through
 
 pytestmark = pytest.mark.cluster
@@ -159,7 +159,9 @@ async def test_tokens_are_nowhere_to_be_seen(commands: Commands, pair: Pair, tmp
     user = kubeconfig_as(commands, tmp_path / "config", {"token": pair.hit})
     faults = folder / "faults.yaml"
     faults.write_text("faults: []\n", encoding="utf-8")
-    debug = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "BOUNCEBACK_LOG_LEVEL": "DEBUG"}
+    (tmp_path / "sitecustomize.py").write_text("import logging\nlogging.basicConfig(level=1)\n", encoding="utf-8")
+    path = f"{tmp_path}:{PROJECT / 'operator'}"
+    debug = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "PYTHONPATH": path}
     with through(user, folder, "--fault", str(faults), **debug) as proxied:
         other = Pair(proxied, pair.place, pair.hit, pair.spared)
         for number, fault in enumerate(FAULTS.values()):
@@ -170,7 +172,7 @@ async def test_tokens_are_nowhere_to_be_seen(commands: Commands, pair: Pair, tmp
                     asking.cancel()
                     with suppress(asyncio.CancelledError):
                         await asking
-        async with session(other, "no\x7ftoken") as client:
+        async with session(other, "not-a-jwt-but-secret") as client:
             await asks(client, pair.place, Seen(), 5)
         faults.write_text("faults: [{name: wrong, apiFault: {answer: {code: 7}}}]", encoding="utf-8")
         proxied.running.said("code")
@@ -182,7 +184,7 @@ async def test_tokens_are_nowhere_to_be_seen(commands: Commands, pair: Pair, tmp
         told += [proxied.running.end(), *proxied.running.lines]
     said = "\n".join(told)
     _, payload, signature = pair.hit.split(".")
-    assert len(said) > 500
-    for secret in (pair.hit, payload, signature, signature[:20], signature[-20:], payload[-40:], "no\x7ftoken"):
+    assert "DEBUG:" in said
+    for secret in (pair.hit, payload, signature, signature[:20], signature[-20:], payload[-40:], "not-a-jwt-but-secret"):
         assert secret not in said
     assert not (folder / "through.yaml").exists()
