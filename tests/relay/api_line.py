@@ -60,6 +60,9 @@ class Line:
     def rules(self, *rules: ApiRule) -> None:
         self.gate.follow(rules)
 
+    def has_seen(self, name: str, count: int) -> bool:
+        return self.gate.counts()[name].seen == count
+
     def hits(self, name: str) -> int:
         return self.gate.counts()[name].hits
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from time import monotonic
 
 import pytest
@@ -245,6 +246,25 @@ async def test_a_client_that_gives_up_while_it_is_delayed_leaves_nothing_behind(
     await until(lambda: line.gate.counted()["open"] == 0)
 
 
+async def test_an_answer_that_comes_too_late_is_a_lost_reply(line: Line) -> None:
+    """What is done and told late, to a client that has gone, it does not know of."""
+    line.rules(rule(Delay(after_us=30_000_000)))
+    client = await line.client()
+    server, _ = await line.asked(client, asked := request("POST", PODS, b"{}"))
+    await server.send(answer(201))
+    await until(lambda: line.hits("it") == 1)
+    assert line.gate.behavior.report(monotonic())["kinds"][0]["codes"] == {}
+    client.close()
+    await until(lambda: line.gate.counted()["open"] == 0)
+    line.rules()
+    again = await line.client()
+    server, _ = await line.asked(again, asked)
+    await server.send(answer(201))
+    await told(again)
+    creates = line.gate.behavior.report(monotonic())["creates"]
+    assert creates == {"lost": 1, "askedAgain": 1, "refused": 0, "duplicated": 1}
+
+
 async def test_a_rate_limit_lets_through_what_it_promises(line: Line) -> None:
     line.rules(rule(RateLimit(per_second=0.001, burst=1)))
     await exchanged(line, request(), answer())
@@ -353,7 +373,7 @@ async def decided(seed: int) -> bytes:
     for number in range(1, 41):
         before = line.hits("it")
         await client.send(asked)
-        await until(lambda seen=number: line.gate.counts()["it"].seen == seen)
+        await until(partial(line.has_seen, "it", number))
         if line.hits("it") == before:
             server = server or await line.accept()
             await server.exactly(len(asked))
