@@ -267,7 +267,10 @@ def test_rules_of_one_name_are_refused_and_those_before_stay(pod: Armed) -> None
     twice = [asdict(ApiRule("it", Answer(429)))] * 2
     assert agent.say({"rules": twice})["ok"] is False
     assert pod.ask() == 503
+    other = pod.agent()
+    assert other.say(said("other"))["ok"]  # what was refused stands in nobody's way
     agent.close()
+    other.close()
 
 
 # Who ends first
