@@ -32,7 +32,7 @@ class Scenario:
     words: tuple[str, ...]  # for the controller
 
     def __str__(self) -> str:
-        return "-".join((self.example, *self.words[1:]))
+        return "-".join((self.example, *(word.lstrip("-") for word in self.words)))
 
     @property
     def file(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from time import monotonic
 
@@ -362,6 +362,10 @@ async def test_another_namespace_in_path_and_object(line: Line) -> None:
     found = await (await line.accept()).receive()
     assert found.startswith(b"POST /api/v1/namespaces/nowhere/pods?fieldManager=x HTTP/1.1\r\n")
     assert found.endswith(b'{"metadata":{"namespace":"nowhere","name":"a"}}')
+
+
+def has_seen(line: Line, number: int) -> Callable[[], bool]:
+    return lambda: line.gate.counts()["it"].seen == number
 
 
 async def decided(seed: int) -> bytes:

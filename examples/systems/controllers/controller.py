@@ -12,6 +12,7 @@ import time
 from typing import NoReturn
 
 from api import LOST, ApiError, ConfigMaps, Json
+from series import Series
 
 FLAWS = ("by-event", "duplicates", "fragile", "half-done", "hot", "impatient", "old-token", "streaming", "trusting")
 GENERATED = ("by-event", "duplicates")
@@ -28,24 +29,21 @@ class Controller:
     def __init__(self, options: argparse.Namespace) -> None:
         self._api = ConfigMaps(options.namespace)
         self._flaw, self._pace = options.flaw, options.pace
-        self._cache: dict[str, Json] = {}
-        self._version = ""
-        self._begun: dict[int, str] = {}  # since it listed, by step: its cache need not know yet
-        self._finished: set[int] = set()
+        self._series = Series(options.flaw)
         self._failures = 0
 
     def run(self) -> None:
         """Until all is there, as a fresh list says."""
         while True:
             try:
-                if not self._version or self._flaw != "trusting":
+                if not self._series.version or self._flaw != "trusting":
                     self._list()
                 self._work()
-                if not self._is_done():
+                if not self._series.is_done:
                     self._follow()
-                if self._is_done():
+                if self._series.is_done:
                     self._list()
-                    return self._audit()
+                    return self._series.audit()
                 self._pause(None)
             except (ApiError, *LOST) as error:
                 if self._flaw == "fragile":
@@ -65,12 +63,10 @@ class Controller:
 
     def _list(self) -> None:
         if self._flaw == "streaming":
-            found, self._version = self._streamed()
+            self._series.listed(*self._streamed())
         else:
             answer = self._api.call("GET", **SELECTED)
-            found, self._version = answer["items"], answer["metadata"]["resourceVersion"]
-        self._cache = {each["metadata"]["name"]: each for each in found}
-        self._begun, self._finished = {}, set()
+            self._series.listed(answer["items"], answer["metadata"]["resourceVersion"])
 
     def _streamed(self) -> tuple[list[Json], str]:
         """By a watch; the bookmark after the first events says that this is all."""
@@ -85,63 +81,30 @@ class Controller:
     def _follow(self) -> None:
         """One watch."""
         silent = None if self._flaw == "trusting" else SILENT_SECONDS
-        for event in self._api.watch(silent, **WATCH, resourceVersion=self._version):
+        for event in self._api.watch(silent, **WATCH, resourceVersion=self._series.version):
             self._failures = 0
-            self._take(event["type"], event["object"])
+            self._series.told(event["type"], event["object"])
             self._work()
-            if self._is_done():
+            if self._series.is_done:
                 return
-
-    def _take(self, kind: str, found: Json) -> None:
-        name, version = found["metadata"].get("name", ""), found["metadata"]["resourceVersion"]
-        self._version = version
-        known = self._cache.get(name)
-        is_old = known is not None and int(version) < int(known["metadata"]["resourceVersion"])
-        if kind == "BOOKMARK":
-            return
-        if kind == "DELETED":
-            self._cache.pop(name, None)
-        elif not is_old or self._flaw == "trusting":
-            self._cache[name] = found
-        if self._flaw == "by-event":  # what it is told of now is where it goes on
-            last = int(found["data"].get("step", 0))
-            self._cache = {n: each for n, each in self._cache.items() if int(each["data"].get("step", 0)) <= last}
-            self._begun = {step: name for step, name in self._begun.items() if step <= last}
-
-    def _state(self) -> tuple[Json, int, list[tuple[int, str]]]:
-        """The series, how many steps it is to have, and those that are there, with their states."""
-        series: Json = next((each for each in self._cache.values() if "steps" in each["data"]), {})
-        there = [each["data"] for each in self._cache.values() if "step" in each["data"]]
-        return series, int(series["data"]["steps"]) if series else 0, [(int(d["step"]), d["state"]) for d in there]
-
-    def _done(self) -> int:
-        """Up to which step all is done, as far as it knows."""
-        _, steps, there = self._state()
-        if self._flaw == "half-done":
-            return max((step for step, _ in there), default=0)
-        return next(step for step in range(steps + 1) if (step + 1, "Done") not in there)
-
-    def _is_done(self) -> bool:
-        _, steps, _ = self._state()
-        return 0 < steps <= self._done()
 
     def _work(self) -> None:
         """Make the next step, in two writes; who was killed between them has a step that is only begun."""
-        series, steps, there = self._state()
-        step = self._done() + 1
-        if step > steps:
+        known, step = self._series, self._series.last + 1
+        if step > known.steps:
             return
-        if step not in (begun := dict(there)) and step not in self._begun:
+        there = dict(known.there)
+        if step not in there and step not in known.begun:
             time.sleep(self._pace)
-            self._begun[step] = self._create(series, step)
-        if begun.get(step) != "Done" and step not in self._finished:
-            self._api.call("PATCH", self._begun.get(step, f"{SERIES}-{step}"), {"data": {"state": "Done"}})
-            self._finished.add(step)
+            known.begun[step] = self._create(step)
+        if there.get(step) != "Done" and step not in known.finished:
+            self._api.call("PATCH", known.begun.get(step, f"{SERIES}-{step}"), {"data": {"state": "Done"}})
+            known.finished.add(step)
 
-    def _create(self, series: Json, step: int) -> str:
+    def _create(self, step: int) -> str:
         """Its name says which one it is: what is there already is refused, however often it is asked for."""
         name = {"generateName": f"{SERIES}-{step}-"} if self._flaw in GENERATED else {"name": f"{SERIES}-{step}"}
-        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": SERIES, "uid": series["metadata"]["uid"]}
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": SERIES, "uid": self._series.uid}
         metadata = {**name, "labels": {"series": SERIES}, "ownerReferences": [owner]}
         body = {"metadata": metadata, "data": {"step": str(step), "state": "Begun"}}
         try:
@@ -149,16 +112,11 @@ class Controller:
         except LOST:
             if self._flaw != "duplicates":
                 raise  # it may have been done: the next list tells
-            return self._create(series, step)
+            return self._create(step)
         except ApiError as error:
             if error.code != 409 or self._flaw != "trusting":
                 raise  # nor is it taken for granted that it is there: the next list tells
             return f"{SERIES}-{step}"
-
-    def _audit(self) -> None:
-        _, steps, there = self._state()
-        if sorted(there) != [(step, "Done") for step in range(1, steps + 1)]:
-            sys.exit(f"each step must be there and done, once; there are: {sorted(there)}")
 
 
 def late(*_: object) -> NoReturn:
