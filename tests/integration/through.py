@@ -198,8 +198,13 @@ def operating(proxied: Through, namespace: str, folder: Path) -> Iterator[subpro
 
 
 @contextlib.contextmanager
-def scheduling(proxied: Through, namespace: str, folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
-    """A kube-scheduler for pods that name it; its lease is in the namespace. Skips where no such program is."""
+def scheduling(
+    proxied: Through, namespace: str, folder: Path, name: str, patience: int = 4
+) -> Iterator[subprocess.Popen[str]]:
+    """A kube-scheduler for pods that name it. Skips where no such program is.
+
+    Its lease is in the namespace; it ends when it cannot renew that for `patience` seconds.
+    """
     if (program := proxied.commands.programs.get("kube-scheduler")) is None:
         pytest.skip("no kube-scheduler of the cluster's version is here")
     config = {
@@ -210,8 +215,8 @@ def scheduling(proxied: Through, namespace: str, folder: Path, name: str) -> Ite
             "leaderElect": True,
             "resourceName": name,
             "resourceNamespace": namespace,
-            "leaseDuration": "6s",
-            "renewDeadline": "4s",
+            "leaseDuration": f"{patience + 2}s",
+            "renewDeadline": f"{patience}s",
             "retryPeriod": "1s",
         },
         "profiles": [{"schedulerName": name}],
