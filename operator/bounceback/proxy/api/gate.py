@@ -192,7 +192,9 @@ class Gate:
 
     def begin(self, exchange: Exchange) -> None:
         """Its head is there; carry it out."""
-        if self._asks and (hits := self._book.hits(exchange.request, self.user(exchange))):
+        request = exchange.request
+        asks = self._asks and self._book.concerned(request)
+        if asks and (hits := self._book.hits(request, self.user(exchange))):
             if needs_body(hits):
                 exchange.body = []
             exchange.task = asyncio.get_running_loop().create_task(Carrier(self, exchange, hits).carry())

@@ -63,7 +63,7 @@ class Rulebook:
     def __init__(self) -> None:
         self._applied: dict[str, Applied] = {}
         self._past: dict[str, Count] = {}
-        self._known: dict[tuple[ApiRequest, str], tuple[Applied, ...]] = {}
+        self._known: dict[ApiRequest, tuple[Applied, ...]] = {}
 
     @property
     def applied(self) -> tuple[Applied, ...]:
@@ -109,19 +109,20 @@ class Rulebook:
         new.chooser.seen, new.chooser.hits = old.chooser.seen, old.chooser.hits
         return new
 
-    def about(self, request: ApiRequest, user: str) -> tuple[Applied, ...]:
-        """The rules that such a request of that user is for, those on watches included, whatever their choice says."""
-        key = (request, user)
-        if (found := self._known.get(key)) is None:
+    def concerned(self, request: ApiRequest) -> tuple[Applied, ...]:
+        """The rules that such a request is for if the right user makes it: mostly none, and nobody asks who it is."""
+        if (found := self._known.get(request)) is None:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
-            found = tuple(
-                applied
-                for applied in self._applied.values()
-                if (not applied.rule.users or user in applied.rule.users) and applied.rule.match(request)
-            )
-            self._known[key] = found
+            found = tuple(applied for applied in self._applied.values() if applied.rule.match(request))
+            self._known[request] = found
         return found
+
+    def about(self, request: ApiRequest, user: str) -> tuple[Applied, ...]:
+        """The rules that such a request of that user is for, those on watches included, whatever their choice says."""
+        return tuple(
+            applied for applied in self.concerned(request) if not applied.rule.users or user in applied.rule.users
+        )
 
     def hits(self, request: ApiRequest, user: str) -> list[Applied]:
         """Those that hit this request, in order, up to the one that ends it; watches ask for theirs."""
