@@ -197,6 +197,18 @@ def test_who_does_not_listen_is_killed(cluster: Path, tmp_path: Path) -> None:
     assert not any(map(is_there, numbers))
 
 
+def test_who_asks_twice_is_not_made_to_wait(cluster: Path, tmp_path: Path) -> None:
+    with proxy(*before(cluster), *group(tmp_path, "deaf", "trap '' TERM; wait")) as running:
+        numbers = begun(tmp_path)
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.SIGTERM)
+        code, said = ended(running)
+    assert code == 0, said
+    assert time.monotonic() - began < 9
+    assert not any(map(is_there, numbers))
+
+
 def test_what_a_command_leaves_behind_ends_with_it(cluster: Path, tmp_path: Path) -> None:
     wait = f"until [ -e {tmp_path}/child-begun -a -e {tmp_path}/parent-begun ]; do sleep 0.05; done; exit 3"
     with proxy(*before(cluster), *group(tmp_path, "listening", wait)) as running:

@@ -54,6 +54,12 @@ class ProxyClient:
         self._ending = True
         await self._clear()
 
+    def hurry(self) -> None:
+        """Nobody waits any longer for it to end."""
+        self._ending = True
+        if self._process is not None:
+            self._send(signal.SIGKILL)
+
     async def _clear(self) -> None:
         """All that it began, too."""
         self._ending = True
@@ -80,4 +86,6 @@ class ProxyClient:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             return False
+        except PermissionError:  # it took another user's rights
+            return True
         return True

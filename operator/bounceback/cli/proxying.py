@@ -233,6 +233,8 @@ class _Proxy:
     def _asked_to_end(self) -> None:
         if self._end.is_set():
             self._options.drain_seconds = 0
+            if self._cluster is not None and self._cluster.client is not None:
+                self._cluster.client.hurry()
         self._end.set()
 
     def _conclude(self) -> int:
