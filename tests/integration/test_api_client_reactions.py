@@ -112,8 +112,8 @@ REACTIONS = {
         'namespaces "bb-nowhere" not found',
         stdin=json.dumps(config_map("new")),
     ),
-    "a write in protobuf": Reaction(  # which is passed on as it is, with a namespace of its own in it
-        auth(wrongNamespace={"namespace": "bb-nowhere"}), CREATE, 1, "does not match the namespace sent"
+    "a write in protobuf": Reaction(
+        auth(wrongNamespace={"namespace": "bb-nowhere"}), CREATE, 1, 'namespaces "bb-nowhere" not found'
     ),
     "a spoilt token where there is a certificate": Reaction(auth(tokenInvalid={}), GET, 1, "You must be logged in"),
     # kubectl get -w has no reflector: any end of its watch is the end

@@ -80,6 +80,7 @@ SURVIVED: dict[str, tuple[Json, int, int]] = {  # the fault; hits; how often the
     "bound, and the reply lost: its informer tells": (api(*BINDING, 2, loseReply={}), 2, 2),
     "half a second late": (api(*BINDING, 0, delay={"beforeMilliseconds": 500}), 2, 2),
     "leases fail for less than the deadline": (api("leases", "update", 1, answer={"code": 500}), 1, 2),
+    "a lease's version is old: it reads it again": (api("leases", "update", 1, genuine="Conflict"), 1, 2),
     "watches end at once": (api(*PODS, 2, watch={"cut": {}}), 2, 2),
     "watches are reset": (api(*PODS, 2, watch={"cut": {"ending": "Reset"}}), 2, 2),
     "watches end in mid-line": (api(*PODS, 1, watch={"cut": {"where": "MidLine"}}), 1, 2),

@@ -116,6 +116,37 @@ async def test_what_is_there_already_has_the_name_that_the_body_says(line: Line,
     assert status["details"].get("name", "") == named
 
 
+UNKNOWN = part(1, part(1, b"v1") + part(2, b"Pod"))  # its TypeMeta
+METADATA = part(1, b"a") + part(3, b"shop") + part(6, b"77")
+
+
+@pytest.mark.parametrize(
+    ("act", "verb", "object_", "more"),
+    [
+        (OldVersion(), "PUT", part(1, METADATA) + part(2, b"spec"), part(1, part(6, b"1"))),
+        (OldVersion(), "DELETE", part(4, b"Background"), part(2, part(2, b"1"))),
+        (OtherNamespace("other"), "PUT", part(1, METADATA), part(1, part(3, b"other"))),
+        (OtherNamespace("other"), "PUT", part(1, part(1, b"a")), b""),
+    ],
+    ids=["update", "delete", "namespace", "none"],
+)
+async def test_objects_in_protobuf_are_changed(
+    line: Line, act: OldVersion | OtherNamespace, verb: str, object_: bytes, more: bytes
+) -> None:
+    """What comes after the rest is merged into it by who reads it."""
+    line.rules(ApiRule("it", act))
+    client = await line.client()
+    kind = "Content-Type: application/vnd.kubernetes.protobuf"
+    await client.send(request(verb, f"{PODS}/a", MAGIC + UNKNOWN + part(2, object_) + part(3, b""), kind))
+    server = await line.accept()
+    wanted = MAGIC + UNKNOWN + part(2, object_ + more) + part(3, b"")
+    found = b""
+    while not found.endswith(wanted):
+        found += await server.exactly(1)
+    assert kind.encode() in found
+    assert line.hits("it") == 1
+
+
 async def passes(line: Line, client: End, asked: bytes) -> None:
     server, found = await line.asked(client, asked)
     assert found == asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -36,7 +37,8 @@ async def with_version(exchange: Exchange, version: str) -> bool:
         else:
             body.setdefault("metadata", {})["resourceVersion"] = version
 
-    return await _with_json(exchange, change)
+    at = (2, 2) if request.verb == "delete" else (1, 6)
+    return await _with_body(exchange, change, lambda _: _nested(*at, version))
 
 
 async def with_namespace(exchange: Exchange, namespace: str) -> bool:
@@ -51,7 +53,9 @@ async def with_namespace(exchange: Exchange, namespace: str) -> bool:
             if "namespace" in body.get("metadata", {}):
                 body["metadata"]["namespace"] = namespace
 
-        await _with_json(exchange, change, target)
+        await _with_body(
+            exchange, change, lambda found: _nested(1, 3, namespace) if _named_in(found, 3) else b"", target
+        )
         return True
     exchange.rewrite(exchange.headers, target)
     return True
@@ -60,9 +64,8 @@ async def with_namespace(exchange: Exchange, namespace: str) -> bool:
 def name_in(body: bytes) -> str:
     """The object's in that body, in JSON or protobuf; "" where it has none that can be read."""
     try:
-        if body.startswith(MAGIC):  # a runtime.Unknown: raw, its metadata, its name
-            held = protobuf.field(memoryview(body)[len(MAGIC) :], 2)
-            return protobuf.string(protobuf.field(protobuf.field(held, 1), 1))
+        if body.startswith(MAGIC):
+            return _named_in(protobuf.field(memoryview(body)[len(MAGIC) :], 2), 1)
         found = json.loads(body)["metadata"]["name"]
     except (ValueError, KeyError, TypeError):
         return ""
@@ -101,25 +104,58 @@ def _asking_for(target: str, version: str, *, exact: bool) -> str:
     return f"{path}?{urlencode(asked)}"
 
 
-async def _with_json(exchange: Exchange, change: Callable[[Json], None], target: str | None = None) -> bool:
-    """Whether the body was an object in JSON (or none) and is changed."""
+async def _with_body(
+    exchange: Exchange,
+    change: Callable[[Json], None],
+    more: Callable[[memoryview], bytes],
+    target: str | None = None,
+) -> bool:
+    """Whether the body was an object in JSON (or none) or protobuf, and is changed; `more` is for the latter."""
     await exchange.until_requested()
-    if not exchange.requested:  # more than the API server takes: it says so itself
-        return False
-    try:
-        body = json.loads(b"".join(exchange.body or ()) or b"{}")
-    except ValueError:  # protobuf, YAML, CBOR
-        body = None
-    if not isinstance(body, dict) or not _is_object(exchange.headers, exchange.request):
-        if target is not None:
-            exchange.rewrite(exchange.headers, target)
-        return False
-    change(body)
+    body = b"".join(exchange.body or ())
     headers = list(exchange.headers)
-    if not any(name.lower() == b"content-type" for name, _ in headers):
+    changed = None
+    if exchange.requested and _is_object(headers, exchange.request):  # else it is more than the API server takes
+        with suppress(ValueError):
+            changed = _in_protobuf(body, more) if body.startswith(MAGIC) else _in_json(body, change)
+    if changed is None:  # YAML, CBOR
+        if target is not None:
+            exchange.rewrite(headers, target)
+        return False
+    if not body:
+        headers = [header for header in headers if header[0].lower() != b"content-type"]
         headers.append((b"Content-Type", b"application/json"))
-    exchange.rewrite(headers, target, json.dumps(body, separators=(",", ":")).encode())
+    exchange.rewrite(headers, target, changed)
     return True
+
+
+def _in_json(body: bytes, change: Callable[[Json], None]) -> bytes | None:
+    found = json.loads(body or b"{}")
+    if not isinstance(found, dict):
+        return None
+    change(found)
+    return json.dumps(found, separators=(",", ":")).encode()
+
+
+def _in_protobuf(body: bytes, more: Callable[[memoryview], bytes]) -> bytes:
+    """The object, field 2 of a runtime.Unknown, with fields after its own: those that come last hold, and messages that
+    come twice are merged (protobuf.dev/programming-guides/encoding, "Last One Wins")."""
+    parts = protobuf.fields(memoryview(body)[len(MAGIC) :])
+    return MAGIC + b"".join(
+        protobuf.part(number, bytes(content) + (more(content) if number == 2 else b"")) for number, content in parts
+    )
+
+
+def _nested(outer: int, inner: int, value: str) -> bytes:
+    """Of an object metadata is 1, in it name 1, namespace 3, resourceVersion 6; of DeleteOptions preconditions is 2, in
+    it resourceVersion 2 (generated.proto in k8s.io/apimachinery/pkg/apis/meta/v1).
+    """
+    return protobuf.part(outer, protobuf.part(inner, value.encode()))
+
+
+def _named_in(found: memoryview, number: int) -> str:
+    """A field of an object's metadata; "" where it has none."""
+    return protobuf.string(protobuf.field(protobuf.field(found, 1), number))
 
 
 def _is_object(headers: Sequence[Header], request: ApiRequest) -> bool:
