@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import controller
 import pytest
 import yaml
 
@@ -104,7 +107,7 @@ def _as_account(commands: Commands, namespace: str) -> Json:
 @pytest.fixture(scope="module")
 def wanted(request: pytest.FixtureRequest) -> list[Scenario]:
     """The scenarios that this session was asked for."""
-    items = [item for item in request.session.items if item.path == request.path]
+    items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
     found = [item.callspec.params["scenario"] for item in items if isinstance(item, pytest.Function)]
     return [scenario for scenario in found if isinstance(scenario, Scenario)]
 
@@ -133,3 +136,22 @@ def test_an_example_finds_out_what_it_says(outcomes: dict[Scenario, Future[Resul
     outcome = outcomes[scenario].result()
     assert outcome.code == EXIT_CODES[scenario.verdict], outcome.err + outcome.out
     assert scenario.verdict in outcome.err.splitlines()
+
+
+def test_without_a_fault_every_controller_does_its_work(commands: Commands) -> None:
+    """A flaw shows under a fault alone: who fails then fails for that."""
+
+    def work(flaw: str, namespace: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, str(CONTROLLERS / "controller.py"), "--namespace", namespace]
+        environment = {**os.environ, "KUBECONFIG": commands.kubeconfig}
+        words = ["--flaw", flaw] if flaw else []
+        return subprocess.run([*line, *words], env=environment, capture_output=True, text=True)
+
+    flaws = ("", *controller.FLAWS)
+    made = namespaces(len(flaws))
+    names = [item["metadata"]["name"] for item in made["items"] if item["kind"] == "Namespace"]
+    commands.kubectl("create", "-f", "-", stdin=json.dumps(made))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        ended = dict(zip(flaws, pool.map(work, flaws, names), strict=True))
+    commands.kubectl("delete", "namespace", *names, "--wait=false")
+    assert {flaw: done.stderr for flaw, done in ended.items() if done.returncode} == {}
