@@ -185,6 +185,14 @@ async def test_tokens_are_nowhere_to_be_seen(commands: Commands, pair: Pair, tmp
     said = "\n".join(told)
     _, payload, signature = pair.hit.split(".")
     assert "DEBUG:" in said
-    for secret in (pair.hit, payload, signature, signature[:20], signature[-20:], payload[-40:], "not-a-jwt-but-secret"):
+    for secret in (
+        pair.hit,
+        payload,
+        signature,
+        signature[:20],
+        signature[-20:],
+        payload[-40:],
+        "not-a-jwt-but-secret",
+    ):
         assert secret not in said
     assert not (folder / "through.yaml").exists()
