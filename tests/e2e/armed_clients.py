@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from bounceback.vehicles.containers import NO_RIGHTS
 from tests.commands import Commands, Json
 from tests.conftest import IMAGE
 
@@ -48,7 +49,8 @@ while True:
 def clients(commands: Commands, label: str = "enabled") -> Iterator[str]:
     """A namespace that is open to experiments, and armed or not, with a patient and a hasty client."""
     with commands.namespace("armed") as namespace:
-        commands.kubectl("label", "namespace", namespace, f"{ARM}={label}")
+        restricted = "pod-security.kubernetes.io/enforce=restricted"
+        commands.kubectl("label", "namespace", namespace, f"{ARM}={label}", restricted)
         access = commands.bounceback("access", namespace)
         assert access.code == 0, access.err
         commands.kubectl("apply", "-f", "-", stdin=access.out)
@@ -108,6 +110,7 @@ def _deployment(name: str) -> Json:
         "env": [{"name": "NAME", "value": name}, {"name": "PATIENCE", "value": "yes" if name == "patient" else "no"}],
         "readinessProbe": {"exec": {"command": WELL}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 5},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": NO_RIGHTS | {"allowPrivilegeEscalation": False},
     }
     pod = {
         "metadata": {"labels": {"app": name}},

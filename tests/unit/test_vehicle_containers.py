@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bounceback.kube import KubeError
-from bounceback.types.plan import Direction, Drop, Flow, Order, Plan
-from bounceback.vehicles.containers import Ended, Missing, Running, State, Waiting, plan_in, state_of
+from bounceback.types.plan import ApiRules, Direction, Drop, Flow, Order, Plan
+from bounceback.vehicles.containers import USER, Ended, Missing, Running, State, Waiting, plan_in, state_of
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.node_pod import SLACK, agent_pod, probe_pod, verify_pod
-from bounceback.vehicles.sidecar import patch_for
+from bounceback.vehicles.sidecar import patch_for, trial_patch
 
 NOW = 1_000_000.0
 
@@ -72,6 +73,18 @@ def test_a_sidecar_drops_all_rights_but_the_one_it_uses() -> None:
     assert agent["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN"]}
     assert agent["securityContext"]["allowPrivilegeEscalation"] is False
     assert agent["env"] == guard["env"]
+
+
+def test_an_agent_that_only_hands_rules_to_the_proxy_has_no_right_at_all() -> None:
+    handing = replace(plan(), orders=(replace(plan().orders[0], act=ApiRules("[]")),))
+    (agent,) = patch_for(handing, "bounceback:dev", "IfNotPresent")["spec"]["ephemeralContainers"]
+    held = agent["securityContext"]
+    assert (held["runAsNonRoot"], held["runAsUser"], held["capabilities"]) == (True, USER, {"drop": ["ALL"]})
+    tried = trial_patch("uid-0", False, "bounceback:dev", "IfNotPresent", kernel=False)["spec"]["ephemeralContainers"]
+    assert tried[0]["securityContext"] == held, "what was tried is what comes"
+    both = replace(plan(), orders=(*handing.orders, *plan().orders))
+    (agent,) = patch_for(both, "bounceback:dev", "IfNotPresent")["spec"]["ephemeralContainers"]
+    assert agent["securityContext"]["capabilities"]["add"] == ["NET_ADMIN"]
 
 
 def test_a_node_pod_ends_by_the_kubelets_clock_too() -> None:

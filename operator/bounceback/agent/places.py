@@ -30,13 +30,12 @@ def _place(plan: Plan, pod_uid: str) -> Target | Refused:
 
 def left_by(plan: Plan, order: Order, target: Target, in_force: Iterable[Order]) -> list[str]:
     """What is left where `order` was, without what belongs to other orders there. Raises KernelError, OSError."""
-    others = [each for each in in_force if each.pod_uid == order.pod_uid and each.injection != order.injection]
-    found = left(target.netns, [(each, _site(plan, each, target)) for each in others])
-    if isinstance(order.act, ApiRules):
+    if isinstance(order.act, ApiRules):  # the proxy knows; the kernel was never touched, and may not be asked
         from bounceback.drivers import api
 
-        found += api.left(order, _site(plan, order, target))
-    return found
+        return api.left(order, _site(plan, order, target))
+    others = [each for each in in_force if each.pod_uid == order.pod_uid and each.injection != order.injection]
+    return left(target.netns, [(each, _site(plan, each, target)) for each in others])
 
 
 def _site(plan: Plan, order: Order, target: Target) -> Site:

@@ -231,16 +231,20 @@ class Foresight:
             features = capability.features if capability else frozenset({Feature.NFT_OWNER})
             guarded = needs_guard(act_of(fault, likely), features)
             try:
-                refused = self._sidecar_refused(acting, outlook.namespace, pod, guarded)
+                refused = self._sidecar_refused(
+                    acting, outlook.namespace, pod, guarded, kernel=likely is not Rung.PROXY
+                )
                 vehicle, why = choose_vehicle(fault.vehicle, pod, refused, likely)
             except Refused as error:
                 outlook.refuse(error.field if error.field.startswith("spec.") else f"{path}.vehicle", error.message)
                 continue
             yield Foreseen(pod.name, pod.node, str(vehicle), why, str(rung) if rung else UNKNOWN)
 
-    def _sidecar_refused(self, acting: Cluster, namespace: str, pod: PodInfo, guarded: bool) -> Refused | None:
+    def _sidecar_refused(
+        self, acting: Cluster, namespace: str, pod: PodInfo, guarded: bool, *, kernel: bool
+    ) -> Refused | None:
         """What the API server says to a dry run of the sidecar. Raises Refused or CommandError as it may say."""
-        body = trial_patch(pod.uid, guarded, "bounceback", "IfNotPresent")
+        body = trial_patch(pod.uid, guarded, "bounceback", "IfNotPresent", kernel=kernel)
         try:
             acting.patch(
                 PODS, namespace, pod.name, body, subresource="ephemeralcontainers", kind=STRATEGIC, dry_run=True

@@ -51,7 +51,7 @@ class Preparing:
         self._spec = spec
         self._checks = tuple(known_checks)  # copied once: what they say at the start is what counts
         self._matching: dict[str, int] = {}
-        self._refusals: dict[tuple[str, bool], Refused | None] = {}  # dry runs, by pod and whether with a guard
+        self._refusals: dict[tuple[str, bool, bool], Refused | None] = {}  # dry runs: pod, with a guard, with rights
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
 
     async def run(self) -> Preparation | Refusal:
@@ -202,10 +202,13 @@ class Preparing:
     async def _vehicle(
         self, field: str, fault: FaultTiming, pod: PodInfo, *, guarded: bool, rung: Rung
     ) -> tuple[VehicleKind, str]:
-        if (pod.uid, guarded) not in self._refusals:
-            self._refusals[pod.uid, guarded] = await self._office.agents.sidecar_refused(self._acting, pod, guarded)
+        kernel = rung is not Rung.PROXY
+        key = (pod.uid, guarded, kernel)
+        if key not in self._refusals:
+            asked = self._office.agents.sidecar_refused(self._acting, pod, guarded, kernel=kernel)
+            self._refusals[key] = await asked
         try:
-            return choose_vehicle(fault.vehicle, pod, self._refusals[pod.uid, guarded], rung)
+            return choose_vehicle(fault.vehicle, pod, self._refusals[key], rung)
         except Refused as refused:
             raise refused.at(refused.field if refused.field.startswith("spec.") else f"{field}.vehicle") from refused
 

@@ -35,9 +35,14 @@ class Agents:
         self._image = image
         self._pull_policy = pull_policy
 
-    async def sidecar_refused(self, acting: Kube, pod: PodInfo, guarded: bool) -> Refused | None:
-        """What the API server, asked by a dry run, has against the agent in that pod; None: it would be taken."""
-        body = trial_patch(pod.uid, guarded, self._image, self._pull_policy)
+    async def sidecar_refused(
+        self, acting: Kube, pod: PodInfo, guarded: bool, *, kernel: bool = True
+    ) -> Refused | None:
+        """What the API server, asked by a dry run, has against the agent in that pod; None: it would be taken.
+
+        `kernel`: the agent is to do something to the pod's network.
+        """
+        body = trial_patch(pod.uid, guarded, self._image, self._pull_policy, kernel=kernel)
         try:
             await self._add(acting, pod.namespace, pod.name, body, dry_run=True)
         except KubeError as error:

@@ -19,6 +19,7 @@ from typing import Final
 
 from bounceback.kube.client import Json
 from bounceback.types.gate import PORT, PORT_VARIABLE
+from bounceback.vehicles.containers import USER
 
 PROXY: Final = "bounceback-api-proxy"
 """The container."""
@@ -37,7 +38,6 @@ NOT_ARMED: Final = "bounceback.dev/not-armed"
 
 LINKS_VARIABLE: Final = "BOUNCEBACK_GATE_LINKS"
 """Names of what lies beside ca.crt in the token's folder: links to all of it stand beside ours."""
-USER: Final = 65532
 TOKEN_PLACE: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 MOVED_PLACE: Final = "/var/run/secrets/bounceback.dev/serviceaccount"
 SERVER_AUTHORITY: Final = "kube-root-ca.crt"

@@ -40,6 +40,9 @@ CANNOT_BE_MADE: Final = frozenset(
 )
 
 
+USER: Final = 65532
+
+
 def command(mode: str) -> list[str]:
     return ["python3", "-m", "bounceback.agent", mode]
 
@@ -70,6 +73,17 @@ def plan_in(pod: Json, container: str) -> Plan | None:
 
 TELLS_ITS_END: Final[Json] = {"terminationMessagePolicy": "FallbackToLogsOnError"}
 """Of a container whose last words matter: the kubelet keeps them when it fails."""
+
+
+NO_RIGHTS: Final[Json] = {
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""Of an agent that has no business with the kernel: what Pod Security's `restricted` asks for, and the user of the API
+proxy, which listens to no other but root."""
 
 
 def rights(*capabilities: str) -> Json:
