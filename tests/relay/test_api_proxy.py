@@ -11,6 +11,8 @@ from time import monotonic
 
 import pytest
 
+from bounceback.proxy.api.client import Client
+from bounceback.proxy.api.server import Server
 from bounceback.types.api_rule import (
     Act,
     Answer,
@@ -157,6 +159,29 @@ async def test_where_no_api_server_is_a_client_is_reset(line: Line) -> None:
     client = await line.client()
     await client.send(request())
     assert await client.reset()
+
+
+async def test_while_the_api_server_is_being_reached_a_client_waits(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, dial = asyncio.Event(), line.gate.dial
+
+    async def slowly(client: Client) -> Server:
+        await reached.wait()
+        return await dial(client)
+
+    monkeypatch.setattr(line.gate, "dial", slowly)
+    client = await line.client()
+    asked = request("POST", PODS, b"x" * 30_000_000)
+    sending = asyncio.create_task(client.send(asked))
+    _, pending = await asyncio.wait([sending], timeout=0.5)
+    assert pending, "what nobody takes is not kept"
+    reached.set()
+    server = await line.accept()
+    await server.exactly_dropped(len(asked))
+    await sending
+    await server.send(answer())
+    assert (await told(client)).code == 200
 
 
 async def test_an_answer_of_ours_looks_like_the_servers_and_the_connection_stays(line: Line) -> None:

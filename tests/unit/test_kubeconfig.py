@@ -33,3 +33,19 @@ def test_paths_are_relative_to_the_file(
     monkeypatch.chdir(tmp_path)
     found = kubeconfig.load("config", None).doc["users"][0]["user"]
     assert found == yaml.safe_load(yaml.safe_dump(wanted).replace("{}", str(tmp_path)))
+
+
+def test_in_a_pod_the_token_is_the_file_that_the_kubelet_refreshes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("token", "ca.crt", "namespace"):
+        (tmp_path / name).write_text(f"the {name}", encoding="utf-8")
+    monkeypatch.setattr(kubeconfig, "ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    found = kubeconfig.load(None, None)
+    assert found.doc["users"] == [{"name": "self", "user": {"tokenFile": str(tmp_path / "token")}}]
+    assert found.user["tokenFile"] == str(tmp_path / "token")
+    assert "the token" not in str(found.doc)

@@ -22,6 +22,7 @@ from bounceback.cli.exits import CommandError
 Json = dict[str, Any]
 FILES: Final = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 IN_POD: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PARTS: Final = ("clusters", "users", "contexts")
 
 
@@ -33,12 +34,8 @@ def load(path: str | None, context: str | None) -> pykube.KubeConfig:
     files = places(path)
     present = [file for file in files if file.is_file()]
     if not present:
-        if (
-            not path
-            and not os.environ.get("KUBECONFIG")
-            and Path("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file()
-        ):
-            return pykube.KubeConfig.from_service_account()
+        if not path and not os.environ.get("KUBECONFIG") and (ACCOUNT / "token").is_file():
+            return _of_pod()
         raise CommandError(
             f"there is no kubeconfig at {', '.join(map(str, files))}; name one with --kubeconfig or in KUBECONFIG"
         )
@@ -55,6 +52,13 @@ def places(path: str | None) -> list[Path]:
     """Where kubeconfigs are read from, whether they are there or not."""
     named = [path] if path else [p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
     return [Path(p).expanduser() for p in named] or [Path("~/.kube/config").expanduser()]
+
+
+def _of_pod() -> pykube.KubeConfig:
+    """The pod's account, with the file that the kubelet refreshes instead of the token that is in it now."""
+    config = pykube.KubeConfig.from_service_account(str(ACCOUNT))
+    config.doc["users"] = [{"name": "self", "user": {"tokenFile": str(ACCOUNT / "token")}}]
+    return config
 
 
 def _read(file: Path) -> Json:

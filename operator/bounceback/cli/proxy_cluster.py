@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bounceback.cli import kubeconfig
 from bounceback.cli.exits import CommandError
@@ -20,6 +21,8 @@ from bounceback.proxy.listening import BACKLOG, bound
 from bounceback.types.api_rule import ApiRule
 
 Json = dict[str, Any]
+LOOK_SECONDS: Final = 10.0
+"""How often it is looked whether files that the kubeconfig names were written anew."""
 
 
 def nobody() -> None:
@@ -43,9 +46,11 @@ class ClusterProxy:
         self._access = Access.of(kubeconfig.load(options.kubeconfig, options.context))
         self._loopback = Loopback(asks_for_certificates=self._access.certificate is not None)
         self._client = ProxyClient(options.client, self._out) if options.client else None
+        self._marks = self._access.marks()
         self._gate = Gate(self._access.upstream(), self._client.kill if self._client is not None else nobody)
         self._server: asyncio.Server | None = None
         self._renewal: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
 
     async def listen(self) -> None:
         """And write the kubeconfig. Raises CommandError."""
@@ -59,6 +64,7 @@ class ClusterProxy:
         )
         write(self._out, self._access.through(self._port, self._loopback))
         self._renew_later()
+        self._look_later()
 
     @property
     def client(self) -> ProxyClient | None:
@@ -84,8 +90,9 @@ class ClusterProxy:
 
     def close(self) -> None:
         """Nobody comes in any more, and the kubeconfig goes."""
-        if self._renewal is not None:
-            self._renewal.cancel()
+        for timer in (self._renewal, self._look):
+            if timer is not None:
+                timer.cancel()
         if self._server is not None:
             self._server.close()
             self._out.unlink(missing_ok=True)
@@ -96,3 +103,20 @@ class ClusterProxy:
     def _renew(self) -> None:
         self._loopback.renew()
         self._renew_later()
+
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self.look()
+        self._look_later()
+
+    def look(self) -> None:
+        """Whether the cluster's authority, or the user's certificate, has been renewed in its file."""
+        if (marks := self._access.marks()) == self._marks:
+            return
+        self._marks = marks
+        try:
+            self._gate.go_to(self._access.upstream())
+        except CommandError as error:
+            print(f"{error}\nwhat was there before stays", file=sys.stderr, flush=True)

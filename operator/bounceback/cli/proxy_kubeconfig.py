@@ -26,6 +26,7 @@ from bounceback.proxy.api.gate import Upstream
 from bounceback.proxy.api.loopback import Loopback, load
 
 Json = dict[str, Any]
+Mark = tuple[int, int, int]
 NOT_FOR_CLIENTS: Final = ("client-certificate", "client-certificate-data", "client-key", "client-key-data")
 OF_THE_SERVER: Final = (
     "certificate-authority",
@@ -60,6 +61,11 @@ class Access:
     def certificate(self) -> bytes | None:
         """The user's, in PEM; None where there is none."""
         return _content(self.user, "client-certificate")
+
+    def marks(self) -> tuple[Mark, ...]:
+        """Of the files that `upstream` reads: others when one of them was written anew."""
+        parts = [(self.cluster, "certificate-authority"), (self.user, "client-certificate"), (self.user, "client-key")]
+        return tuple(_mark(Path(entry[field])) for entry, field in parts if entry.get(field))
 
     def upstream(self) -> Upstream:
         """The API server, with the user's certificate where there is one. Raises CommandError."""
@@ -123,6 +129,14 @@ def write(path: Path, document: Json) -> None:
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         raise CommandError(f"--write-kubeconfig {path}: cannot be written: {error.strerror}") from error
+
+
+def _mark(file: Path) -> Mark:
+    try:
+        found = file.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _named(document: Json, part: str, inner: str, name: str | None) -> Json:

@@ -147,6 +147,7 @@ class Client(asyncio.Protocol):
             return
         self._unsent.append(data)
         if self._dialling is None:
+            self.server_paused()  # what came meanwhile would be kept here
             self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
@@ -160,6 +161,7 @@ class Client(asyncio.Protocol):
             return
         self._dialling, self._server = None, server
         unsent, self._unsent = self._unsent, []
+        self.server_resumed()
         server.write(b"".join(unsent))
 
     def hold_server(self, held: bool) -> None:
