@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bounceback.gate import serve
 from bounceback.gate.certifying import FILE, Certified, certified
 from bounceback.gate.places import Places
-from bounceback.proxy.api.contexts import listening, load
+from bounceback.proxy.api.contexts import listening
 from bounceback.proxy.api.loopback import Loopback
+from bounceback.proxy.shown import load
 from tests.relay.conftest import PATIENCE
 
 OPERATOR = str(Path(__file__).resolve().parents[2] / "operator")

@@ -18,7 +18,7 @@ from bounceback.controller.arming import LARGEST, answer, application
 from bounceback.controller.serving import Pulse, served
 from bounceback.controller.serving_pair import LASTS, RENEWED, Pair
 from bounceback.controller.settings import Settings
-from bounceback.proxy.api.loopback import load
+from bounceback.proxy.shown import load
 from bounceback.vehicles.arming import ARMED_LABEL, TOKEN_PLACE, ArmSettings
 
 Json = dict[str, Any]

@@ -21,7 +21,6 @@ from bounceback.cli.exits import CommandError
 
 Json = dict[str, Any]
 FILES: Final = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
-IN_POD: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PARTS: Final = ("clusters", "users", "contexts")
 

@@ -14,8 +14,9 @@ from bounceback.cli.exits import CommandError
 from bounceback.cli.proxy_client import ProxyClient
 from bounceback.cli.proxy_file import address
 from bounceback.cli.proxy_kubeconfig import Access, write
+from bounceback.proxy.api.contexts import RENEWED_SECONDS
 from bounceback.proxy.api.gate import Gate
-from bounceback.proxy.api.loopback import RENEWED_SECONDS, Loopback
+from bounceback.proxy.api.loopback import Loopback
 from bounceback.proxy.control import is_loopback
 from bounceback.proxy.listening import BACKLOG, bound
 from bounceback.types.api_rule import ApiRule

@@ -22,8 +22,10 @@ from cryptography import x509
 from pykube import KubeConfig
 
 from bounceback.cli.exits import CommandError
+from bounceback.proxy.api.contexts import towards
 from bounceback.proxy.api.gate import Upstream
-from bounceback.proxy.api.loopback import Loopback, load
+from bounceback.proxy.api.loopback import Loopback
+from bounceback.proxy.shown import load
 
 Json = dict[str, Any]
 Mark = tuple[int, int, int]
@@ -77,16 +79,11 @@ class Access:
         return Upstream(url.hostname, port, tls, str(self.cluster.get("tls-server-name", "")), url.path.rstrip("/"))
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.set_alpn_protocols(["http/1.1"])
         try:
+            context = towards(_content(self.cluster, "certificate-authority"))
             if self.cluster.get("insecure-skip-tls-verify"):
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            elif (authority := _content(self.cluster, "certificate-authority")) is not None:
-                context.load_verify_locations(cadata=authority.decode())
-            else:
-                context.load_default_certs()
             if (certificate := self.certificate) is not None:
                 load(context, certificate, _content(self.user, "client-key") or b"")
         except (ssl.SSLError, UnicodeDecodeError) as error:

@@ -24,7 +24,7 @@ from bounceback.controller.settings import Settings
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import STRATEGIC_PATCH, Json
 from bounceback.kube.resources import MUTATING_WEBHOOKS
-from bounceback.proxy.api.loopback import load
+from bounceback.proxy.shown import load
 from bounceback.vehicles.arming import RESOURCES, ArmSettings, arm
 
 PATH: Final = "/arm"

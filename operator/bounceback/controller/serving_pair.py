@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import SECRETS
+from bounceback.proxy import issuing
 from bounceback.proxy.certificates import Authority
 
 LASTS: Final = timedelta(days=90)
@@ -44,10 +45,9 @@ class Pair:
         authority = Authority.made(f"Bounceback, {host}")
         key = ec.generate_private_key(ec.SECP256R1())
         encoding = serialization.Encoding.PEM
-        private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         root = authority.certificate.public_bytes(encoding)
         trusted = root + (_first(before.authorities) if before else b"")
-        return cls(_leaf(authority, host, key).public_bytes(encoding), private, trusted)
+        return cls(_leaf(authority, host, key).public_bytes(encoding), issuing.pem(key), trusted)
 
     @classmethod
     def of(cls, secret: Json) -> Pair | None:
@@ -112,21 +112,11 @@ async def kept(kube: Kube, namespace: str, name: str, host: str) -> Pair:
 
 def _leaf(authority: Authority, host: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     issuer, now = authority.certificate, datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bounceback, webhook")]))
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - EARLIER)
-        .not_valid_after(now + LASTS)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bounceback, webhook")])
+    builder = issuing.begun(subject, issuer.subject, key.public_key(), now - EARLIER, now + LASTS).add_extension(
+        x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False
     )
-    return authority.sign(builder)
+    return authority.sign(issuing.for_use(builder, ExtendedKeyUsageOID.SERVER_AUTH, issuer))
 
 
 def _first(authorities: bytes) -> bytes:

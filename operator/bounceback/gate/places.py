@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bounceback.types.gate import PORT, PORT_VARIABLE
+from bounceback.types.gate import LINKS_VARIABLE, PORT, PORT_VARIABLE
 
 ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 SHOWN: Final = "/bounceback/ca"
@@ -66,7 +66,7 @@ class Places:
 
 def links(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The service account's files that are as the kubelet has them."""
-    return tuple(filter(None, environment.get("BOUNCEBACK_GATE_LINKS", LINKS).split(",")))
+    return tuple(filter(None, environment.get(LINKS_VARIABLE, LINKS).split(",")))
 
 
 def account(environment: Mapping[str, str]) -> Path:

@@ -17,10 +17,11 @@ from bounceback.gate.certifying import Certified, certified
 from bounceback.gate.observing import Observers
 from bounceback.gate.places import MOVED, Places
 from bounceback.gate.sessions import Sessions, meeting_place
-from bounceback.gate.trust import ClusterAuthority, link, show, towards
-from bounceback.proxy.api.contexts import RENEWED_SECONDS, listening, load
+from bounceback.gate.trust import ClusterAuthority, link, show
+from bounceback.proxy.api.contexts import RENEWED_SECONDS, listening, towards
 from bounceback.proxy.api.gate import Gate, Upstream
 from bounceback.proxy.listening import BACKLOG, bound
+from bounceback.proxy.shown import load
 
 HERE: Final = "127.0.0.1"
 LOOK_SECONDS: Final = 10.0

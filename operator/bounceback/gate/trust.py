@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 
 Mark = tuple[int, int, int]
@@ -24,14 +23,6 @@ class ClusterAuthority:
         content = self._file.read_bytes()
         self._seen = mark
         return content
-
-
-def towards(authority: bytes) -> ssl.SSLContext:
-    """For connections to the API server. Raises ssl.SSLError, UnicodeDecodeError for what is no certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_verify_locations(cadata=authority.decode("ascii"))
-    return context
 
 
 def show(file: Path, *authorities: bytes) -> None:

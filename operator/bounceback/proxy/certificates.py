@@ -9,7 +9,6 @@ which is signed here to be shown elsewhere: the authority's own key stays.
 from __future__ import annotations
 
 import ipaddress
-import os
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bounceback.proxy import issuing
+from bounceback.proxy.shown import load
 from bounceback.types.names import Leaf, TlsAnswer
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -76,14 +77,8 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
-        usage = _usage(signs_certificates=True)
-        certificate = (
-            _builder(subject, subject, key.public_key(), now - YEAR, now + YEAR)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        return cls(certificate, key)
+        builder = issuing.for_signing(issuing.begun(subject, subject, key.public_key(), now - YEAR, now + YEAR))
+        return cls(builder.sign(key, hashes.SHA256()), key)
 
     @property
     def chain(self) -> list[x509.Certificate]:
@@ -124,7 +119,7 @@ class Certificates:
         """For a handshake with a certificate that is there already (types.names.Leaf). Raises ValueError."""
         context = _server()
         try:
-            _load(context, leaf.encode())
+            load(context, leaf.encode())
         except (ssl.SSLError, OSError) as error:
             raise ValueError(f"the certificate that was given cannot be shown: {error}") from error
         return context
@@ -132,7 +127,7 @@ class Certificates:
     def _context(self, answer: TlsAnswer, name: str, authority: str) -> ssl.SSLContext:
         certificate, signer = self.certificate(answer, name, authority)
         context = _server()
-        _load(context, _pem(self._key, [certificate, *signer.chain]))
+        load(context, _pem(self._key, [certificate, *signer.chain]))
         return context
 
 
@@ -151,15 +146,10 @@ def _signed(
     hosts = [OTHER_HOST] if answer is TlsAnswer.WRONG_HOST else names
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Bounceback tlsFault {answer}")])
     issuer = signer.certificate
-    builder = (
-        _builder(subject, issuer.subject, key.public_key(), now + begins, now + ends)
-        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(_issued_by(issuer), critical=False)
+    builder = issuing.begun(subject, issuer.subject, key.public_key(), now + begins, now + ends).add_extension(
+        x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False
     )
-    return signer.sign(builder)
+    return signer.sign(issuing.for_use(builder, ExtendedKeyUsageOID.SERVER_AUTH, issuer))
 
 
 def _server() -> ssl.SSLContext:
@@ -172,8 +162,7 @@ def _server() -> ssl.SSLContext:
 
 def _pem(key: ec.EllipticCurvePrivateKey, chain: Iterable[x509.Certificate]) -> bytes:
     encoding = serialization.Encoding.PEM
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return private + b"".join(certificate.public_bytes(encoding) for certificate in chain)
+    return issuing.pem(key) + b"".join(certificate.public_bytes(encoding) for certificate in chain)
 
 
 def _cannot_sign(certificate: x509.Certificate) -> str:
@@ -205,58 +194,8 @@ def _private_key(pem: bytes) -> SigningKey:
     return found
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begins: datetime, ends: datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(ends)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _issued_by(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """The key that the issuer's certificate calls its own (RFC 5280 section 4.2.1.1)."""
-    try:
-        named = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier(
-            x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest, None, None
-        )
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
-
-
 def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def _load(context: ssl.SSLContext, pem: bytes) -> None:
-    """From memory: the standard library takes files only, and the key belongs on no disk."""
-    descriptor = os.memfd_create("bounceback")
-    try:
-        os.write(descriptor, pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)

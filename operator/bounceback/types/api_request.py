@@ -42,10 +42,6 @@ class ApiRequest:
     lists: bool = False  # a watch that is told all that is there first, in place of a list (KEP-3157)
 
     @property
-    def is_write(self) -> bool:
-        return self.verb in WRITES
-
-    @property
     def kind(self) -> str:
         """The resource as RBAC rules name it, with its subresource: pods/log."""
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource

@@ -23,5 +23,7 @@ VERSION: Final = 1
 PORT: Final = 15443
 """Where the clients of the pod find the proxy, on 127.0.0.1, unless PORT_VARIABLE says otherwise."""
 PORT_VARIABLE: Final = "BOUNCEBACK_GATE_PORT"
+LINKS_VARIABLE: Final = "BOUNCEBACK_GATE_LINKS"
+"""Names, with commas between them, of the account's files that the pod's other containers are to find beside ca.crt."""
 LONGEST: Final = 1 << 20
 """Bytes of one word: who says more is not listened to."""

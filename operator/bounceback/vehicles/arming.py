@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bounceback.kube.client import Json
-from bounceback.types.gate import PORT, PORT_VARIABLE
+from bounceback.types.gate import LINKS_VARIABLE, PORT, PORT_VARIABLE
 from bounceback.vehicles.containers import USER
 
 PROXY: Final = "bounceback-api-proxy"
@@ -29,15 +29,12 @@ SERVER: Final = f"{PROXY}-server"
 VOLUMES: Final = (AUTHORITY, KEY, SERVER)
 
 ARM_LABEL: Final = "bounceback.dev/arm"
-ENABLED: Final = "enabled"
 DISABLED: Final = "disabled"
 ARMED_LABEL: Final = "bounceback.dev/armed"
 ARMED_BY: Final = "bounceback.dev/armed-by"
 NOT_ARMED: Final = "bounceback.dev/not-armed"
 """Annotation of a pod that was to be armed and is not: why. Warnings about a Deployment's pods are read by nobody."""
 
-LINKS_VARIABLE: Final = "BOUNCEBACK_GATE_LINKS"
-"""Names of what lies beside ca.crt in the token's folder: links to all of it stand beside ours."""
 TOKEN_PLACE: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 MOVED_PLACE: Final = "/var/run/secrets/bounceback.dev/serviceaccount"
 SERVER_AUTHORITY: Final = "kube-root-ca.crt"

@@ -1,29 +1,34 @@
-"""What the proxy listens with. Standard library only: making certificates is for who can afford it (loopback.py)."""
+"""What the proxy listens with, and what it speaks to the API server with. Standard library only: making certificates is
+for who can afford it (loopback.py)."""
 
 from __future__ import annotations
 
-import os
 import ssl
 from typing import Final
 
 RENEWED_SECONDS: Final = 12 * 3600.0
 """How often the server's certificate is made anew; each lasts for a day."""
+PROTOCOLS: Final = ["http/1.1"]
 
 
 def listening() -> ssl.SSLContext:
     """For a server; it has no certificate yet."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(PROTOCOLS)
     context.num_tickets = 0  # a connection is a handshake: nobody comes back with what was agreed before
     return context
 
 
-def load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """From memory: the standard library takes files only, and keys belong on no disk. Raises ssl.SSLError."""
-    descriptor = os.memfd_create("bounceback")
-    try:
-        os.write(descriptor, key.rstrip(b"\n") + b"\n" + certificate)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
+def towards(authority: bytes | None) -> ssl.SSLContext:
+    """For connections to the API server; None: the system's authorities are trusted.
+
+    Raises ssl.SSLError, UnicodeDecodeError for what is no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(PROTOCOLS)
+    if authority is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cadata=authority.decode("ascii"))
+    return context

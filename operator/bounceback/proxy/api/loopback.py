@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bounceback.proxy.api.contexts import RENEWED_SECONDS as RENEWED_SECONDS
+from bounceback.proxy import issuing
 from bounceback.proxy.api.contexts import listening
-from bounceback.proxy.api.contexts import load as load
+from bounceback.proxy.issuing import pem
+from bounceback.proxy.shown import load
 
 Key = ec.EllipticCurvePrivateKey
 LASTS: Final = timedelta(days=7)
@@ -88,9 +89,7 @@ class Loopback:
     def _make_root(self, lasts: timedelta) -> x509.Certificate:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bounceback, loopback of one process")])
         return (
-            _builder(name, name, self._key, lasts)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(root=True), critical=True)
+            issuing.for_signing(_begun(name, name, self._key, lasts))
             .add_extension(x509.NameConstraints(permitted_subtrees=ONLY, excluded_subtrees=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
@@ -98,26 +97,10 @@ class Loopback:
     def _leaf(
         self, subject: x509.Name, key: Key, purpose: x509.ObjectIdentifier, lasts: timedelta
     ) -> x509.CertificateBuilder:
-        return (
-            _builder(subject, self._root.subject, key, lasts)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(root=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                critical=False,
-            )
-        )
+        return issuing.for_use(_begun(subject, self._root.subject, key, lasts), purpose, self._root)
 
     def _sign(self, builder: x509.CertificateBuilder) -> bytes:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def pem(key: Key) -> bytes:
-    """Without a password."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
 
 
 def _read(kept: Path) -> tuple[Key, x509.Certificate]:
@@ -140,29 +123,6 @@ def _write(kept: Path, text: bytes) -> None:
     begun.rename(kept)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lasts: timedelta) -> x509.CertificateBuilder:
+def _begun(subject: x509.Name, issuer: x509.Name, key: Key, lasts: timedelta) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - EARLIER)
-        .not_valid_after(now + lasts)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _usage(*, root: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not root,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=root,
-        crl_sign=root,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return issuing.begun(subject, issuer, key.public_key(), now - EARLIER, now + lasts)
