@@ -1,35 +1,27 @@
-"""Datagrams through the relay in a target's network: what it does to them, from first to last, and after."""
+"""Datagrams through the relay in a target's network: whose, and what it makes of them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import dns.message
-import dns.rcode
 import pytest
 
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import Choice
 from bounceback.types.datagrams import MOST_PAIRS
-from bounceback.types.names import DnsAnswer, DnsRule
-from bounceback.types.pattern import OnOff
-from bounceback.types.plan import Direction, Feature, Flow, Order, Redirect, Told
-from bounceback.types.relay import Act, Corrupt, Drawn, Duplicate, Hold, Lose, Reorder, Rule, Silence, Throttle
+from bounceback.types.plan import Direction, Feature, Flow, Told
+from bounceback.types.relay import Act, Corrupt, Drawn, Duplicate, Lose, Reorder, Silence, Throttle
 from tests.kernel.lab import (
     ONE,
     ONE6,
     PORT,
-    TARGET,
     TWO,
     Agent,
     Lab,
@@ -40,114 +32,24 @@ from tests.kernel.lab import (
     plan,
     round_trip,
 )
-
-EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
+from tests.kernel.udp_lab import (
+    EGRESS,
+    INGRESS,
+    answering,
+    asked,
+    client,
+    in_force,
+    post,
+    quickest,
+    relayed,
+    slow,
+    stop,
+)
 
 
 @pytest.fixture(autouse=True)
 def _kernel(needs: Callable[..., None]) -> None:
     needs(Feature.NFT_REDIRECT, Feature.NFT_OWNER, Feature.NFT_ZONE)
-
-
-def relayed(
-    act: Act,
-    direction: Direction = EGRESS,
-    choice: Choice | None = None,
-    per: Drawn | None = None,
-    drain: float = 1.0,
-) -> Redirect:
-    return Redirect("tcp", json.dumps([asdict(Rule("it", act, direction, choice or Choice(), per))]), "Keep", drain)
-
-
-def slow(milliseconds: int = 100, direction: Direction = EGRESS) -> Redirect:
-    return relayed(Hold(delay_us=milliseconds * 1000), direction)
-
-
-def post(address: str = ONE, *ports: int) -> Flow:
-    return peer(address, "UDP", *(ports or (PORT,)))
-
-
-@contextlib.contextmanager
-def answering(where: Netns, address: str, port: int = PORT) -> Iterator[list[tuple[bytes, float, int]]]:
-    """Answers each datagram with itself; what came, when, and from which port."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with where.entered():
-        server = socket.socket(family, socket.SOCK_DGRAM)
-    server.bind((address, port))
-    server.settimeout(0.1)
-    came: list[tuple[bytes, float, int]] = []
-    stop = threading.Event()
-
-    def serve() -> None:
-        while not stop.is_set():
-            with contextlib.suppress(OSError):
-                data, sender = server.recvfrom(65535)
-                came.append((data, time.monotonic(), sender[1]))
-                server.sendto(data, sender)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield came
-    finally:
-        stop.set()
-        thread.join(2)
-        server.close()
-
-
-@contextlib.contextmanager
-def client(where: Netns, address: str = ONE, port: int = PORT) -> Iterator[socket.socket]:
-    """With one port of its own from the start to the end, that takes answers from its peer alone."""
-    with where.entered():
-        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    with sock:
-        sock.connect((address, port))
-        yield sock
-
-
-def asked(sock: socket.socket, text: bytes = b"x", seconds: float = 1.0) -> float | None:
-    """Seconds until the answer to this came; None: none in time, or none can."""
-    began = time.perf_counter()
-    deadline = began + seconds
-    with contextlib.suppress(OSError):
-        sock.send(text)
-        while (left := deadline - time.perf_counter()) > 0:
-            sock.settimeout(left)
-            if sock.recv(65535) == text:
-                return time.perf_counter() - began
-    return None
-
-
-def quickest(sock: socket.socket, times: int = 3) -> float:
-    found = [each for n in range(times) if (each := asked(sock, b"%d" % n, 3.0)) is not None]
-    assert len(found) == times, "some were not answered"
-    return min(found)
-
-
-def in_force(lab: Lab, *orders: Order) -> Agent:
-    agent = lab.start(plan(*orders))
-    for each in orders:
-        agent.until(Told.IN_FORCE, each.injection)
-    return agent
-
-
-def stop(agent: Agent) -> None:
-    assert agent.control({"stop": True})[0] == 0
-    agent.end()
-
-
-@contextlib.contextmanager
-def tracked(where: Netns) -> Iterator[None]:
-    """Somebody else in the target's network, a service mesh for one, has the kernel track and translate."""
-    nft = Nft(where)
-    nft.run("add table inet mesh { flags owner; }")
-    nft.run("add chain inet mesh out { type nat hook output priority 0; }")
-    nft.run("add chain inet mesh in { type filter hook input priority 0; }")
-    nft.run("add rule inet mesh in ct state new counter")
-    try:
-        yield
-    finally:
-        nft.close()
 
 
 @pytest.mark.parametrize("address", [ONE, ONE6], ids=["IPv4", "IPv6"])
@@ -209,94 +111,6 @@ def test_many_peers_each_answer_for_themselves(lab: Lab) -> None:
         for port, asks in zip(ports, asking, strict=True):
             assert (asked(asks, b"%d" % port, 3.0) or 0) > 0.09
         stop(agent)
-    assert lab.left() == []
-
-
-@pytest.mark.parametrize("other", [False, True], ids=["nobody else tracks", "somebody else tracks"])
-def test_who_was_talking_before_is_hit_and_is_free_again_afterwards(lab: Lab, other: bool) -> None:
-    """One socket, so one flow in the kernel's eyes: before, during, and after, twice."""
-    with (
-        tracked(lab.target) if other else contextlib.nullcontext(),
-        answering(lab.one, ONE),
-        client(lab.target) as asks,
-    ):
-        for _ in range(2):
-            assert quickest(asks) < 0.05
-            agent = in_force(lab, order(slow(), post()))
-            with client(lab.target) as younger:
-                assert quickest(asks) > 0.09
-                assert quickest(younger) > 0.09
-                stop(agent)
-                assert asked(asks) is not None
-                assert quickest(asks) < 0.05
-                assert quickest(younger) < 0.05
-    assert lab.left() == []
-
-
-@pytest.mark.parametrize("other", [False, True], ids=["nobody else tracks", "somebody else tracks"])
-def test_a_killed_agent_leaves_nobody_talking_to_a_relay_that_is_gone(lab: Lab, other: bool) -> None:
-    with (
-        tracked(lab.target) if other else contextlib.nullcontext(),
-        answering(lab.one, ONE),
-        client(lab.target) as asks,
-    ):
-        agent = in_force(lab, order(slow(), post()))
-        assert quickest(asks) > 0.09
-        agent.signal(signal.SIGKILL)
-        agent.process.wait(5)
-        killed = time.monotonic()
-        while (asked(asks, seconds=0.2) or 1) > 0.05:
-            assert time.monotonic() < killed + 3
-    assert lab.left() == []
-
-
-@pytest.mark.parametrize("other", [False, True], ids=["nobody else tracks", "somebody else tracks"])
-def test_who_asks_for_names_from_one_socket_hears_lies_and_then_the_truth(lab: Lab, other: bool) -> None:
-    """Before, during, after; the true server answers nothing but its question."""
-    lie = DnsRule(DnsAnswer.NX_DOMAIN)
-    fault = order(Redirect("dns", json.dumps([{"name": "it", **lie.to_json()}]), "Keep", 0.5))
-    question = dns.message.make_query("store.test", "A").to_wire()
-    with (
-        tracked(lab.target) if other else contextlib.nullcontext(),
-        answering(lab.one, ONE, 53),
-        client(lab.target, ONE, 53) as asks,
-    ):
-        assert asked(asks, question) is not None
-        agent = in_force(lab, fault)
-        asks.send(question)
-        asks.settimeout(3)
-        assert dns.message.from_wire(asks.recv(1000)).rcode() == dns.rcode.NXDOMAIN
-        stop(agent)
-        assert asked(asks, question) is not None
-    assert lab.left() == []
-
-
-def test_who_talks_all_the_time_loses_little_when_it_begins_and_when_it_ends(lab: Lab) -> None:
-    """A datagram each 5 ms from one socket; nothing of what the rule held is lost."""
-    answers: set[bytes] = set()
-    sent = 0
-    over = threading.Event()
-    with answering(lab.one, ONE), client(lab.target) as asks:
-        asks.settimeout(0.1)
-
-        def hear() -> None:
-            while not over.is_set():
-                with contextlib.suppress(OSError):
-                    answers.add(asks.recv(100))
-
-        hearing = threading.Thread(target=hear, daemon=True)
-        hearing.start()
-        agent = lab.start(plan(order(slow(300), post(), duration=1.5)))
-        told = threading.Thread(target=agent.until, args=(Told.FINISHED,), daemon=True)
-        told.start()
-        while told.is_alive():
-            asks.send(b"%d" % sent)
-            sent += 1
-            time.sleep(0.005)
-        time.sleep(0.5)
-        over.set()
-        hearing.join()
-    assert len(answers) >= 0.98 * sent
     assert lab.left() == []
 
 
@@ -456,60 +270,6 @@ def test_what_cannot_be_relayed_is_refused_before_anything_is_touched(
     assert why in refused.detail["message"]
     agent.end()
     assert lab.left() == []
-
-
-def test_turns_reach_who_is_talking(lab: Lab) -> None:
-    held = order(slow(), post(), duration=6, pattern=OnOff(1.5, 1.5))
-    with answering(lab.one, ONE), client(lab.target) as asks:
-        agent = in_force(lab, held)
-        assert quickest(asks, 2) > 0.09
-        assert agent.until(Told.STEP).detail == {"percent": 0}
-        assert quickest(asks) < 0.05
-        assert agent.until(Told.STEP).detail == {"percent": 100}
-        assert quickest(asks, 2) > 0.09
-        stop(agent)
-
-
-def test_what_was_held_arrives_when_it_is_over_and_so_do_the_answers(lab: Lab) -> None:
-    """Ten seconds were asked for; it is over after one, and nobody waits for the rest."""
-    with answering(lab.one, ONE) as came, client(lab.target) as asks:
-        agent = in_force(lab, order(slow(10_000), post(), duration=1.0))
-        for number in range(5):
-            asks.send(b"%d" % number)
-        asks.settimeout(3)
-        answers = [asks.recv(10) for _ in range(5)]
-        assert answers == [b"%d" % number for number in range(5)]
-        assert [data for data, _, _ in came] == answers
-        agent.end()
-        assert quickest(asks) < 0.05
-
-
-def test_an_answer_that_is_late_comes_from_the_peer_still(lab: Lab) -> None:
-    """The peer takes half a second for it, and meanwhile the fault ends: who looks who speaks is not fooled."""
-    with lab.one.entered():
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with lab.target.entered():
-        asks = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with server, asks:
-        server.bind((ONE, PORT))
-        server.settimeout(3)
-        asks.settimeout(3)
-        agent = in_force(lab, order(slow(1), post(), duration=1.0))
-        time.sleep(0.7)
-        asks.sendto(b"when?", (ONE, PORT))
-        _, sender = server.recvfrom(100)
-        time.sleep(0.5)
-        server.sendto(b"now", sender)
-        assert asks.recvfrom(100) == (b"now", (ONE, PORT))
-        agent.end()
-
-
-def test_what_a_peer_says_unasked_comes_as_it_is(lab: Lab) -> None:
-    """The target is the server here: nobody redirects what comes in, and its own answers go to others' ports."""
-    with answering(lab.target, TARGET), client(lab.one, TARGET) as asks:
-        agent = in_force(lab, order(slow(), post()))
-        assert quickest(asks) < 0.05
-        stop(agent)
 
 
 def test_without_zones_it_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

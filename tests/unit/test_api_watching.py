@@ -1,49 +1,33 @@
-"""Watches that stall, end, lose events or get them twice, late or in another order: and are left alone otherwise."""
+"""Watches that stall and end, and are left alone otherwise, whatever rules come and go."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounceback.proxy.api import frames
-from bounceback.proxy.api.frames import framing
-from bounceback.proxy.api.rulebook import Applied
-from bounceback.proxy.api.watching import MOST_HELD, MOST_REPLAYED, End, Step, Watch, Write
-from bounceback.types.api_rule import Act, ApiRule, CutWatch, Ending, ErrorEvent, Event, Events, Stall, Where
+from bounceback.proxy.api.watching import MOST_HELD, End, Write
+from bounceback.types.api_rule import Act, CutWatch, Ending, ErrorEvent, Event, Events, Stall, Where
 from bounceback.types.choice import Choice
-
-JSON = "application/json"
-NOW = 1000.0
-A, B, C, D = (f'{{"type":"ADDED","object":{{"metadata":{{"name":"{name}"}}}}}}\n'.encode() for name in "abcd")
-MARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}\n'
-CLOSED, RESET, SILENT = End(Ending.CLOSE), End(Ending.RESET), End(Ending.SILENCE)
-TORN = End(Ending.CLOSE, torn=True)
-AT_ONCE = CutWatch()
-
-
-def rule(act: Act, choice: Choice | None = None, name: str = "r", after: int = 0) -> Applied:
-    return Applied(ApiRule(name, act, choice=choice or Choice(), after=after))
-
-
-def watch(*applied: Applied, content_type: str = JSON, now: float = NOW) -> Watch:
-    return Watch(framing(content_type), applied, now)
-
-
-def written(steps: Sequence[Step]) -> bytes:
-    return b"".join(step.data for step in steps if isinstance(step, Write))
-
-
-def end(steps: Sequence[Step]) -> End | None:
-    """The end among these steps, which can only be the last."""
-    assert not any(isinstance(step, End) for step in steps[:-1])
-    return steps[-1] if steps and isinstance(steps[-1], End) else None
-
-
-# Nothing to do
+from tests.unit.watches import (
+    AT_ONCE,
+    CLOSED,
+    MARK,
+    NOW,
+    RESET,
+    SILENT,
+    TORN,
+    A,
+    B,
+    C,
+    D,
+    end,
+    rule,
+    watch,
+    written,
+)
 
 
 def test_without_a_rule_what_comes_goes_on_untouched_and_at_once() -> None:
@@ -84,9 +68,6 @@ def test_a_watch_that_its_server_ends_in_mid_event_is_passed_on_so_far() -> None
     ending = watch(rule(Events(Event.DROP, names=("x",))))
     assert written(ending.feed(A + B[:9], NOW)) == A
     assert ending.ended(NOW) == [Write(B[:9]), CLOSED]
-
-
-# Cut
 
 
 def test_a_cut_at_once_is_due_before_anything_comes() -> None:
@@ -198,9 +179,6 @@ def test_a_watch_in_an_unknown_encoding_is_cut_between_what_comes_at_a_time() ->
     assert torn.feed(b"\x01\x02", NOW) == [End(Ending.CLOSE, b"\x01", torn=True)]
 
 
-# Error events
-
-
 def test_an_error_event_is_the_last_of_a_watch() -> None:
     failing = watch(rule(ErrorEvent(after_events=1)))
     steps = failing.feed(A + B, NOW)
@@ -223,9 +201,6 @@ def test_an_error_that_cannot_be_written_does_not_count() -> None:
     unread = watch(error, drop, content_type="application/cbor-seq")
     assert unread.feed(b"\x01", NOW) == [Write(b"\x01")]
     assert error.count.seen == drop.count.seen == 0
-
-
-# Stall
 
 
 def test_what_came_during_a_stall_comes_when_it_is_lifted() -> None:
@@ -294,138 +269,6 @@ def test_a_stall_that_holds_much_lets_the_server_wait() -> None:
     assert not stalled.full
 
 
-# Events
-
-
-def test_events_are_dropped() -> None:
-    assert watch(rule(Events(Event.DROP), Choice(nth=2))).feed(A + B + C + D, NOW) == [Write(A + C)]
-
-
-def test_events_are_repeated() -> None:
-    assert written(watch(rule(Events(Event.REPEAT))).feed(A + B, NOW)) == A + A + B + B
-
-
-def test_bookmarks_are_left_alone_unless_they_are_asked_for() -> None:
-    assert written(watch(rule(Events(Event.DROP))).feed(A + MARK, NOW)) == MARK
-    assert written(watch(rule(Events(Event.DROP, types=("BOOKMARK",)))).feed(A + MARK, NOW)) == A
-
-
-def test_only_events_that_fit_are_numbered() -> None:
-    drop = rule(Events(Event.DROP, names=("a", "c")), Choice(nth=2))
-    assert written(watch(drop).feed(A + B + C + D, NOW)) == A + B + D
-    assert (drop.count.seen, drop.count.hits) == (2, 1)
-
-
-def test_of_several_rules_the_first_that_hits_decides() -> None:
-    drop, repeat = rule(Events(Event.DROP, names=("a",)), name="x"), rule(Events(Event.REPEAT), name="y")
-    assert written(watch(drop, repeat).feed(A + B, NOW)) == B + B
-    assert repeat.count.seen == 1
-
-
-def test_a_delayed_event_holds_those_after_it() -> None:
-    delayed = watch(rule(Events(Event.DELAY, names=("a",), delay_us=3_000_000)))
-    assert delayed.feed(A + B, NOW) == []
-    assert delayed.next_at == NOW + 3
-    assert delayed.feed(C, NOW + 1) == [] and delayed.holds == len(A + B + C)
-    assert delayed.due(NOW + 2.9) == [] and delayed.next_at == NOW + 3
-    assert delayed.due(NOW + 3) == [Write(A + B + C)]
-    assert delayed.next_at == math.inf
-    assert delayed.feed(D, NOW + 3) == [Write(D)]
-
-
-def test_a_delay_that_is_lifted_lets_go() -> None:
-    delayed = watch(rule(Events(Event.DELAY, delay_us=60_000_000)))
-    delayed.feed(A, NOW)
-    assert delayed.follow((rule(Events(Event.DELAY, delay_us=1_000_000)),), NOW + 1) == [Write(A)]
-    delayed.feed(B, NOW + 1)
-    assert delayed.follow((), NOW + 1) == [Write(B)]
-
-
-def test_what_is_held_goes_before_the_end() -> None:
-    delayed = watch(rule(Events(Event.DELAY, names=("a",), delay_us=60_000_000)))
-    delayed.feed(A + B, NOW)
-    assert delayed.ended(NOW) == [Write(A + B), CLOSED]
-    swapped = watch(rule(Events(Event.REORDER)))
-    swapped.feed(A, NOW)
-    assert swapped.ended(NOW) == [Write(A), CLOSED]
-
-
-def test_a_reordered_event_comes_after_the_next() -> None:
-    reordered = watch(rule(Events(Event.REORDER)))
-    assert reordered.feed(A, NOW) == [] and reordered.holds == len(A)
-    assert reordered.feed(B + C + D, NOW) == [Write(B + A + D + C)]
-
-
-def test_a_reordered_event_that_none_follows_comes_in_its_time() -> None:
-    reordered = watch(rule(Events(Event.REORDER, delay_us=2_000_000)))
-    assert reordered.feed(A, NOW) == []
-    assert reordered.next_at == NOW + 2
-    assert reordered.due(NOW + 2) == [Write(A)]
-    assert reordered.next_at == math.inf
-
-
-def test_a_reordered_event_that_the_rule_lets_go_comes() -> None:
-    reordered = watch(rule(Events(Event.REORDER)))
-    reordered.feed(A, NOW)
-    assert reordered.follow((), NOW) == [Write(A)]
-
-
-def test_a_large_reordered_event_does_not_stop_the_one_it_waits_for() -> None:
-    reordered = watch(rule(Events(Event.REORDER)))
-    large = A[:-3] + b',"x":"' + b"x" * MOST_HELD + b'"}}\n'
-    assert reordered.feed(large, NOW) == [] and not reordered.full
-
-
-def test_a_replay_shows_the_past_again() -> None:
-    replay = rule(Events(Event.REPLAY, names=("c",)))
-    assert written(watch(replay).feed(A + MARK + B + C + D, NOW)) == A + MARK + B + A + B + C + D
-    assert replay.count.hits == 1
-
-
-def test_a_replay_has_no_past_from_before_its_rule() -> None:
-    replay, other = rule(Events(Event.REPLAY)), rule(Events(Event.DROP, names=("x",)), name="other")
-    replaying = watch(replay, other)
-    assert written(replaying.feed(A, NOW)) == A
-    replaying.follow((other,), NOW)
-    replaying.follow((replay, other), NOW)
-    assert written(replaying.feed(B + C, NOW)) == B + B + C
-
-
-def test_a_replay_without_a_past_waits_for_one() -> None:
-    replay = rule(Events(Event.REPLAY), Choice(first_n=1))
-    assert written(watch(replay).feed(A + B + C, NOW)) == A + A + B + C
-
-
-def test_a_replay_remembers_so_many_events() -> None:
-    replaying = watch(rule(Events(Event.REPLAY, names=("d",))))
-    replaying.feed(A * 500, NOW)
-    assert written(replaying.feed(D, NOW)) == A * MOST_REPLAYED + D
-
-
-def test_no_event_comes_in_the_middle_of_one_that_is_too_large_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "LARGEST", len(B))
-    large = b"x" * 300
-    reordered = watch(rule(Events(Event.REORDER, types=("ADDED",), delay_us=1_000_000)))
-    assert reordered.feed(A, NOW) == []
-    assert reordered.feed(large, NOW) == [Write(large)]
-    assert reordered.due(NOW + 1) == [] and reordered.next_at == math.inf
-    assert reordered.feed(b"x\n", NOW + 1) == [Write(b"x\n" + A)]
-
-
-def test_a_cut_counts_what_the_client_gets() -> None:
-    both = watch(rule(Events(Event.DROP, names=("a",)), name="x"), rule(CutWatch(after_events=1), name="y"))
-    assert both.feed(A + B + C, NOW) == [Write(B), CLOSED]
-
-
-def test_events_of_a_watch_that_is_left_hold_nothing_up() -> None:
-    delayed = watch(rule(Events(Event.DELAY, delay_us=60_000_000)))
-    delayed.feed(A, NOW)
-    delayed.left()
-    assert delayed.next_at == math.inf and delayed.feed(B, NOW) == [] and delayed.due(NOW + 99) == []
-
-
-# Whatever comes
-
 ACTS: list[Act] = [
     Stall(),
     Events(Event.DELAY, delay_us=1_500_000),
@@ -434,6 +277,8 @@ ACTS: list[Act] = [
     CutWatch(after_events=10_000),
     ErrorEvent(after_events=10_000),
 ]
+
+
 pieces = st.lists(st.integers(1, 150), max_size=30)
 
 
