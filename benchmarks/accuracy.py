@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,16 +22,15 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from benchmarks import relay_load as load
+from benchmarks.machine import Stretch, quiet
 from benchmarks.relay import (
     built_toxiproxy,
     lead,
     our_command,
-    quiet,
     request,
     running,
     their_command,
     until_it_answers,
-    waited,
 )
 from bounceback.drivers import Site, capabilities, driver
 from bounceback.faults import KINDS
@@ -299,7 +297,7 @@ def main() -> int:
     toxiproxy = options.toxiproxy or built_toxiproxy()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    began, pressed = time.monotonic(), waited()
+    stretch = Stretch()
     with place(toxiproxy) as bench:
         for name in options.only:
             PARTS[name](bench)
@@ -307,8 +305,7 @@ def main() -> int:
     print("| | promised | kernel | relay | Toxiproxy 2.5.0 | |\n|---|---|---|---|---|---|")
     for row in bench.rows:
         print(f"| {' | '.join(row)} |")
-    spent = time.monotonic() - began
-    print(f"\n{spent:.0f} s; something waited for a processor {(waited() - pressed) / spent:.0%} of the time")
+    print(f"\n{stretch.closing()}")
     return 1 if bench.missed else 0
 
 

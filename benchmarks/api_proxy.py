@@ -10,7 +10,6 @@ waited for a processor.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import statistics
 import sys
@@ -25,7 +24,8 @@ from typing import Any, Final
 from benchmarks import api_proxy_load as load
 from benchmarks import api_proxy_place as places
 from benchmarks.api_proxy_place import Side
-from benchmarks.relay import quiet, resident, used, waited
+from benchmarks.machine import Stretch, quiet
+from benchmarks.relay import resident, used
 from benchmarks.relay_load import in_process
 
 CONNECTIONS: Final = 32
@@ -236,15 +236,12 @@ def main() -> int:
         folder = Path(name)
         places.certificate(folder)
         at = Place(folder, stack.enter_context(places.server(folder)), program, options.rounds, options.patience)
-        began, pressed = time.monotonic(), waited()
+        stretch = Stretch()
         for part in options.only:
             quiet(options.patience)
             PARTS[part](at)
-        spent, pressed = time.monotonic() - began, waited() - pressed
-    print(table(at.rows))
-    print(
-        f"\n{spent:.0f} s; something waited for a processor {pressed / spent:.0%} of the time; {os.cpu_count()} of them"
-    )
+        closing = stretch.closing()
+    print(f"{table(at.rows)}\n\n{closing}")
     return 1 if any(row.held is False for row in at.rows) else 0
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks.relay import waited
+from benchmarks.machine import Stretch
 from bounceback.drivers import InForce, Site, capabilities, driver, sockets
 from bounceback.types.choice import Choice
 from bounceback.types.plan import Act, Direction, Drop, Feature, Netem, Rate
@@ -102,7 +102,7 @@ def main() -> int:
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    began, pressed = time.monotonic(), waited()
+    stretch = Stretch()
     with network() as lab:
         bench = Bench(lab, frozenset(capabilities.features(lab.two)))
         for name in options.only:
@@ -110,8 +110,7 @@ def main() -> int:
     print(f"Linux {os.uname().release}\n\n| | promised | measured | |\n|---|---|---|---|")
     for what, promised, measured, held in bench.rows:
         print(f"| {what} | {promised} | {measured} | {'held' if held else 'MISSED'} |")
-    spent = time.monotonic() - began
-    print(f"\n{spent:.0f} s; something waited for a processor {(waited() - pressed) / spent:.0%} of the time")
+    print(f"\n{stretch.closing()}")
     return 0 if all(held for *_, held in bench.rows) else 1
 
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import relay_load as load
+from benchmarks.machine import Stretch, quiet
 
 CONNECTIONS: Final = 32
 ECHO_SECONDS: Final = 3.0
@@ -161,22 +162,6 @@ def place(toxiproxy: str, rounds: int, patience: float) -> Iterator[Place]:
         yield Place(our, their, our_control, their_control, our_pid, their_pid, rounds, patience)
 
 
-def quiet(patience: float) -> None:
-    """Wait until the processors have been three quarters idle for half a second, but no longer than `patience`."""
-
-    def idle_and_all() -> tuple[int, int]:
-        figures = [int(figure) for figure in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-        return figures[3] + figures[4], sum(figures)
-
-    end, before = time.monotonic() + patience, idle_and_all()
-    while time.monotonic() < end:
-        time.sleep(0.5)
-        now = idle_and_all()
-        if now[0] - before[0] >= 0.75 * (now[1] - before[1]):
-            return
-        before = now
-
-
 def used(pid: int) -> float:
     """Seconds of processor time so far."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -284,15 +269,6 @@ def changing(at: Place) -> None:
 PARTS: Final = {part.__name__: part for part in (passing, idling, changing)}
 
 
-def waited() -> float:
-    """Seconds that this machine's processes were ready to run and had no processor, as far as it says (PSI)."""
-    try:
-        text = Path("/proc/pressure/cpu").read_text().splitlines()[0]
-    except OSError:
-        return 0.0
-    return int(text.rpartition("total=")[2]) / 1e6
-
-
 def table(rows: list[Row]) -> str:
     lines = ["| | promised | measured | Toxiproxy 2.5.0 | |", "|---|---|---|---|---|"]
     words = {True: "held", False: "MISSED", None: ""}
@@ -312,15 +288,12 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory() as folder, place(toxiproxy, options.rounds, options.patience) as at:
         os.chdir(folder)
-        began, pressed = time.monotonic(), waited()
+        stretch = Stretch()
         for name in options.only:
             quiet(options.patience)
             PARTS[name](at)
-        spent, pressed = time.monotonic() - began, waited() - pressed
-    print(table(at.rows))
-    print(
-        f"\n{spent:.0f} s; something waited for a processor {pressed / spent:.0%} of the time; {os.cpu_count()} of them"
-    )
+        closing = stretch.closing()
+    print(f"{table(at.rows)}\n\n{closing}")
     return 1 if any(row.held is False for row in at.rows) else 0
 
 
