@@ -197,6 +197,17 @@ def test_who_does_not_listen_is_killed(cluster: Path, tmp_path: Path) -> None:
     assert not any(map(is_there, numbers))
 
 
+def test_a_command_does_not_outlive_a_proxy_that_is_killed(cluster: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(GROUPS, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "one.py"), "alone", "listening", str(tmp_path)]
+    with proxy(*before(cluster), "--", *command) as running:
+        file = tmp_path / "alone-begun"
+        until(file.exists, "it has begun")
+        running.process.kill()
+        until(lambda: not is_there(int(file.read_text(encoding="utf-8"))), "it has ended")
+    assert (tmp_path / "alone-ended").exists(), "it was asked to"
+
+
 def test_who_asks_twice_is_not_made_to_wait(cluster: Path, tmp_path: Path) -> None:
     with proxy(*before(cluster), *group(tmp_path, "deaf", "trap '' TERM; wait")) as running:
         numbers = begun(tmp_path)

@@ -7,10 +7,12 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bounceback.cli.exits import CommandError
+from bounceback.proxy.parent import die_with_parent
 
 PATIENCE: Final = 10.0
 """Seconds that it has to end after SIGTERM."""
@@ -75,7 +77,12 @@ class ProxyClient:
 
     async def _begun(self) -> asyncio.subprocess.Process:
         try:
-            return await asyncio.create_subprocess_exec(*self._command, env=self._environment, start_new_session=True)
+            return await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._environment,
+                start_new_session=True,
+                preexec_fn=partial(die_with_parent, signal.SIGTERM),  # whoever kills us leaves us no way to end it
+            )
         except OSError as error:
             raise CommandError(f"-- {self._command[0]}: cannot be run: {error.strerror}") from error
 

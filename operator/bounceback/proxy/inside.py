@@ -9,7 +9,6 @@ reset.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
@@ -20,12 +19,12 @@ from typing import Any, Final, Protocol
 import uvloop
 
 from bounceback.proxy.inside_udp import Everything
+from bounceback.proxy.parent import die_with_parent
 from bounceback.proxy.task import Json, Ports, Task, pairs_from
 
 FIRST_LOOK_SECONDS: Final = 0.02
 LOOK_SECONDS: Final = 0.2
 """Once something was hit: who reads may be away for some seconds, and a pipe that is full would stop the relay."""
-PR_SET_PDEATHSIG: Final = 1
 
 
 class Work(Protocol):
@@ -120,12 +119,7 @@ async def main() -> None:
     await serve(reader, tell)
 
 
-def die_with_parent() -> None:
-    """prctl(2), PR_SET_PDEATHSIG."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 if __name__ == "__main__":
-    die_with_parent()
+    die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent's business: it tells when and how to end
     uvloop.run(main())
