@@ -87,3 +87,19 @@ class VehicleKind(StrEnum):
     SIDECAR = "Sidecar"
     NODE_POD = "NodePod"
     POD_DELETE = "PodDelete"
+    OBJECT_PATCH = "ObjectPatch"
+
+
+class Healing(StrEnum):
+    """What the hypothesis says of a changed object: does the system itself put it right while the fault lasts?"""
+
+    REQUIRED = "Required"
+    ALLOWED = "Allowed"
+    FORBIDDEN = "Forbidden"
+
+
+class HealedBy(StrEnum):
+    """Who put a changed object right."""
+
+    SYSTEM = "System"
+    UNDO = "Undo"
