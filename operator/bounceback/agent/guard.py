@@ -126,7 +126,7 @@ class Guard:
         trouble = ""
         for _ in range(TRIES):
             try:
-                driver(order.act).undo(order, site(self._plan, order, target.netns))
+                driver(order.act).undo(order, site(self._plan, order, target.netns, target.proc))
             except (KernelError, OSError) as error:
                 trouble = str(error)
                 self._wake.wait([], TRY_SECONDS)

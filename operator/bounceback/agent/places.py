@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bounceback.drivers import Refused, Site, site, targets
+from bounceback.drivers import Refused, Site, looker, site, targets
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.targets import Target
+from bounceback.types.inside import InsideAct
 from bounceback.types.plan import ApiRules, Order, Plan
 
 
@@ -30,13 +31,11 @@ def _place(plan: Plan, pod_uid: str) -> Target | Refused:
 
 def left_by(plan: Plan, order: Order, target: Target, in_force: Iterable[Order]) -> list[str]:
     """What is left where `order` was, without what belongs to other orders there. Raises KernelError, OSError."""
-    if isinstance(order.act, ApiRules):  # the proxy knows; the kernel was never touched, and may not be asked
-        from bounceback.drivers import api
-
-        return api.left(order, _site(plan, order, target))
+    if isinstance(order.act, ApiRules | InsideAct):  # the network was never touched, and may not be asked
+        return looker(order.act).left(order, _site(plan, order, target))
     others = [each for each in in_force if each.pod_uid == order.pod_uid and each.injection != order.injection]
     return left(target.netns, [(each, _site(plan, each, target)) for each in others])
 
 
 def _site(plan: Plan, order: Order, target: Target) -> Site:
-    return site(plan, order, target.netns)
+    return site(plan, order, target.netns, target.proc)

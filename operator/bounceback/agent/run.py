@@ -86,7 +86,7 @@ class Agent:
             if isinstance(place, Refused):
                 tell(Told.REFUSED, order.injection, {"reason": place.reason, "message": str(place)})
                 continue
-            where = site(self._plan, order, place.netns)
+            where = site(self._plan, order, place.netns, place.proc)
             if isinstance(order.act, Redirect) and order.act.speaks == "dns":
                 where = replace(where, resolvers=place.resolvers())
             yield Job(order, Times.of(order, now), place, where, self._guard, self._look)

@@ -138,6 +138,8 @@ class FaultTiming(Chosen):
 def _vehicles(fault: Fault) -> tuple[VehicleKind, ...]:
     if Rung.API in fault.rungs():
         return (VehicleKind.AUTO, VehicleKind.POD_DELETE)
+    if Rung.NODE in fault.rungs():
+        return (VehicleKind.AUTO, VehicleKind.NODE_POD)
     return (VehicleKind.AUTO, VehicleKind.SIDECAR, VehicleKind.NODE_POD)
 
 

@@ -13,6 +13,7 @@ from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import (
     Aspect,
     Cleanup,
+    HealedBy,
     InjectionAxis,
     InjectionState,
     Judgement,
@@ -21,6 +22,7 @@ from bounceback.types.outcome import (
     VehicleKind,
     Verdict,
 )
+from bounceback.types.objects import ObjectKey
 from bounceback.types.plan import Rung
 
 STATUS_FORMAT = 1
@@ -69,14 +71,35 @@ class Happening(StatusModel):
     message: str = Field("", max_length=512, description="For people.")
 
 
+class ObjectStatus(StatusModel):
+    """A Kubernetes object as a target; what it holds is never shown."""
+
+    api_version: str = Field(description="Its apiVersion.")
+    kind: str = Field(description="Its kind.")
+    name: str = Field(description="Its name.")
+    uid: str = Field(description="Its UID.")
+
+    @classmethod
+    def of(cls, key: ObjectKey, uid: str) -> ObjectStatus:
+        return cls(api_version=key.api_version, kind=key.kind, name=key.name, uid=uid)
+
+
+class Healed(StatusModel):
+    """How a changed object came to be as it was."""
+
+    by: HealedBy = Field(description="System: by itself, while the fault lasted. Undo: because we put it back.")
+    milliseconds: int = Field(description="After the change was in force, as a watch of the object told it.")
+
+
 class InjectionStatus(StatusModel):
     """One fault on one target."""
 
     name: str = Field(description="Deterministic: from the experiment's UID, the fault and the target's UID.")
     fault: str = Field(description="The entry of spec.faults.")
-    pod: str = Field(description="The target pod.")
-    pod_uid: str = Field(description="Its UID.")
+    pod: str = Field("", description="The target pod; empty where the target is another object.")
+    pod_uid: str = Field("", description="Its UID.")
     node: str = Field("", description="Its node.")
+    object: ObjectStatus | None = Field(None, description="The target of an objectFault.")
     vehicle: VehicleKind = Field(description="How the fault got there.")
     vehicle_reason: str = Field("", max_length=256, description="Why this vehicle.")
     agent: str = Field("", description="The ephemeral container or the pod that carries it.")
@@ -98,10 +121,20 @@ class InjectionStatus(StatusModel):
     behavior: dict[str, Any] = Field(
         default_factory=dict, description="Of a fault on a client of the Kubernetes API: how the client took it."
     )
+    healed: Healed | None = Field(None, description="Of an objectFault: who put the object right, and when.")
     planned_utc: float = Field(0, description="UTC seconds, on the operator's clock: when it was planned.")
     start_at: float = Field(0, description="UTC seconds: when it is to begin.")
     start_before: float = Field(0, description="UTC seconds: the agent refuses to begin later.")
     not_after: float = Field(0, description="UTC seconds: gone by then whatever happens.")
+
+    @property
+    def on(self) -> str:
+        """The target, for people: web-0, or Deployment web."""
+        return f"{self.object.kind} {self.object.name}" if self.object else self.pod
+
+    @property
+    def on_uid(self) -> str:
+        return self.object.uid if self.object else self.pod_uid
 
 
 class InjectionCounts(StatusModel):
@@ -214,8 +247,10 @@ class FaultExperimentStatus(StatusModel):
     checks: list[CheckCopy] = Field(
         default_factory=list, max_length=10, description="The checks, as they were at the start."
     )
-    targets: dict[str, int] = Field(default_factory=dict, description="How many pods were chosen for each target.")
-    matching: dict[str, int] = Field(default_factory=dict, description="Among how many running pods that was.")
+    targets: dict[str, int] = Field(
+        default_factory=dict, description="How many pods or objects were chosen for each target."
+    )
+    matching: dict[str, int] = Field(default_factory=dict, description="Among how many (of pods: running) that was.")
     injections: Annotated[list[InjectionStatus], Field(max_length=LISTED_INJECTIONS)] = Field(
         default_factory=list, description="The first hundred; all are in the journal."
     )

@@ -19,6 +19,7 @@ from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
+from bounceback.faults.inside import InsideFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.types.outcome import VehicleKind
@@ -31,6 +32,8 @@ from bounceback.vehicles.sidecar import trial_patch
 Json = dict[str, Any]
 NODES: Final = "bounceback-nodes"
 """The ConfigMap in which the operator keeps what nodes can do."""
+OWN_RUNG: Final = {rung: rung for rung in (Rung.PROXY, Rung.NODE)}
+"""Those that no feature of the kernel decides about."""
 UNKNOWN: Final = "unknown: probed at the start"
 
 
@@ -217,7 +220,10 @@ class Foresight:
                     continue
                 yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
                 continue
-            rung: Rung | None = Rung.PROXY if isinstance(kind, ClientFault) else None
+            if isinstance(kind, InsideFault) and (obstacle := kind.obstacle(pod.containers)):
+                outlook.refuse(f"{path}.{kind.kind}", f"pod {pod.name}: {obstacle.message}")
+                continue
+            rung: Rung | None = OWN_RUNG.get(kind.rungs()[0])
             if (capability := nodes.get(pod.node)) and rung is None:
                 rung, missing = rung_for(fault, capability.features)
                 if rung is None:

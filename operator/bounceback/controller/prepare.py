@@ -21,6 +21,7 @@ from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import PodDelete
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
+from bounceback.faults.inside import InsideFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.kube.resources import CHECKS
@@ -159,6 +160,8 @@ class Preparing:
             return [Chosen(fault, pod, VehicleKind.POD_DELETE, "a request to the API", Rung.API) for pod in pods]
         if isinstance(kind, ClientFault):
             return [await self._at_proxy(field, fault, kind, pod) for pod in pods]
+        if isinstance(kind, InsideFault):
+            return [await self._inside(field, fault, kind, pod) for pod in pods]
         assert isinstance(kind, NetworkFault)
         flows = await resolve(self._acting, self._namespace, kind.peers, f"{field}.{kind.kind}.peers")
         leaf = await self._sign(f"{field}.{kind.kind}", kind)
@@ -170,6 +173,13 @@ class Preparing:
             raise Refused(f"{field}.{kind.kind}", "NotArmed", not_armed(pod))
         vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY)
         return Chosen(fault, pod, vehicle, why, Rung.PROXY)
+
+    async def _inside(self, field: str, fault: FaultTiming, kind: InsideFault, pod: PodInfo) -> Chosen:
+        if obstacle := kind.obstacle(pod.containers):
+            raise Refused(f"{field}.{kind.kind}", obstacle.reason, f"pod {pod.name}: {obstacle.message}")
+        guarded = needs_guard(act_of(fault, Rung.NODE), frozenset())
+        vehicle, why = await self._vehicle(field, fault, pod, guarded=guarded, rung=Rung.NODE)
+        return Chosen(fault, pod, vehicle, why, Rung.NODE, guarded=guarded)
 
     async def _sign(self, field: str, kind: NetworkFault) -> Leaf | None:
         if not isinstance(kind, TlsFault):

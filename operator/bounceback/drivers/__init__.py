@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import Act, Flow, Order, Plan, Queued, Redirect
+from bounceback.types.inside import InsideAct
+from bounceback.types.plan import Act, ApiRules, Flow, Order, Plan, Queued, Redirect
 
 DRAIN_SECONDS: Final = 1.0  # what a delay holds for longer than this is lost when the delay ends
 NOTHING_MORE: Final[Mapping[str, Any]] = {}
@@ -44,6 +45,7 @@ class Site:
     slot: int = 0  # which of the target's orders by qdisc this is
     guarded: bool = False  # a guard would undo what the kernel does not undo by itself
     resolvers: tuple[str, ...] = ()  # addresses that the target's /etc/resolv.conf names, for orders about names
+    proc: str = "/proc"  # where the node's processes are seen
 
 
 class InForce(Protocol):
@@ -84,6 +86,13 @@ class Driver(Protocol):
         """What another process applied is gone afterwards, as is what it only began. Raises KernelError."""
 
 
+class Looker(Driver, Protocol):
+    """A driver that knows by itself what it may have left; of the others it is in the target's network."""
+
+    def left(self, order: Order, site: Site) -> list[str]:
+        """What of the order is still there. Raises KernelError, OSError."""
+
+
 class Started(Protocol):
     """An order that takes its time before it can be applied, and is at that."""
 
@@ -111,6 +120,10 @@ def driver(act: Act) -> Driver:
     return cast(Driver, importlib.import_module(f"bounceback.drivers.{act.driver}"))
 
 
+def looker(act: ApiRules | InsideAct) -> Looker:
+    return cast(Looker, driver(act))
+
+
 def slots(orders: Iterable[Order]) -> dict[str, int]:
     """Injection to its place among the qdiscs, or the relays, of the same pod: the same for all who read the plan."""
     taken: dict[tuple[str, bool], int] = {}
@@ -123,5 +136,5 @@ def slots(orders: Iterable[Order]) -> dict[str, int]:
     return result
 
 
-def site(plan: Plan, order: Order, netns: Netns) -> Site:
-    return Site(netns, plan.exempt, slots(plan.orders).get(order.injection, 0), plan.guarded)
+def site(plan: Plan, order: Order, netns: Netns, proc: str = "/proc") -> Site:
+    return Site(netns, plan.exempt, slots(plan.orders).get(order.injection, 0), plan.guarded, proc=proc)

@@ -23,9 +23,9 @@ class Target:
 
     def alive(self) -> bool:
         """False once the pod's network namespace has no process of the pod any more."""
-        if self.process is None or _read(self.process, "stat"):
+        if self.process is None or read(self.process, "stat"):
             return True
-        for folder in _folders(self.proc, self.pod_uid):
+        for folder in folders(self.proc, self.pod_uid):
             if _netns_inode(folder) == self.netns.inode:
                 os.close(self.process)
                 self.process = folder
@@ -36,11 +36,11 @@ class Target:
     def resolvers(self) -> tuple[str, ...]:
         """Addresses of nameservers, as the kubelet gave them to the pod (resolv.conf(5)); empty: nobody knows."""
         if self.process is None:
-            folders: Iterable[int] = [os.open(f"{self.proc}/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+            mine: Iterable[int] = [os.open(f"{self.proc}/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         else:
-            folders = _folders(self.proc, self.pod_uid)
-        for folder in folders:
-            text = _read(folder, "root/etc/resolv.conf")
+            mine = folders(self.proc, self.pod_uid)
+        for folder in mine:
+            text = read(folder, "root/etc/resolv.conf")
             os.close(folder)
             if found := nameservers(text):
                 return found
@@ -59,7 +59,7 @@ def own() -> Target:
 
 def find(pod_uid: str, proc: str = "/proc") -> Target:
     """The pod's network namespace, kept. Refused: TargetGone, NotPermitted, or HostNetwork."""
-    for folder in _folders(proc, pod_uid):
+    for folder in folders(proc, pod_uid):
         try:
             netns = Netns.at("ns/net", folder)
             target = Target(netns, pod_uid, folder, proc)
@@ -97,7 +97,7 @@ def in_pod(cgroups: str, pod_uid: str) -> bool:
     return False
 
 
-def _folders(proc: str, pod_uid: str) -> Iterator[int]:
+def folders(proc: str, pod_uid: str) -> Iterator[int]:
     """Descriptors of the /proc folders of the pod's processes, the caller's to close; the sandbox's, the oldest, first.
 
     Everything about a process is read through its descriptor: a process number that is used again is not mistaken.
@@ -105,12 +105,12 @@ def _folders(proc: str, pod_uid: str) -> Iterator[int]:
     found: list[tuple[int, int]] = []
     for name in os.listdir(proc):  # noqa: PTH208 - pathlib is not needed here
         if name.isdigit() and (folder := _folder(proc, int(name))) is not None:
-            if in_pod(_read(folder, "cgroup"), pod_uid) and (age := _started(folder)) is not None:
+            if in_pod(read(folder, "cgroup"), pod_uid) and (age := started(folder)) is not None:
                 found.append((age, int(name)))
             os.close(folder)
     for _, number in sorted(found):
         if (folder := _folder(proc, number)) is not None:
-            if in_pod(_read(folder, "cgroup"), pod_uid):
+            if in_pod(read(folder, "cgroup"), pod_uid):
                 yield folder
             else:
                 os.close(folder)
@@ -123,9 +123,9 @@ def _folder(proc: str, number: int) -> int | None:
         return None
 
 
-def _started(folder: int) -> int | None:
+def started(folder: int) -> int | None:
     """In clock ticks since boot."""
-    stat = _read(folder, "stat")
+    stat = read(folder, "stat")
     return int(stat.rpartition(")")[2].split()[_START_TIME]) if stat else None
 
 
@@ -136,14 +136,18 @@ def _netns_inode(folder: int) -> int | None:
         return None
 
 
-def _read(folder: int, name: str) -> str:
-    """Empty where the process has ended."""
+def read(folder: int, name: str, *, whole: bool = False) -> str:
+    """Empty where the process has ended. Without `whole` its first 64 KiB, which is all of most files in /proc."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     except (FileNotFoundError, ProcessLookupError):
         return ""
     try:
-        return os.read(fd, 1 << 16).decode(errors="replace")
+        text = part = os.read(fd, 1 << 16)
+        while whole and part:
+            part = os.read(fd, 1 << 16)
+            text += part
+        return text.decode(errors="replace")
     except ProcessLookupError:
         return ""
     finally:

@@ -65,6 +65,7 @@ def _at_the_end(detail: Mapping[str, Any]) -> str:
     told = [f"{count} {_clients(count)} {words}" for end, words in HANDSHAKE_ENDS.items() if (count := ends.get(end))]
     if alerts:
         told.append(f"alerts: {alerts}")
+    told += [str(each) for each in detail.get("seen") or ()]
     if cut := detail.get("cutOff"):
         told.append(f"{cut} {'connection was' if cut == 1 else 'connections were'} left at the end and reset")
     return "; ".join(told)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bounceback.types.inside import Container
+from bounceback.types.objects import Json, ObjectKey
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature
 
@@ -26,6 +28,25 @@ class PodInfo:
     memory_limit: int | None  # bytes, where every container has one: then the pod as a whole has one too
     armed: bool = False  # our API proxy stands between it and the API server
     not_armed: str = ""  # why it does not, where it was to
+    containers: tuple[Container, ...] = ()  # the ordinary ones and the sidecars, in that order
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A Kubernetes object that could be a target. What it holds may be secret, and is never shown."""
+
+    key: ObjectKey
+    uid: str
+    body: Json = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.key.name
+
+    @property
+    def running(self) -> bool:
+        """It is there, and nobody deletes it."""
+        return not self.body["metadata"].get("deletionTimestamp")
 
 
 @dataclass(frozen=True, slots=True)

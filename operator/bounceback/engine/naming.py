@@ -10,8 +10,9 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
 
 
-def injection_name(run: str, fault: str, pod_uid: str) -> str:
-    return f"{fault}-{digest(run, fault, pod_uid)}"
+def injection_name(run: str, fault: str, uid: str) -> str:
+    """`uid` is the target's."""
+    return f"{fault}-{digest(run, fault, uid)}"
 
 
 def agent_name(run: str, place: str) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from bounceback.api.experiment import FaultTiming
-from bounceback.api.status import CheckCopy, InjectionStatus
-from bounceback.engine.model import AgentRef, PodInfo
+from bounceback.api.status import CheckCopy, InjectionStatus, ObjectStatus
+from bounceback.engine.model import AgentRef, ObjectInfo, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
 from bounceback.faults.base import NetworkFault, first_possible
 from bounceback.faults.client_fault import ClientFault
+from bounceback.faults.inside import InsideFault
 from bounceback.faults.name_fault import NameFault
 from bounceback.faults.relayed import not_relayed, rules
+from bounceback.types.inside import InsideAct
 from bounceback.types.names import Leaf, TlsRule
+from bounceback.types.objects import Change
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Act, ApiRules, Direction, Feature, Flow, Order, Plan, Queued, Redirect, Rung
 
@@ -25,16 +28,23 @@ START_GRACE: Final = 60.0
 
 @dataclass(frozen=True)
 class Chosen:
-    """One pod that one fault will hit, and how."""
+    """One pod or object that one fault will hit, and how."""
 
     fault: FaultTiming
-    pod: PodInfo
+    on: PodInfo | ObjectInfo
     vehicle: VehicleKind
     vehicle_reason: str
     rung: Rung
     flows: tuple[Flow, ...] = ()
     guarded: bool = False  # what it leaves in the kernel is not bound to the agent's life
     leaf: Leaf | None = None  # for tlsFault with an authority: what it has signed
+    changes: tuple[Change, ...] = ()  # for objectFault: what is done to which objects
+
+    @property
+    def pod(self) -> PodInfo:
+        """For a fault on pods."""
+        assert isinstance(self.on, PodInfo)
+        return self.on
 
 
 @dataclass(frozen=True)
@@ -45,14 +55,14 @@ class Preparation:
     checks: tuple[CheckCopy, ...] = ()
     exempt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by node
     at: float = 0.0  # UTC seconds
-    matching: Mapping[str, int] = field(default_factory=dict)  # by target: running pods among which was chosen
+    matching: Mapping[str, int] = field(default_factory=dict)  # by target: how many there were to choose from
 
     @property
     def per_target(self) -> dict[str, int]:
-        pods: dict[str, set[str]] = {}
+        found: dict[str, set[str]] = {}
         for choice in self.chosen:
-            pods.setdefault(choice.fault.target, set()).add(choice.pod.uid)
-        return {target: len(uids) for target, uids in pods.items()}
+            found.setdefault(choice.fault.target, set()).add(choice.on.uid)
+        return {target: len(uids) for target, uids in found.items()}
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,8 @@ def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) 
     fault, choice = entry.fault, entry.choice()
     if isinstance(fault, ClientFault):
         return Rung.PROXY, ""  # no kernel has a part in it
+    if isinstance(fault, InsideFault):
+        return Rung.NODE, ""
     assert isinstance(fault, NetworkFault)
     allowed = (entry.mechanism,) if entry.mechanism else fault.rungs(choice)
     obstacle = not_relayed(fault, flows) if Rung.RELAY in allowed else ""
@@ -85,6 +97,8 @@ def act_of(entry: FaultTiming, rung: Rung, leaf: Leaf | None = None) -> Act:
     fault, choice = entry.fault, entry.choice()
     if isinstance(fault, ClientFault):
         return ApiRules(json.dumps([asdict(fault.rule(entry.name, choice))]))
+    if isinstance(fault, InsideFault):
+        return fault.act(entry.name, choice)
     assert isinstance(fault, NetworkFault)
     if rung is not Rung.RELAY:
         return fault.act(rung, choice)
@@ -105,6 +119,8 @@ def lasts(entry: FaultTiming, rung: Rung) -> float:
 
 def needs_guard(act: Act, has: Set[Feature]) -> bool:
     """Qdiscs outlive the process that made them, and so do nft tables where the kernel knows no owner of a table."""
+    if isinstance(act, InsideAct):
+        return act.outlives
     return isinstance(act, Queued) or (Feature.NFT_OWNER not in has and not isinstance(act, ApiRules))
 
 
@@ -115,22 +131,33 @@ def injections(run: str, chosen: Iterable[Chosen], now: float) -> tuple[Injectio
 
 def _injection(run: str, choice: Chosen, now: float) -> InjectionStatus:
     start_at = now + choice.fault.start_after_seconds
-    place = choice.pod.node if choice.vehicle is VehicleKind.NODE_POD else choice.pod.uid
     return InjectionStatus(
-        name=injection_name(run, choice.fault.name, choice.pod.uid),
+        name=injection_name(run, choice.fault.name, choice.on.uid),
         fault=choice.fault.name,
-        pod=choice.pod.name,
-        pod_uid=choice.pod.uid,
-        node=choice.pod.node,
+        **_place(run, choice),
         vehicle=choice.vehicle,
         vehicle_reason=choice.vehicle_reason,
-        agent="" if choice.rung is Rung.API else agent_name(run, place),
         rung=choice.rung,
         planned_utc=now,
         start_at=start_at,
         start_before=start_at + START_GRACE,
         not_after=start_at + START_GRACE + lasts(choice.fault, choice.rung),
     )
+
+
+def _place(run: str, choice: Chosen) -> dict[str, Any]:
+    """The fields of the injection that say where it is."""
+    on = choice.on
+    if isinstance(on, ObjectInfo):
+        return {"object": ObjectStatus.of(on.key, on.uid)}
+    place = on.node if choice.vehicle is VehicleKind.NODE_POD else on.uid
+    agent = "" if choice.rung is Rung.API else agent_name(run, place)
+    return {"pod": on.name, "pod_uid": on.uid, "node": on.node, "agent": agent}
+
+
+def changes(run: str, chosen: Iterable[Chosen]) -> dict[str, tuple[Change, ...]]:
+    """By the injection's name: what is done to objects."""
+    return {injection_name(run, c.fault.name, c.on.uid): c.changes for c in chosen if c.changes}
 
 
 def agents(
@@ -140,7 +167,7 @@ def agents(
     by_name = {injection.name: injection for injection in planned}
     grouped: dict[str, list[tuple[Chosen, InjectionStatus]]] = {}
     for choice in preparation.chosen:
-        injection = by_name[injection_name(run, choice.fault.name, choice.pod.uid)]
+        injection = by_name[injection_name(run, choice.fault.name, choice.on.uid)]
         if injection.agent:
             grouped.setdefault(injection.agent, []).append((choice, injection))
     return tuple(_carried(run, name, group, preparation, operator_namespace) for name, group in grouped.items())

@@ -15,9 +15,11 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from importlib import import_module
 from typing import Any, Final
 
 from bounceback.types.choice import ALWAYS, Choice
+from bounceback.types.inside import InsideAct
 from bounceback.types.instants import Instant
 from bounceback.types.pattern import Pattern, pattern_from
 
@@ -57,6 +59,7 @@ class Rung(StrEnum):
     SOCKETS = "Sockets"
     RELAY = "Relay"  # connections are led through a relay of ours in the target's network
     PROXY = "Proxy"  # the API proxy of an armed pod follows rules
+    NODE = "Node"  # from the pod's node, on its processes, cgroups and files
     API = "Api"  # no kernel needed: the fault is a request to the Kubernetes API
 
 
@@ -217,11 +220,11 @@ class ApiRules:
         return replace(self, rules=json.dumps([asdict(rule) for rule in listed]))
 
 
-Act = Drop | Netem | Rate | Reset | Redirect | ApiRules
+Act = Drop | Netem | Rate | Reset | Redirect | ApiRules | InsideAct
 Queued = Netem | Rate
 """Acts that are qdiscs: they have a place among those of their target, and outlive the process that made them."""
 
-_ACTS: Final[dict[str, type[Act]]] = {
+_ACTS: Final[dict[str, type[Drop | Netem | Rate | Reset | Redirect | ApiRules]]] = {
     "nft": Drop,
     "netem": Netem,
     "rate": Rate,
@@ -229,6 +232,8 @@ _ACTS: Final[dict[str, type[Act]]] = {
     "relay": Redirect,
     "api": ApiRules,
 }
+_INSIDE: Final[dict[str, str]] = {}
+"""Drivers to their acts, module.Class: imported only where an order needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +305,12 @@ def flow_from(data: Mapping[str, Any]) -> Flow:
 
 def act_from(data: Mapping[str, Any]) -> Act:
     fields = dict(data)
-    kind = _ACTS[fields.pop("driver")]
+    driver = fields.pop("driver")
+    if driver in _INSIDE:
+        module, _, name = _INSIDE[driver].partition(".")
+        inside: type[InsideAct] = getattr(import_module(f"bounceback.types.{module}"), name)
+        return inside.from_json(fields)
+    kind = _ACTS[driver]
     if "choice" in fields:
         fields["choice"] = Choice(**fields["choice"])
     if "packets" in fields:

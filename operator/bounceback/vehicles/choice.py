@@ -36,6 +36,8 @@ def choose_vehicle(
         )
     if refused is not None and refused.reason not in (POD_SECURITY, UNSUPPORTED):
         raise refused
+    if rung is Rung.NODE:
+        return VehicleKind.NODE_POD, "a pod's processes and files are reached from its node"
     room = ROOM_WITH_RELAY if rung is Rung.RELAY else ROOM
     against = _against_sidecar(pod, refused, room)
     match asked:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from bounceback.kube.client import Json
+from bounceback.types.inside import InsideAct
 from bounceback.types.plan import Plan, Redirect
 from bounceback.vehicles.containers import (
     AGENT_ACCOUNT,
@@ -38,9 +40,10 @@ def agent_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: st
     """The NodePod of that plan; `now` is UTC seconds."""
     seconds = max(1, math.ceil(max(order.not_after for order in plan.orders) - now)) + SLACK
     environment = plan_variable(plan)
-    containers = [_beside(AGENT, RUN, image, pull_policy, environment, relays=relays(plan))]
+    more = capabilities(plan)
+    containers = [_beside(AGENT, RUN, image, pull_policy, environment, relays=relays(plan), more=more)]
     if plan.guarded:
-        containers.append(_beside(f"{AGENT}-guard", GUARD, image, pull_policy, environment))
+        containers.append(_beside(f"{AGENT}-guard", GUARD, image, pull_policy, environment, more=more))
     labels = {ROLE_LABEL: "agent", RUN_LABEL: plan.run}
     return _pod(plan.agent, namespace, node, labels, containers, seconds, host_pid=True)
 
@@ -50,9 +53,16 @@ def relays(plan: Plan) -> int:
     return sum(isinstance(order.act, Redirect) for order in plan.orders)
 
 
+def capabilities(plan: Plan) -> list[str]:
+    """What its orders take beside what every NodePod has."""
+    acts = (order.act for order in plan.orders)
+    return sorted({each for act in acts if isinstance(act, InsideAct) for each in act.capabilities})
+
+
 def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str) -> Json:
     """Looks for what an agent that vanished, a sidecar too, may have left."""
-    containers = [_beside(AGENT, VERIFY, image, pull_policy, plan_variable(replace(plan, on_node=True)))]
+    environment = plan_variable(replace(plan, on_node=True))
+    containers = [_beside(AGENT, VERIFY, image, pull_policy, environment, more=capabilities(plan))]
     labels = {ROLE_LABEL: "verify", RUN_LABEL: plan.run}
     return _pod(f"{plan.agent}-verify", namespace, node, labels, containers, VERIFY_SECONDS, host_pid=True)
 
@@ -71,7 +81,15 @@ def probe_pod(node: str, boot: str, namespace: str, image: str, pull_policy: str
     return _pod(name, namespace, node, {ROLE_LABEL: "probe"}, [container], PROBE_SECONDS, host_pid=False)
 
 
-def _beside(name: str, mode: str, image: str, pull_policy: str, environment: list[Json], relays: int = 0) -> Json:
+def _beside(
+    name: str,
+    mode: str,
+    image: str,
+    pull_policy: str,
+    environment: list[Json],
+    relays: int = 0,
+    more: Iterable[str] = (),
+) -> Json:
     """A container that finds the targets' processes in /proc and enters their network namespaces."""
     limits = {"memory": f"{64 + RELAY_MIB * relays}Mi"}
     return {
@@ -84,7 +102,7 @@ def _beside(name: str, mode: str, image: str, pull_policy: str, environment: lis
         "resources": {**RESOURCES, "limits": limits},
         # AppArmor's default profile forbids ptrace across profiles, and with it /proc/PID/ns of the targets.
         "securityContext": {
-            **rights("NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"),
+            **rights("NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", *more),
             "appArmorProfile": {"type": "Unconfined"},
         },
     }

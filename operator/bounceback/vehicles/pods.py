@@ -12,6 +12,7 @@ from bounceback.engine.model import PodInfo
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import DELETED, LISTED, changes
+from bounceback.types.inside import Container
 from bounceback.types.selectors import LabelSelector
 from bounceback.vehicles.arming import NOT_ARMED, PROXY
 
@@ -47,8 +48,19 @@ def pod_info(pod: Json) -> PodInfo:
         finished_agents=sum(_is_finished_agent(entry) for entry in status.get("ephemeralContainerStatuses") or []),
         memory_limit=memory_limit(spec),
         armed=any(each["name"] == PROXY for each in spec.get("initContainers") or []),
+        containers=tuple(_container(each) for each in (*(spec.get("containers") or []), *_sidecars(spec))),
         not_armed=(metadata.get("annotations") or {}).get(NOT_ARMED, ""),
     )
+
+
+def _sidecars(spec: Json) -> list[Json]:
+    return [each for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"]
+
+
+def _container(spec: Json) -> Container:
+    limits = (spec.get("resources") or {}).get("limits") or {}
+    cpu = limits.get("cpu")
+    return Container(spec["name"], _memory(spec), None if cpu is None else int(in_units(cpu) * 1000))
 
 
 def memory_limit(spec: Json) -> int | None:
@@ -60,7 +72,7 @@ def memory_limit(spec: Json) -> int | None:
         return whole
     containers = [_memory(each) for each in spec.get("containers") or []]
     init = spec.get("initContainers") or []
-    beside = [_memory(each) for each in init if each.get("restartPolicy") == "Always"]
+    beside = [_memory(each) for each in _sidecars(spec)]
     before = [_memory(each) for each in init if each.get("restartPolicy") != "Always"]
     if not all((*containers, *beside, *before)):
         return None
@@ -70,10 +82,16 @@ def memory_limit(spec: Json) -> int | None:
 
 def in_bytes(quantity: str | int | float) -> int:
     """A Kubernetes quantity: 64Mi, 1.5G, 128000, 1e9. Raises ValueError for anything else."""
+    return int(in_units(quantity))
+
+
+def in_units(quantity: str | int | float) -> Decimal:
+    """The same without rounding: 250m is 0.25. Raises ValueError."""
     found = QUANTITY.fullmatch(str(quantity))
     if found is None or found[2] not in SUFFIXES:
         raise ValueError(f"{quantity!r} is not a quantity")
-    return int(Decimal(found[1]) * SUFFIXES[found[2]])
+    number: Decimal = Decimal(found[1]) * SUFFIXES[found[2]]
+    return number
 
 
 async def list_pods(acting: Kube, namespace: str, selector: LabelSelector) -> list[PodInfo]:

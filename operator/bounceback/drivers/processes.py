@@ -1,0 +1,154 @@
+"""A pod's processes, told apart: by container, by name, by the port on which they listen.
+
+Which container a process is in follows from its mounts: the kubelet mounts a file of pods/UID/containers/NAME/ in each
+(terminationMessagePath, kubelet's makeMounts), so that no container runtime needs to be asked and a container that was
+started again is known by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from bounceback.drivers.targets import folders, read, started
+from bounceback.types.inside import Who
+
+OURS: Final = re.compile(r"bb-[0-9a-f]{10}(-guard)?|bounceback-.*")
+"""Containers that Bounceback adds to pods: agents, guards, the API proxy."""
+_CONTAINER: Final = re.compile(r"/containers/([^/ ]+)/[^/ ]+ ")
+_LISTENING: Final = "0A"  # TCP_LISTEN in /proc/PID/net/tcp (proc(5))
+
+
+@dataclass(frozen=True)
+class Process:
+    """One that was there when it was looked at. `born` tells it from a later one with its number."""
+
+    number: int  # in the PID namespace of `proc`
+    born: int  # clock ticks since boot
+    container: str  # "" for the pod's sandbox
+    name: str
+    proc: str = "/proc"
+
+    @property
+    def folder(self) -> str:
+        return f"{self.proc}/{self.number}"
+
+    @property
+    def is_first(self) -> bool:
+        """It is process 1 of its PID namespace: with it the container ends, unless the pod's processes share one."""
+        return self.inner_number == 1
+
+    @cached_property
+    def inner_number(self) -> int:
+        """In its own PID namespace (NSpid, proc(5)); 0 where it has ended."""
+        for line in _text(f"{self.folder}/status").splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+        return 0
+
+    def alive(self) -> bool:
+        """The same process is still there, and no zombie."""
+        stat = _text(f"{self.folder}/stat")
+        return bool(stat) and born(stat) == self.born and stat.rpartition(")")[2].split()[0] not in "ZX"
+
+    def open(self) -> int | None:
+        """A pidfd (pidfd_open(2)) that is certain to be of this very process; None: it has ended."""
+        try:
+            descriptor = os.pidfd_open(self.number)
+        except ProcessLookupError:
+            return None
+        if self.alive():
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def send(self, number: int) -> bool:
+        """A signal; False where it has ended. Raises PermissionError. `proc` must be this process's own /proc."""
+        if (descriptor := self.open()) is None:
+            return False
+        try:
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+
+def of_pod(pod_uid: str, proc: str = "/proc") -> list[Process]:
+    """All of them, the sandbox's included, the oldest first. Raises PermissionError without SYS_PTRACE."""
+    found = []
+    for folder in folders(proc, pod_uid):
+        try:
+            stat = read(folder, "stat")
+            mounts, name = read(folder, "mountinfo", whole=True), read(folder, "comm").strip()
+            if stat and (age := started(folder)) is not None:
+                found.append(Process(int(stat.split(" ", 1)[0]), age, container_in(mounts), name, proc))
+        finally:
+            os.close(folder)
+    return found
+
+
+def chosen(processes: Iterable[Process], who: Who) -> list[Process]:
+    """Those that are meant; the sandbox never is."""
+    return [each for each in processes if _fits(each, who)]
+
+
+def container_in(mounts: str) -> str:
+    """The container's name from the text of a /proc/PID/mountinfo; "" for the sandbox."""
+    for line in mounts.splitlines():
+        if found := _CONTAINER.search(line):
+            return found[1]
+    return ""
+
+
+def listens(process: Process, port: int) -> bool:
+    """Whether it holds a TCP socket that listens on that port."""
+    wanted = set(_listening(process, port))
+    if not wanted:
+        return False
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for name in os.listdir(f"{process.folder}/fd"):  # noqa: PTH208 - pathlib is not needed here
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if os.readlink(f"{process.folder}/fd/{name}") in wanted:  # noqa: PTH115 - see above
+                    return True
+    return False
+
+
+def born(stat: str) -> int:
+    """From the text of a /proc/PID/stat: field 22, in clock ticks since boot."""
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _listening(process: Process, port: int) -> Iterator[str]:
+    """What /proc/PID/fd shows of the sockets of its network that listen there."""
+    for family in ("tcp", "tcp6"):
+        for line in _text(f"{process.folder}/net/{family}").splitlines()[1:]:
+            words = line.split()
+            if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+                yield f"socket:[{words[9]}]"
+
+
+def _fits(process: Process, who: Who) -> bool:
+    if not process.container or (OURS.fullmatch(process.container) and who.container != process.container):
+        return False
+    if who.container and process.container != who.container:
+        return False
+    if who.process and process.name != who.process:
+        return False
+    return not who.port or listens(process, who.port)
+
+
+def _text(path: str) -> str:
+    """Empty where the process has ended."""
+    try:
+        with open(path, errors="replace") as file:  # noqa: PTH123 - pathlib is not needed here
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,63 @@
+"""The base of faults on what is inside a pod: carried out from its node, on its processes, cgroups and files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from bounceback.faults.base import Fault
+from bounceback.types.choice import ALWAYS, Choice
+from bounceback.types.fields import ObjectName, Port
+from bounceback.types.inside import Container, InsideAct, Who
+from bounceback.types.plan import Rung
+
+ProcessName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^\s/]+$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a pod cannot be hit; `reason` is one word for programs."""
+
+    reason: str
+    message: str
+
+
+class InsideFault(Fault):
+    """Carried out by an agent on the pod's node, in a NodePod."""
+
+    container: ObjectName | None = Field(
+        None, description="One container of the pod by name; unset: all, but those that Bounceback has added."
+    )
+
+    @abstractmethod
+    def act(self, name: str, choice: Choice = ALWAYS) -> InsideAct:
+        """What the agent is to do; `name` is the fault's, on which what is left to chance depends."""
+
+    def obstacle(self, containers: Sequence[Container]) -> Obstacle | None:
+        """Why it cannot be carried out on a pod with these containers; None: nothing is known against it."""
+        names = [each.name for each in containers]
+        if self.container is not None and self.container not in names:
+            return Obstacle("NoContainer", f"it has no container {self.container}; it has {', '.join(names)}")
+        return None
+
+    def who(self) -> Who:
+        return Who(container=self.container or "")
+
+    def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
+        return (Rung.NODE,)
+
+
+class ProcessFault(InsideFault):
+    """Of these, one on processes that can be told apart."""
+
+    process: ProcessName | None = Field(
+        None, description="Only processes of this name, as /proc/PID/comm has it (15 characters at most)."
+    )
+    port: Port | None = Field(None, description="Only the processes that listen on this TCP port.")
+
+    def who(self) -> Who:
+        return Who(self.container or "", self.process or "", self.port or 0)
