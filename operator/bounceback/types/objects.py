@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 Json = dict[str, Any]
@@ -27,6 +28,22 @@ class ObjectKey:
         return f"{self.kind} {self.name}"
 
 
+class Dependents(StrEnum):
+    """What becomes of what an object owns when it is deleted."""
+
+    DELETE = "Delete"
+    KEEP = "Keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is set back while the fault lasts, whatever others write."""
+
+    paths: tuple[str, ...]  # JSON pointers (RFC 6901): these have the values of `after`
+    every: float = 0.0  # seconds after which it is written again though nobody changed it; 0: never
+    clocks: tuple[str, ...] = ()  # JSON pointers, within `paths`: times, which are now at each write
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a fault does to one object. `before` is as it was read, UID and resourceVersion included.
@@ -38,6 +55,9 @@ class Change:
     key: ObjectKey
     before: Json | None
     after: Json | None
+    whole: tuple[str, ...] = ()  # JSON pointers: who changes a part of one of these has changed all of it
+    kept: Kept | None = None
+    dependents: Dependents = Dependents.DELETE  # of a deletion
 
     def __repr__(self) -> str:
         """Without what the object holds: this may come into a log."""
@@ -57,10 +77,21 @@ class Change:
             "name": key.name,
             "before": self.before,
             "after": self.after,
+            "whole": list(self.whole),
+            "kept": asdict(self.kept) if self.kept else None,
+            "dependents": str(self.dependents),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Change:
         """Raises KeyError for something else."""
         key = ObjectKey(data["apiVersion"], data["kind"], data["namespace"], data["name"])
-        return cls(key, data["before"], data["after"])
+        kept = data["kept"]
+        return cls(
+            key,
+            data["before"],
+            data["after"],
+            tuple(data["whole"]),
+            Kept(tuple(kept["paths"]), kept["every"], tuple(kept["clocks"])) if kept else None,
+            Dependents(data["dependents"]),
+        )

@@ -1,0 +1,1 @@
+"""What an objectFault does to its target, one class a kind: from the object as it is to the changes, purely."""
