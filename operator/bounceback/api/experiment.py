@@ -11,8 +11,9 @@ from pydantic import Field, create_model, model_validator
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.faults import KINDS, Fault
-from bounceback.faults.api_fault import NO_CRASH, ApiFault
+from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
 from bounceback.faults.chosen import Chosen
+from bounceback.faults.object_fault import ObjectFault
 from bounceback.faults.packet_fault import NOT_COUNTED
 from bounceback.types.fields import Model, Name, ObjectName
 from bounceback.types.outcome import Expect, Impact, VehicleKind
@@ -30,20 +31,24 @@ class Mode(StrEnum):
 
 VALUE_WITH_MODE = "value must be given with mode Fixed or Percent, and with these only"
 VALUE_OF_PERCENT = "value must be 1 to 100 for mode Percent"
+TARGETS = ("pods", "objects")
+API_VERSION_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[a-z0-9]+$"
+KIND_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
 
 
-class PodTargets(Model):
-    """Running pods of the experiment's namespace; which of them is decided by `spec.seed`."""
+class Share(Model):
+    """How many of those that match; which of them is decided by `spec.seed`."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("(self.mode in ['Fixed', 'Percent']) == has(self.value)", VALUE_WITH_MODE, ".value"),
         Rule("self.mode != 'Percent' || !has(self.value) || self.value <= 100", VALUE_OF_PERCENT, ".value"),
     )
 
-    selector: LabelSelector = Field(description="The labels of the pods.")
-    mode: Mode = Field(Mode.ALL, description="All, One, Fixed (value pods) or Percent (value percent, rounded up).")
+    mode: Mode = Field(
+        Mode.ALL, description="All, One, Fixed (value of them) or Percent (value percent of them, rounded up)."
+    )
     value: int | None = Field(None, ge=1, le=10_000, description="How many for Fixed, which share for Percent.")
-    max_count: int | None = Field(None, ge=1, le=10_000, description="Never more pods than this, whatever the mode.")
+    max_count: int | None = Field(None, ge=1, le=10_000, description="Never more than this, whatever the mode.")
 
     @model_validator(mode="after")
     def _value_fits_mode(self) -> Self:
@@ -54,13 +59,50 @@ class PodTargets(Model):
         return self
 
 
+class PodTargets(Share):
+    """Running pods of the experiment's namespace."""
+
+    selector: LabelSelector = Field(description="The labels of the pods.")
+
+
+class ObjectTargets(Share):
+    """Objects of one kind in the experiment's namespace, by name or by label: exactly one of names and selector."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*Share.rules, one_of(("names", "selector")))
+
+    api_version: str = Field(
+        min_length=1, max_length=253, pattern=API_VERSION_PATTERN, description="v1, apps/v1, example.com/v1."
+    )
+    kind: str = Field(min_length=1, max_length=63, pattern=KIND_PATTERN, description="As in a manifest: Deployment.")
+    names: Annotated[list[ObjectName], Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Their names; each must be there."
+    )
+    selector: LabelSelector | None = Field(None, description="The labels of the objects.")
+
+    @model_validator(mode="after")
+    def _names_or_selector(self) -> Self:
+        given = [name for name in ("names", "selector") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise refuse(exactly_one(("names", "selector"), given))
+        return self
+
+
 class Target(Model):
-    """Who is hit."""
+    """Who is hit: exactly one of pods and objects."""
 
     list_keys: ClassVar[tuple[str, ...]] = ("name",)
+    rules: ClassVar[tuple[Rule, ...]] = (one_of(TARGETS),)
 
     name: Name = Field(description="Faults refer to it by this name.")
-    pods: PodTargets = Field(description="Pods by label.")
+    pods: PodTargets | None = Field(None, description="Pods by label.")
+    objects: ObjectTargets | None = Field(None, description="Objects of the Kubernetes API, for objectFault.")
+
+    @model_validator(mode="after")
+    def _is_of_one_sort(self) -> Self:
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise refuse(exactly_one(TARGETS, given))
+        return self
 
 
 class Existing(StrEnum):
@@ -127,7 +169,14 @@ class FaultTiming(Chosen):
             raise refuse(NO_CRASH, fault.kind, "crash")
         if self.mechanism is not None and self.mechanism not in rungs:
             ways = rungs if self.mechanism in fault.all_rungs() else fault.all_rungs()
-            raise refuse(_must_be("mechanism", _words(ways), fault.kind), "mechanism")
+            told = _must_be("mechanism", _words(ways), fault.kind)
+            if self.mechanism is Rung.ADMISSION and isinstance(fault, ApiFault):
+                told += f": {fault.not_by_admission()}"
+            raise refuse(told, "mechanism")
+        if self.mechanism is Rung.ADMISSION and self.pattern is not None:
+            raise refuse(ALL_THE_TIME, "pattern")
+        if self.mechanism is Rung.ADMISSION and self.vehicle is not VehicleKind.AUTO:
+            raise refuse(NO_VEHICLE, "vehicle")
         if self.pattern is not None and Rung.API in fault.rungs():
             raise refuse(_no_pattern(fault.kind), "pattern")
         if self.vehicle not in (fits := _vehicles(fault)):
@@ -136,6 +185,8 @@ class FaultTiming(Chosen):
 
 
 def _vehicles(fault: Fault) -> tuple[VehicleKind, ...]:
+    if isinstance(fault, ObjectFault):
+        return (VehicleKind.AUTO, VehicleKind.OBJECT_PATCH)
     if Rung.API in fault.rungs():
         return (VehicleKind.AUTO, VehicleKind.POD_DELETE)
     if Rung.NODE in fault.rungs():
@@ -222,6 +273,9 @@ class AbortCondition(Model):
     failing_seconds: int = Field(ge=1, le=86_400, description="Unhealthy this long without a pause.")
 
 
+OBJECTS_FOR_OBJECT_FAULT = "the target of an objectFault must have objects, and that of any other fault pods"
+
+
 class FaultExperimentSpec(Model):
     """What is broken, for how long, and what must hold afterwards. Fixed once the run has started, but for `cancel`."""
 
@@ -229,6 +283,11 @@ class FaultExperimentSpec(Model):
         Rule(
             "self.faults.all(f, self.targets.exists(t, t.name == f.target))",
             "the target of every fault must be one of spec.targets",
+            ".faults",
+        ),
+        Rule(
+            "self.faults.all(f, self.targets.all(t, t.name != f.target || has(t.objects) == has(f.objectFault)))",
+            OBJECTS_FOR_OBJECT_FAULT,
             ".faults",
         ),
         Rule(
@@ -295,6 +354,10 @@ class FaultExperimentSpec(Model):
         for index, fault in enumerate(self.faults):
             if fault.target not in targets:
                 yield ("faults", index, "target"), f"must be one of spec.targets: {', '.join(targets)}"
+        of_objects = {t.name: t.objects is not None for t in self.targets}
+        for index, fault in enumerate(self.faults):
+            if of_objects.get(fault.target, False) != isinstance(fault.fault, ObjectFault) and fault.target in targets:
+                yield ("faults", index, "target"), OBJECTS_FOR_OBJECT_FAULT
         for index, bound in enumerate(self.abort_when):
             if bound.check not in checks:
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"

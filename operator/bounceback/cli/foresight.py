@@ -147,6 +147,8 @@ class Foresight:
     def _pods(self, outlook: Outlook, spec: FaultExperimentSpec, acting: Cluster) -> dict[str, list[PodInfo]]:
         found = {}
         for index, target in enumerate(spec.targets):
+            if target.pods is None:
+                continue
             selector = target.pods.selector
             try:
                 pods = [pod_info(pod) for pod in acting.list(PODS, outlook.namespace, str(selector))]

@@ -124,4 +124,4 @@ def _marks(subject: Subject) -> Iterator[Sequence[str]]:
 def _injections(subject: Subject) -> Iterator[Sequence[str]]:
     for i in subject.status.injections:
         state = f"{i.state} ({i.reason})" if i.reason else str(i.state)
-        yield i.fault, i.pod, i.node, str(i.vehicle), str(i.rung), state, f"{i.hits:,}", str(i.cleanup)
+        yield i.fault, i.on, i.node, str(i.vehicle), str(i.rung), state, f"{i.hits:,}", str(i.cleanup)

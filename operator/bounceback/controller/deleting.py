@@ -39,13 +39,14 @@ class Deleting:
     def __init__(
         self, office: Office, namespace: str, spec: FaultExperimentSpec, entry: FaultTiming, injections: Injections
     ) -> None:
-        assert isinstance(entry.fault, PodDelete)
+        target = next(t.pods for t in spec.targets if t.name == entry.target)
+        assert isinstance(entry.fault, PodDelete) and target is not None
         self._office = office
         self._entry = entry
         self._fault = entry.fault
         self._namespace = namespace
         self._spec = spec
-        self._target = next(t for t in spec.targets if t.name == entry.target)
+        self._target = target
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._injections = injections
         self._present: set[str] | None = None  # UIDs of the pods that match; None: not listed yet
@@ -102,7 +103,7 @@ class Deleting:
         self._injections.learn(names, lambda injection: _refused(injection, refused))
 
     async def _see_who_is_there(self) -> None:
-        selector = str(self._target.pods.selector)
+        selector = str(self._target.selector)
         async with aclosing(mirror(self._acting, PODS, self._namespace, labels=selector)) as told:
             async for pods in told:
                 self._present = {pod["metadata"]["uid"] for pod in pods}
@@ -117,13 +118,13 @@ class Deleting:
     async def _next(self) -> tuple[Chosen, ...]:
         """The pods that the target selects now, without those that were deleted already."""
         try:
-            found = await list_pods(self._acting, self._namespace, self._target.pods.selector)
+            found = await list_pods(self._acting, self._namespace, self._target.selector)
         except PASSING as error:
             log.info("no further round of %s yet: %s", self._entry.name, error)
             return ()
         gone = {i.pod_uid for i in self._mine()}
         fresh = [pod for pod in found if pod.uid not in gone]
-        chosen = choose(fresh, self._target.pods, self._spec.seed, self._target.name)
+        chosen = choose(fresh, self._target, self._spec.seed, self._entry.target)
         entry = self._entry.model_copy(update={"start_after_seconds": 0})
         return tuple(Chosen(entry, pod, VehicleKind.POD_DELETE, "a further round", Rung.API) for pod in chosen)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bounceback.api.check import RecoveryCheckSpec
-from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, Target
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, PodTargets
 from bounceback.api.problems import dotted, parse
 from bounceback.api.status import CheckCopy
 from bounceback.controller.office import Office
+from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
 from bounceback.controller.signing import leaf_for
 from bounceback.engine.cel import check_syntax
 from bounceback.engine.model import NodeCapability, PodInfo
@@ -18,7 +19,7 @@ from bounceback.engine.overlap import overlapping
 from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, rung_for
 from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
-from bounceback.faults import PodDelete
+from bounceback.faults import ObjectFault, PodDelete
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
@@ -27,9 +28,9 @@ from bounceback.kube import KubeError
 from bounceback.kube.resources import CHECKS
 from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Flow, Rung
+from bounceback.types.plan import BY_OPERATOR, Flow, Rung
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
-from bounceback.vehicles.choice import choose_vehicle, not_armed
+from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.peers import resolve
 from bounceback.vehicles.pods import list_pods
@@ -54,6 +55,7 @@ class Preparing:
         self._matching: dict[str, int] = {}
         self._refusals: dict[tuple[str, bool, bool], Refused | None] = {}  # dry runs: pod, with a guard, with rights
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
+        self._objects = PreparingObjects(office, namespace, uid, spec)
 
     async def run(self) -> Preparation | Refusal:
         """Raises KubeError, aiohttp.ClientError or TimeoutError when the API server cannot be asked."""
@@ -71,14 +73,14 @@ class Preparing:
             chosen = await self._choose()
         except Refused as refused:
             return Refusal(refused.field, refused.reason, refused.message)
-        busy = self._office.locks.take(self._uid, (c.pod.uid for c in chosen))
+        busy = self._office.locks.take(self._uid, (c.on.uid for c in chosen))
         if busy:
-            names = sorted({c.pod.name for c in chosen if c.pod.uid in busy})
+            names = sorted({c.on.name for c in chosen if c.on.uid in busy})
             other = ", ".join(sorted(set(busy.values())))
             return Refusal(
                 "spec.targets",
                 "TargetBusy",
-                f"pods {', '.join(names[:5])} are held by another experiment ({other})",
+                f"{', '.join(names[:5])} are held by another experiment ({other})",
                 final=True,
             )
         exempt = await self._exempt(chosen)
@@ -86,7 +88,8 @@ class Preparing:
 
     async def _check_access(self) -> None:
         account = self._spec.service_account_name
-        await check_access(self._acting, self._namespace, account, needs=_needs(self._spec))
+        needs = _needs(self._spec) | await self._objects.needs()
+        await check_access(self._acting, self._namespace, account, needs=needs)
 
     async def _copy_checks(self) -> tuple[CheckCopy, ...]:
         copies = []
@@ -111,7 +114,11 @@ class Preparing:
         return tuple(copies)
 
     async def _choose(self) -> list[Chosen]:
-        pods = {target.name: await self._pods_of(index, target) for index, target in enumerate(self._spec.targets)}
+        pods = {
+            target.name: await self._pods_of(index, target.name, target.pods)
+            for index, target in enumerate(self._spec.targets)
+            if target.pods is not None
+        }
         nodes = {
             pod.node
             for fault in self._spec.faults
@@ -122,11 +129,16 @@ class Preparing:
         chosen: list[Chosen] = []
         for index, fault in enumerate(self._spec.faults):
             field = f"spec.faults[{index}]"
-            chosen += await self._carry(field, fault, pods[fault.target], capabilities)
+            if isinstance(fault.fault, ObjectFault):
+                chosen += await self._objects.chosen(field, fault)
+            else:
+                chosen += await self._carry(field, fault, pods[fault.target], capabilities)
+        self._matching |= self._objects.matching
         self._refuse_overlap(chosen)
         return _one_vehicle_each(chosen)
 
     def _refuse_overlap(self, chosen: Sequence[Chosen]) -> None:
+        one_fault_each(chosen)
         if (both := overlapping(chosen)) is None:
             return
         one, other = both
@@ -139,11 +151,11 @@ class Preparing:
             "startAfterSeconds, or a mechanism that composes (Nft, Relay)",
         )
 
-    async def _pods_of(self, index: int, target: Target) -> list[PodInfo]:
-        selector = target.pods.selector
+    async def _pods_of(self, index: int, name: str, targets: PodTargets) -> list[PodInfo]:
+        selector = targets.selector
         found = await list_pods(self._acting, self._namespace, selector)
-        pods = choose(found, target.pods, self._spec.seed, target.name)
-        self._matching[target.name] = sum(pod.running for pod in found)
+        pods = choose(found, targets, self._spec.seed, name)
+        self._matching[name] = sum(pod.running for pod in found)
         if not pods:
             raise Refused(
                 f"spec.targets[{index}].pods.selector",
@@ -159,7 +171,7 @@ class Preparing:
         if isinstance(kind, PodDelete):
             return [Chosen(fault, pod, VehicleKind.POD_DELETE, "a request to the API", Rung.API) for pod in pods]
         if isinstance(kind, ClientFault):
-            return [await self._at_proxy(field, fault, kind, pod) for pod in pods]
+            return [await self._for_client(field, fault, kind, pod) for pod in pods]
         if isinstance(kind, InsideFault):
             return [await self._inside(field, fault, kind, pod) for pod in pods]
         assert isinstance(kind, NetworkFault)
@@ -168,7 +180,15 @@ class Preparing:
         chosen = [await self._place(field, fault, kind, pod, flows, capabilities[pod.node]) for pod in pods]
         return [replace(each, leaf=leaf) for each in chosen]
 
-    async def _at_proxy(self, field: str, fault: FaultTiming, kind: ClientFault, pod: PodInfo) -> Chosen:
+    async def _for_client(self, field: str, fault: FaultTiming, kind: ClientFault, pod: PodInfo) -> Chosen:
+        if fault.mechanism is Rung.ADMISSION or not (pod.armed or fault.mechanism):
+            against = not_by_admission(fault, enabled=bool(self._office.settings.admission))
+            if not against:
+                why = "as asked" if fault.mechanism else "the pod is not armed, and writes can be asked about"
+                return Chosen(fault, pod, VehicleKind.ADMISSION, why, Rung.ADMISSION)
+            if fault.mechanism:
+                raise Refused(f"{field}.mechanism", "NoAdmission", against)
+            raise Refused(f"{field}.{kind.kind}", "NotArmed", f"{not_armed(pod)}. Nor by admission: {against}")
         if not pod.armed:
             raise Refused(f"{field}.{kind.kind}", "NotArmed", not_armed(pod))
         vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY)
@@ -224,7 +244,7 @@ class Preparing:
 
     async def _exempt(self, chosen: Iterable[Chosen]) -> dict[str, tuple[str, ...]]:
         """By node: its own addresses (kubelet probes come from there) and those of Bounceback's probes."""
-        nodes = {c.pod.node for c in chosen if c.rung is not Rung.API}
+        nodes = {c.pod.node for c in chosen if c.rung not in BY_OPERATOR}
         ours = self._office.settings.own_addresses
         return {node: (*ours, *await self._office.nodes.addresses(node)) for node in sorted(nodes)}
 
@@ -242,8 +262,10 @@ def _one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
 
 def _needs(spec: FaultExperimentSpec) -> set[str]:
     """Rights of the account that the experiment will use; whoever may not change a pod may not break it either."""
-    needs = set(PODS_NEEDS)
+    needs = set(PODS_NEEDS) if any(target.pods for target in spec.targets) else set()
     for entry in spec.faults:
+        if isinstance(entry.fault, ObjectFault):
+            continue  # those depend on where a kind is served
         if isinstance(entry.fault, PodDelete):
             needs |= DELETE_NEEDS
             continue
@@ -257,5 +279,5 @@ def _needs(spec: FaultExperimentSpec) -> set[str]:
 def _expressions_compile(field: str, check: str, spec: RecoveryCheckSpec) -> None:
     for path, expression, variables in spec.expressions():
         if problem := check_syntax(expression, variables):
-            where = dotted(("spec", *path, "expression"))
+            where = dotted(("spec", *path))
             raise Refused(field, "ExpressionInvalid", f"RecoveryCheck {check}, {where}: {problem}")

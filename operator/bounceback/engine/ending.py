@@ -45,7 +45,7 @@ def _broken_injection(state: State) -> Finding | None:
     failed = next((i for i in state.injections if i.state is InjectionState.FAILED), None)
     if failed is None:
         return None
-    message = f"{failed.fault} on {failed.pod}: {failed.message or failed.reason}"
+    message = f"{failed.fault} on {failed.on}: {failed.message or failed.reason}"
     return Finding(verdict=Verdict.ERROR, reason="InjectionFailed", message=message[:1024])
 
 

@@ -105,14 +105,14 @@ def left_behind(run: Run) -> Iterable[Finding]:
     for injection in run.injections:
         if injection.cleanup is Cleanup.LEFTOVER:
             left = ", ".join(injection.leftovers)
-            yield _finding(Verdict.ERROR, "Leftover", f"{injection.name} left on {injection.pod}: {left}")
+            yield _finding(Verdict.ERROR, "Leftover", f"{injection.name} left on {injection.on}: {left}")
 
 
 def injection_failed(run: Run) -> Iterable[Finding]:
     for injection in run.injections:
         if injection.state is InjectionState.FAILED:
             told = injection.message or injection.reason
-            yield _finding(Verdict.ERROR, "InjectionFailed", f"{injection.fault} on {injection.pod}: {told}")
+            yield _finding(Verdict.ERROR, "InjectionFailed", f"{injection.fault} on {injection.on}: {told}")
 
 
 def ended_early(run: Run) -> Iterable[Finding]:

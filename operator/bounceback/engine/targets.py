@@ -1,24 +1,27 @@
-"""Which of the pods that match are hit."""
+"""Which of the pods or objects that match are hit."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
-from bounceback.api.experiment import Mode, PodTargets
-from bounceback.engine.model import PodInfo
+from bounceback.api.experiment import Mode, Share
+from bounceback.engine.model import ObjectInfo, PodInfo
 
 PROTECTED: Final = ("kube-system", "kube-public", "kube-node-lease")
 """Namespaces in which no experiment runs; the operator's own is one more."""
 
 
-def choose(pods: Sequence[PodInfo], targets: PodTargets, seed: int, target: str) -> list[PodInfo]:
-    """The chosen ones of the running pods, in an order that only the seed, the target's and the pods' names decide.
+Info = TypeVar("Info", PodInfo, ObjectInfo)
+
+
+def choose(found: Sequence[Info], targets: Share, seed: int, target: str) -> list[Info]:
+    """The chosen ones of those that run, in an order that only the seed, the target's and their own names decide.
 
     A share is rounded up, so that a percentage of a small number still hits somebody.
     """
-    ranked = sorted((p for p in pods if p.running), key=lambda pod: _rank(seed, target, pod.name))
+    ranked = sorted((each for each in found if each.running), key=lambda each: _rank(seed, target, each.name))
     match targets.mode:
         case Mode.ALL:
             count = len(ranked)
@@ -33,5 +36,5 @@ def choose(pods: Sequence[PodInfo], targets: PodTargets, seed: int, target: str)
     return ranked[:count]
 
 
-def _rank(seed: int, target: str, pod: str) -> str:
-    return hashlib.sha256(f"{seed}\0{target}\0{pod}".encode()).hexdigest()
+def _rank(seed: int, target: str, name: str) -> str:
+    return hashlib.sha256(f"{seed}\0{target}\0{name}".encode()).hexdigest()

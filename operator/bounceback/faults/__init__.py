@@ -23,6 +23,7 @@ from bounceback.faults.network_duplicate import NetworkDuplicate
 from bounceback.faults.network_loss import NetworkLoss
 from bounceback.faults.network_partition import NetworkPartition
 from bounceback.faults.network_reorder import NetworkReorder
+from bounceback.faults.object_fault import ObjectFault
 from bounceback.faults.pod_delete import PodDelete
 from bounceback.faults.tls_fault import TlsFault
 
@@ -45,6 +46,7 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     TlsFault,
     *API_KINDS,
     PodDelete,
+    ObjectFault,
 )
 
-__all__ = ["API_KINDS", "KINDS", "Fault", "PodDelete"]
+__all__ = ["API_KINDS", "KINDS", "Fault", "ObjectFault", "PodDelete"]

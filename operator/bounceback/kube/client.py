@@ -148,14 +148,24 @@ class Kube:
         )
 
     async def delete(
-        self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None, grace: int | None = None
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        grace: int | None = None,
+        propagation: str = "Background",
+        dry_run: bool = False,
     ) -> Json:
         """With `uid` only that very object, never one of the same name that came after it (409 then)."""
-        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
+        if dry_run:
+            body["dryRun"] = ["All"]
         return await self.request("DELETE", resource, namespace, name, body=body)
 
     async def request(

@@ -84,7 +84,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield from _table(
             ("fault", "pod", "node", "vehicle", "rung", "state", "hits", "cleanup"),
             [
-                (i.fault, i.pod, i.node, i.vehicle, i.rung, f"{i.state} ({i.reason})", f"{i.hits:,}", i.cleanup)
+                (i.fault, i.on, i.node, i.vehicle, i.rung, f"{i.state} ({i.reason})", f"{i.hits:,}", i.cleanup)
                 for i in status.injections
             ],
         )

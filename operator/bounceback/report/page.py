@@ -179,13 +179,13 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield _section("Marks", _table(("mark", "since start", "uncertainty", "seen by"), rows))
     if status.injections:
         rows8 = [
-            (i.fault, i.pod, i.node, f"{i.vehicle}, {i.rung}", f"{i.state}: {i.reason}", f"{i.hits:,}", i.cleanup)
+            (i.fault, i.on, i.node, f"{i.vehicle}, {i.rung}", f"{i.state}: {i.reason}", f"{i.hits:,}", i.cleanup)
             for i in status.injections
         ]
         more = status.injection_counts.total - len(status.injections)
         note = f'<p class="note">And {count(more, "injection")} more.</p>' if more > 0 else ""
         left = "".join(
-            f'<p class="note bad">Left on {_text(i.pod)}: {_text(", ".join(i.leftovers))}</p>'
+            f'<p class="note bad">Left on {_text(i.on)}: {_text(", ".join(i.leftovers))}</p>'
             for i in status.injections
             if i.leftovers
         )

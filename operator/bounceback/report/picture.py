@@ -229,7 +229,7 @@ def _injections(subject: Subject, scale: Scale) -> Iterator[tuple[str, float]]:
     listed = subject.status.injections
     if len(listed) <= MOST_ROWS:
         for injection in listed:
-            name = _name(scale.paper, f"{injection.fault} · {injection.pod}")
+            name = _name(scale.paper, f"{injection.fault} · {injection.on}")
             yield name + _force(subject, scale, injection, scale.paper.bar, THICK), scale.paper.row
         return
     for fault in subject.spec.faults:
@@ -248,7 +248,7 @@ def _injections(subject: Subject, scale: Scale) -> Iterator[tuple[str, float]]:
 def _force(subject: Subject, scale: Scale, injection: InjectionStatus, y: float, height: float) -> str:
     """From when it was in force to when it was reverted; the first hit is a tick."""
     if injection.in_force_at is None:
-        told = f"{injection.fault} on {injection.pod} was never in force: {injection.reason}"
+        told = f"{injection.fault} on {injection.on} was never in force: {injection.reason}"
         hollow = f'<rect class="never" x="{scale.x(0):.1f}" y="{y + height / 2 - 0.5:.1f}" height="1"'
         width = scale.x(subject.length) - scale.x(0)
         return f'{hollow} width="{width:.1f}"><title>{_text(told)}</title></rect>'
@@ -256,7 +256,7 @@ def _force(subject: Subject, scale: Scale, injection: InjectionStatus, y: float,
     cleared = injection.cleared_at
     end = subject.on_target(injection, cleared) if cleared else subject.length
     tone = "failed" if injection.state is InjectionState.FAILED or injection.leftovers else "force"
-    tip = f"{injection.fault} on {injection.pod}: {seconds(end - start)}, {injection.hits:,} hits, {injection.reason}"
+    tip = f"{injection.fault} on {injection.on}: {seconds(end - start)}, {injection.hits:,} hits, {injection.reason}"
     x, width = scale.x(start), max(scale.x(end) - scale.x(start), 1.0)
     bar = (
         f'<rect class="{tone}" x="{x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{height:.2f}"'

@@ -10,7 +10,11 @@ from bounceback.kube.resources import Resource
 
 
 class UnknownKindError(Exception):
-    """The API serves no such kind in namespaces; the message names the way out."""
+    """The API serves no such kind; the message names the way out."""
+
+
+class ClusterScopedError(UnknownKindError):
+    """The kind is served, but its objects are of no namespace."""
 
 
 class Kinds:
@@ -21,7 +25,7 @@ class Kinds:
         self._known: dict[tuple[str, str], Resource] = {}
 
     async def resource(self, api_version: str, kind: str) -> Resource:
-        """Raises UnknownKindError, or what Kube raises."""
+        """Raises UnknownKindError, ClusterScopedError, or what Kube raises."""
         key = (api_version, kind)
         if key not in self._known:
             self._known[key] = await self._discover(api_version, kind)
@@ -40,5 +44,5 @@ class Kinds:
             kinds = sorted({r["kind"] for r in served if "/" not in r["name"] and r["namespaced"]})
             raise UnknownKindError(f"{api_version} has no kind {kind}; it has {', '.join(kinds[:20])}")
         if not entry["namespaced"]:
-            raise UnknownKindError(f"{kind} has no namespace; only objects of the experiment's namespace can be read")
+            raise ClusterScopedError(f"{kind} has no namespace; only objects of the experiment's namespace can be read")
         return Resource(api_version, entry["name"])

@@ -1,0 +1,169 @@
+"""What objectFault needs to know before anything is touched: which objects, what becomes of them, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bounceback.api import GROUP
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, ObjectTargets
+from bounceback.controller.office import Office
+from bounceback.engine.model import ObjectInfo
+from bounceback.engine.planning import Chosen
+from bounceback.engine.targets import choose
+from bounceback.faults import ObjectFault
+from bounceback.kube import KubeError
+from bounceback.kube.client import Json
+from bounceback.kube.kinds import ClusterScopedError, Kinds, UnknownKindError
+from bounceback.kube.resources import Resource
+from bounceback.types.objects import Change, ObjectKey
+from bounceback.types.outcome import VehicleKind
+from bounceback.types.plan import Rung
+from bounceback.vehicles.errors import Refused
+from bounceback.vehicles.object_patch import ObjectPatch
+
+READING: Final = ("get", "list", "watch")
+ANEW: Final = 3
+"""How often a change is planned anew because others wrote the object between the look at it and the dry run."""
+
+
+class PreparingObjects:
+    """The targets of an experiment that are objects, and what its faults do to them."""
+
+    def __init__(self, office: Office, namespace: str, uid: str, spec: FaultExperimentSpec) -> None:
+        self._namespace = namespace
+        self._uid = uid
+        self._spec = spec
+        self._acting = office.kube.acting_as(namespace, spec.service_account_name)
+        self._kinds = Kinds(office.kube)  # what is served is no secret, and the account may not be there yet
+        account = f"the account of namespace {namespace}"
+        self._patch = ObjectPatch(self._acting, self._kinds, account)
+        self.matching: dict[str, int] = {}
+
+    async def needs(self) -> set[str]:
+        """Rights of the account. Raises Refused for kinds that no experiment may change, and what Kube raises."""
+        needs: set[str] = set()
+        for entry in self._spec.faults:
+            if isinstance(entry.fault, ObjectFault):
+                needs |= entry.fault.verbs(_written(await self._resource(*self._target(entry))))
+        resources = {need.partition(" ")[2] for need in needs}
+        return needs | {f"{verb} {resource}" for verb in READING for resource in resources}
+
+    async def chosen(self, field: str, entry: FaultTiming) -> list[Chosen]:
+        """What this fault does to which objects, tried as far as dry runs go. Raises Refused, and what Kube raises."""
+        assert isinstance(entry.fault, ObjectFault)
+        place, targets = self._target(entry)
+        resource = await self._resource(place, targets)
+        found = await self._find(place, targets, resource)
+        self.matching[entry.target] = sum(each.running for each in found)
+        picked = choose(found, targets, self._spec.seed, entry.target)
+        if not picked:
+            raise Refused(
+                f"{place}.selector",
+                "NoTargets",
+                f"{targets.selector} matches no {targets.kind} in {self._namespace} that is not being deleted",
+            )
+        field = f"{field}.{entry.fault.kind}"
+        return [
+            Chosen(
+                entry,
+                each,
+                VehicleKind.OBJECT_PATCH,
+                "requests to the API",
+                Rung.API,
+                changes=await self._changes(field, entry.fault, each),
+            )
+            for each in picked
+        ]
+
+    async def _changes(self, field: str, fault: ObjectFault, target: ObjectInfo) -> tuple[Change, ...]:
+        for _ in range(ANEW):
+            try:
+                planned = fault.changes(target.body, self._uid, self._spec.service_account_name)
+                return tuple([await self._patch.rehearse(change) for change in planned])
+            except ValueError as error:
+                raise Refused(field, "DoesNotFit", str(error)) from error
+            except Refused as refused:
+                raise refused.at(refused.field or field) from refused
+            except UnknownKindError as error:
+                raise Refused(field, "KindUnknown", str(error)) from error
+            except KubeError as error:
+                if not error.conflict:
+                    raise
+            fresh = await self._patch.read(target.key)
+            if fresh is None or fresh["metadata"]["uid"] != target.uid:
+                raise Refused(field, "TargetGone", f"{target.key} was deleted just now")
+            target = ObjectInfo(target.key, target.uid, fresh)
+        raise Refused(field, "ChangedMeanwhile", f"{target.key} is written by others all the time")
+
+    def _target(self, entry: FaultTiming) -> tuple[str, ObjectTargets]:
+        index, target = next((n, t) for n, t in enumerate(self._spec.targets) if t.name == entry.target)
+        assert target.objects is not None  # or the spec would not have been taken
+        return f"spec.targets[{index}].objects", target.objects
+
+    async def _resource(self, place: str, targets: ObjectTargets) -> Resource:
+        if targets.api_version.startswith(f"{GROUP}/"):
+            raise Refused(f"{place}.apiVersion", "OwnKind", "experiments do not change what they are made of")
+        try:
+            return await self._kinds.resource(targets.api_version, targets.kind)
+        except ClusterScopedError as error:
+            raise Refused(
+                f"{place}.kind",
+                "ClusterScoped",
+                f"{targets.kind} is of the whole cluster; an experiment touches its own namespace only",
+            ) from error
+        except UnknownKindError as error:
+            raise Refused(f"{place}.kind", "KindUnknown", str(error)) from error
+
+    async def _find(self, place: str, targets: ObjectTargets, resource: Resource) -> list[ObjectInfo]:
+        if targets.names is None:
+            bodies, _ = await self._acting.list(resource, self._namespace, labels=str(targets.selector))
+        else:
+            bodies = [
+                await self._named(f"{place}.names[{index}]", targets, resource, name)
+                for index, name in enumerate(targets.names)
+            ]
+        return [self._info(place, targets, body) for body in bodies]
+
+    async def _named(self, field: str, targets: ObjectTargets, resource: Resource, name: str) -> Json:
+        try:
+            return await self._acting.get(resource, self._namespace, name)
+        except KubeError as error:
+            if error.gone:
+                message = f"there is no {targets.kind} {name} in {self._namespace}"
+                raise Refused(field, "NoTargets", message) from error
+            raise
+
+    def _info(self, place: str, targets: ObjectTargets, body: Json) -> ObjectInfo:
+        whole = {**body, "apiVersion": targets.api_version, "kind": targets.kind}  # entries of lists go without
+        info = ObjectInfo(ObjectKey.of(whole), whole["metadata"]["uid"], whole)
+        if (whole["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "bounceback":
+            raise Refused(
+                place,
+                "OwnObject",
+                f"{info.key} is one that lets experiments run in {self._namespace}: without it nothing could be put "
+                "back; name others",
+            )
+        return info
+
+
+def one_fault_each(chosen: Sequence[Chosen]) -> None:
+    """Raises Refused where two faults want the same object: what the one puts back the other would take for a heal."""
+    taken: dict[str, Chosen] = {}
+    for choice in chosen:
+        for change in choice.changes:
+            place = f"{change.key.api_version} {change.key}"
+            other = taken.setdefault(place, choice)
+            if other.fault.name != choice.fault.name:
+                raise Refused(
+                    "spec.faults",
+                    "Overlap",
+                    f"{other.fault.name} and {choice.fault.name} both change {change.key}; let each have an experiment "
+                    "of its own",
+                )
+
+
+def _written(resource: Resource) -> str:
+    """As kubectl writes it: deployments.apps, configmaps."""
+    group, slash, _ = resource.api_version.partition("/")
+    return f"{resource.plural}.{group}" if slash else resource.plural
