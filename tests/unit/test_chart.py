@@ -14,6 +14,7 @@ import yaml
 
 from bounceback.controller.settings import Settings
 from bounceback.vehicles.access import access_manifest
+from bounceback.vehicles.admission import LEADS
 from bounceback.vehicles.arming import RESOURCES
 from dev import build, chart
 
@@ -81,6 +82,7 @@ def test_kubernetes_knows_every_field_of_it() -> None:
         "image.pullSecrets[0].name=pull",
         "priorityClassName=high",
         "arming.enabled=true",
+        "admissionFaults.enabled=true",
     )
     for each in objects:
         kubernetes_validate.validate(each, KUBERNETES, strict=True)
@@ -223,13 +225,32 @@ def test_the_operator_arms_under_the_name_that_the_chart_gives_its_webhook() -> 
     assert settings.arming_resources == RESOURCES
     assert settings.arming_needs_secret
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"http": 8080, "arming": settings.arming_port}
+    assert ports == {"http": 8080, "webhooks": settings.webhook_port}
     (port,) = one(objects, "Service", name)["spec"]["ports"]
-    assert port["targetPort"] == "arming"
+    assert port["targetPort"] == "webhooks"
     role = one(objects, "ClusterRole", "second-bounceback")
     assert {each for each in rules(role) if each[1].startswith("admissionregistration")} == {
         (verb, "admissionregistration.k8s.io/mutatingwebhookconfigurations", name) for verb in ("get", "patch")
     }
+
+
+def test_faults_by_admission_are_the_right_to_write_one_configuration() -> None:
+    assert not [o for o in render() if o["kind"] == "ValidatingWebhookConfiguration"]
+    objects = render("admissionFaults.enabled=true")
+    name = "bounceback-admission-faults"
+    assert not one(objects, "ValidatingWebhookConfiguration", name).get("webhooks"), "Helm would put them back"
+    assert not one(objects, "Secret", name).get("data"), "Helm would put back what the operator wrote"
+    (container,) = one(objects, "Deployment", "bounceback")["spec"]["template"]["spec"]["containers"]
+    settings = Settings.from_environment({e["name"]: e.get("value") or "" for e in container["env"]})
+    assert (settings.admission, settings.arming) == (name, "")
+    service = one(objects, "Service", name)["spec"]
+    assert service["selector"][LEADS] == "true"
+    assert service["ports"][0]["targetPort"] == "webhooks"
+    assert {
+        each for each in rules(one(objects, "ClusterRole", "bounceback")) if each[1].startswith("admissionreg")
+    } == {(verb, "admissionregistration.k8s.io/validatingwebhookconfigurations", name) for verb in ("get", "patch")}
+    both = render("admissionFaults.enabled=true", "arming.enabled=true")
+    assert not [o for o in both if o["kind"] == "Secret" and o["metadata"]["name"] == name], "one pair for both"
 
 
 def rules(an_object: Json) -> set[tuple[str, str, str]]:

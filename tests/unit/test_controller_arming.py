@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bounceback.controller.arming import LARGEST, answer, application
+from bounceback.controller.arming import answer, route
+from bounceback.controller.webhooks import LARGEST, application
 from bounceback.controller.serving import Pulse, served
 from bounceback.controller.serving_pair import LASTS, RENEWED, Pair
 from bounceback.controller.settings import Settings
@@ -61,7 +62,7 @@ def test_a_pod_that_cannot_be_armed_is_allowed_with_a_warning() -> None:
 async def listening(pair: Pair) -> AsyncIterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load(context, pair.certificate, pair.key)
-    runner = web.AppRunner(application(SETTINGS), access_log=None)
+    runner = web.AppRunner(application(route(SETTINGS)), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
@@ -81,7 +82,7 @@ async def asked(port: int, trusted: bytes, data: bytes, host: str = HOST) -> tup
 
 
 async def test_the_api_server_is_answered_over_tls_and_nonsense_is_refused() -> None:
-    pair = Pair.made(HOST)
+    pair = Pair.made((HOST,))
     async with listening(pair) as port:
         status, text = await asked(port, pair.authorities, json.dumps(review()).encode())
         assert (status, json.loads(text)["response"]["allowed"]) == (200, True)
@@ -92,7 +93,7 @@ async def test_the_api_server_is_answered_over_tls_and_nonsense_is_refused() -> 
 
 
 async def test_nobody_else_can_speak_for_the_webhook() -> None:
-    pair, stranger = Pair.made(HOST), Pair.made(HOST)
+    pair, stranger = Pair.made((HOST,)), Pair.made((HOST,))
     async with listening(pair) as port:
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await asked(port, stranger.authorities, b"")
@@ -101,9 +102,9 @@ async def test_nobody_else_can_speak_for_the_webhook() -> None:
 
 
 async def test_replicas_that_show_the_pair_before_are_trusted_until_the_one_after_next() -> None:
-    first = Pair.made(HOST)
-    second = Pair.made(HOST, first)
-    third = Pair.made(HOST, second)
+    first = Pair.made((HOST,))
+    second = Pair.made((HOST,), first)
+    third = Pair.made((HOST,), second)
     async with listening(first) as port:
         assert (await asked(port, second.authorities, b""))[0] == 400
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
@@ -112,7 +113,7 @@ async def test_replicas_that_show_the_pair_before_are_trusted_until_the_one_afte
 
 
 def test_a_pair_is_what_its_secret_holds() -> None:
-    pair = Pair.made(HOST)
+    pair = Pair.made((HOST,))
     assert Pair.of({"data": pair.data}) == pair
 
 
@@ -121,22 +122,22 @@ def test_a_pair_is_what_its_secret_holds() -> None:
     [
         {"tls.crt": ""},
         {"tls.key": "!"},
-        {"tls.key": Pair.made(HOST).data["tls.key"]},
-        {"ca.crt": Pair.made(HOST).data["ca.crt"]},
+        {"tls.key": Pair.made((HOST,)).data["tls.key"]},
+        {"ca.crt": Pair.made((HOST,)).data["ca.crt"]},
         {"ca.crt": base64.b64encode(b"-----BEGIN").decode()},
     ],
 )
 def test_what_cannot_be_shown_is_no_pair(change: dict[str, str]) -> None:
-    assert Pair.of({"data": {**Pair.made(HOST).data, **change}}) is None
+    assert Pair.of({"data": {**Pair.made((HOST,)).data, **change}}) is None
     assert Pair.of({"metadata": {}}) is None
 
 
 def test_a_pair_is_renewed_before_it_ends_and_when_the_name_is_another() -> None:
-    pair, now = Pair.made(HOST), datetime.now(UTC)
-    assert pair.fits(HOST, now)
-    assert pair.fits(HOST, now + LASTS - RENEWED - timedelta(minutes=1))
-    assert not pair.fits(HOST, now + LASTS - RENEWED + timedelta(minutes=1))
-    assert not pair.fits("second-arming.bounceback-system.svc", now)
+    pair, now = Pair.made((HOST,)), datetime.now(UTC)
+    assert pair.fits((HOST,), now)
+    assert pair.fits((HOST,), now + LASTS - RENEWED - timedelta(minutes=1))
+    assert not pair.fits((HOST,), now + LASTS - RENEWED + timedelta(minutes=1))
+    assert not pair.fits(("second-arming.bounceback-system.svc",), now)
 
 
 async def test_a_replica_is_not_ready_before_it_arms(unused_tcp_port_factory: Callable[[], int]) -> None:

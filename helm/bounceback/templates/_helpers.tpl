@@ -43,6 +43,10 @@ capabilities:
 {{ include "bounceback.fullname" . }}-arming
 {{- end -}}
 
+{{- define "bounceback.admissionName" -}}
+{{ include "bounceback.fullname" . }}-admission-faults
+{{- end -}}
+
 {{- define "bounceback.pullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:

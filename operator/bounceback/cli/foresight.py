@@ -24,7 +24,7 @@ from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
-from bounceback.vehicles.choice import choose_vehicle, not_armed
+from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.pods import pod_info
 from bounceback.vehicles.sidecar import trial_patch
@@ -58,6 +58,10 @@ class Outlook:
     faults: dict[str, list[Foreseen]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def note(self, told: str) -> None:
+        if told not in self.notes:
+            self.notes.append(told)
 
     def refuse(self, path: str, message: str) -> None:
         told = f"{path}: {message}"
@@ -211,8 +215,15 @@ class Foresight:
                 f"whether Secret {secret} holds an authority is found out at the start, by the operator"
             )
         for pod in pods:
-            if isinstance(kind, ClientFault) and not pod.armed:
-                outlook.refuse(f"{path}.{kind.kind}", not_armed(pod))
+            if isinstance(kind, ClientFault) and (fault.mechanism is Rung.ADMISSION or not pod.armed):
+                against = not_by_admission(fault, enabled=True)
+                if against or fault.mechanism is Rung.PROXY:
+                    outlook.refuse(f"{path}.{kind.kind}", not_armed(pod))
+                    continue
+                outlook.note(
+                    "whether the operator answers for admission (admissionFaults.enabled) is seen at the start"
+                )
+                yield Foreseen(pod.name, pod.node, VehicleKind.ADMISSION, "writes are asked about", Rung.ADMISSION)
                 continue
             if isinstance(kind, PodDelete):
                 try:

@@ -12,6 +12,7 @@ import aiohttp
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.status import InjectionStatus
 from bounceback.controller.office import Office
+from bounceback.controller.way import Way, all_of
 from bounceback.engine.evidence import DONE, fold, fold_end, with_offset
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.engine.planning import Carried
@@ -60,7 +61,7 @@ class Injections:
             self._changed()
 
 
-class Carrying:
+class Carrying(Way):
     """The agents of one run. Each part may be begun again by another operator: starting twice is starting once."""
 
     def __init__(
@@ -98,10 +99,7 @@ class Carrying:
     async def stop(self) -> None:
         """End what is in force or about to be, through the kubelets; raises what the last one could not do."""
         waiting = [c for c in self._carried if any(i.state not in DONE for i in self._of(c))]
-        outcomes = await asyncio.gather(*(self._stop_one(c) for c in waiting), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        await all_of(self._stop_one(c) for c in waiting)
 
     async def verify(self) -> None:
         """Look for what was left wherever an agent could not say so itself."""

@@ -14,6 +14,7 @@ from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.status import InjectionStatus, Moment
 from bounceback.controller.carry import Injections
 from bounceback.controller.office import Office
+from bounceback.controller.way import Way
 from bounceback.engine.evidence import DONE
 from bounceback.engine.model import PodInfo
 from bounceback.engine.planning import Chosen
@@ -33,7 +34,7 @@ PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
 log = logging.getLogger(__name__)
 
 
-class Deleting:
+class Deleting(Way):
     """One podDelete entry of a run. A pod is deleted by UID: its replacement never is by mistake."""
 
     def __init__(

@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from bounceback.controller import metrics
+from bounceback.controller.admitted import Admitted
+from bounceback.controller.admitting import stand_for
 from bounceback.controller.board import Board
 from bounceback.controller.checks import Checks
 from bounceback.controller.events import Recorder
@@ -24,6 +26,7 @@ from bounceback.controller.settings import Settings
 from bounceback.controller.watching import watch
 from bounceback.kube import Kube
 from bounceback.kube.client import Json
+from bounceback.vehicles.admission import Webhooks
 from bounceback.vehicles.agents import Agents
 from bounceback.vehicles.capabilities import Nodes
 from bounceback.vehicles.journal import Journal
@@ -54,17 +57,18 @@ async def serve(settings: Settings) -> None:
     ):
         stopping = asyncio.Event()
         _on_signals(stopping)
-        if settings.arming:
-            from bounceback.controller.arming import arming  # brings what makes certificates
+        admitted = Admitted()
+        if settings.arming or settings.admission:
+            from bounceback.controller.webhooks import webhooks  # brings what makes certificates
 
-            await stack.enter_async_context(arming(settings, kube, pulse))
+            await stack.enter_async_context(webhooks(settings, kube, pulse, admitted))
         leadership = Leadership(undelayed, settings.namespace, settings.identity, lambda: pulse.beat("electing"))
         while not stopping.is_set():
-            await _unless(stopping, _term(settings, kube, leadership, pulse))
+            await _unless(stopping, _term(settings, kube, leadership, pulse, admitted))
         await leadership.release()
 
 
-async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: Pulse) -> None:
+async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: Pulse, admitted: Admitted) -> None:
     """One term as leader, from the election to its loss."""
     await leadership.acquire()
     metrics.LEADING.set(1)
@@ -79,6 +83,8 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
         nodes=Nodes(kube, settings.namespace, settings.image, settings.pull_policy),
         journal=Journal(kube, settings.namespace),
         results=Results(kube),
+        admitted=admitted,
+        webhooks=Webhooks(kube, settings.admission),
     )
     board, checks = Board(office), Checks(kube)
 
@@ -96,6 +102,8 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
             tasks.create_task(office.pulse.run())
             await freeze.known.wait()  # nothing starts before it is known whether anything may
             tasks.create_task(clear_orphans(office))
+            if settings.admission:
+                tasks.create_task(stand_for(office))
             tasks.create_task(watch(kube, settings.watch_namespaces, changed, watching))
     except* NotLeaderError as lost:
         log.warning("not leading any more: %s", lost.exceptions[0])
@@ -103,6 +111,7 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
         metrics.LEADING.set(0)
         pulse.done("watching")
         await board.end()
+        admitted.end_all()
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bounceback.controller.admitted import Admitted
 from bounceback.controller.events import Recorder
 from bounceback.controller.freeze import Freeze
 from bounceback.controller.leader import Leadership
@@ -12,6 +13,7 @@ from bounceback.controller.results import Results
 from bounceback.controller.settings import Settings
 from bounceback.kube import Kube
 from bounceback.recovery.sampling import Pulse
+from bounceback.vehicles.admission import Webhooks
 from bounceback.vehicles.agents import Agents
 from bounceback.vehicles.capabilities import Nodes
 from bounceback.vehicles.journal import Journal
@@ -28,5 +30,7 @@ class Office:
     nodes: Nodes
     journal: Journal
     results: Results
+    admitted: Admitted
+    webhooks: Webhooks
     locks: Locks = field(default_factory=Locks)
     pulse: Pulse = field(default_factory=Pulse)

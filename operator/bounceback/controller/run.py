@@ -11,6 +11,7 @@ from typing import Any, Final
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import LISTED_INJECTIONS, FaultExperimentStatus
 from bounceback.controller import metrics, resources
+from bounceback.controller.admitting import Admitting
 from bounceback.controller.attending import FIRST_PAUSE, LONGEST_PAUSE, PASSING, Attending
 from bounceback.controller.carry import Carrying, Injections
 from bounceback.controller.deleting import Deleting
@@ -18,12 +19,14 @@ from bounceback.controller.looking import Looking
 from bounceback.controller.office import Office
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import journal_record, restored
+from bounceback.controller.way import Way, all_of
 from bounceback.engine.advance import advance
 from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.planning import Carried, agents
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodDelete
+from bounceback.faults.api_fault import ApiFault
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import InjectionState, Phase
@@ -46,8 +49,7 @@ class Run:
         self._state = State(status.model_copy(update={"run_uid": self._uid}))
         self._seen = Seen(claimed=resources.is_claimed(body))
         self._injections = Injections(status.injections, self.wake)
-        self._carrying: Carrying | None = None
-        self._deleting: list[Deleting] = []
+        self._ways: list[Way] = []  # none before anything is planned
         self._looking = Looking(office, self._namespace, spec, self.wake)
         self._preparing = Preparing(office, self._namespace, self._uid, spec, status.checks)
         self._written = 0.0
@@ -121,7 +123,7 @@ class Run:
 
     def _now_seen(self, state: State, now: Instant) -> Seen:
         health = self._looking.health(state.injections, state.status, now)
-        more = tuple(choice for deleting in self._deleting for choice in deleting.more)
+        more = tuple(choice for way in self._ways if isinstance(way, Deleting) for choice in way.more)
         return replace(self._seen, health=health, freeze=self._office.freeze.reason, more=more)
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
@@ -197,12 +199,13 @@ class Run:
         self._set_out(carried)
 
     def _set_out(self, carried: Sequence[Carried]) -> None:
-        self._carrying = Carrying(self._office, self._namespace, self._spec, self._injections, carried)
-        self._deleting = [
-            Deleting(self._office, self._namespace, self._spec, entry, self._injections)
-            for entry in self._spec.faults
-            if isinstance(entry.fault, PodDelete)
-        ]
+        spec, injections = self._spec, self._injections
+        self._ways = [Carrying(self._office, self._namespace, spec, injections, carried)]
+        for entry in spec.faults:
+            if isinstance(entry.fault, PodDelete):
+                self._ways.append(Deleting(self._office, self._namespace, spec, entry, injections))
+            if isinstance(entry.fault, ApiFault):
+                self._ways.append(Admitting(self._office, self._namespace, self._uid, entry, injections))
 
     async def _prepare(self) -> None:
         self._seen = replace(self._seen, preparation=await self._preparing.run())
@@ -224,23 +227,18 @@ class Run:
         self._seen = replace(self._seen, after=found)
 
     async def _carry(self) -> None:
-        assert self._carrying is not None
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._carrying.carry())
-            for deleting in self._deleting:
-                tasks.create_task(deleting.carry())
+            for way in self._ways:
+                tasks.create_task(way.carry())
 
     async def _stop(self) -> None:
-        assert self._carrying is not None
-        await self._carrying.stop()
+        await all_of(way.stop() for way in self._ways)
 
     async def _verify(self) -> None:
-        assert self._carrying is not None
-        await self._carrying.verify()
+        await all_of(way.verify() for way in self._ways)
 
     async def _release(self) -> None:
-        if self._carrying is not None:
-            await self._carrying.remove()
+        await all_of(way.remove() for way in self._ways)
         await self._office.results.publish(self._body, self._state.status)
         await self._office.journal.remove(self._uid)
         if resources.is_claimed(self._body):

@@ -1,4 +1,4 @@
-"""The certificate that our webhook shows to the API server: made by us, shared by all replicas, renewed in time.
+"""The certificate that our webhooks show to the API server: made by us, shared by all replicas, renewed in time.
 
 It stands in a Secret, so that every replica shows the same one and a restarted one still does. Each is signed by an
 authority of its own, whose key is forgotten at once; the API server is told to trust the newest and the one before it,
@@ -40,14 +40,14 @@ class Pair:
     authorities: bytes
 
     @classmethod
-    def made(cls, host: str, before: Pair | None = None) -> Pair:
-        """For that DNS name; whoever still shows the one `before` is trusted, too."""
-        authority = Authority.made(f"Bounceback, {host}")
+    def made(cls, hosts: tuple[str, ...], before: Pair | None = None) -> Pair:
+        """For those DNS names; whoever still shows the one `before` is trusted, too."""
+        authority = Authority.made(f"Bounceback, {hosts[0]}")
         key = ec.generate_private_key(ec.SECP256R1())
         encoding = serialization.Encoding.PEM
         root = authority.certificate.public_bytes(encoding)
         trusted = root + (_first(before.authorities) if before else b"")
-        return cls(_leaf(authority, host, key).public_bytes(encoding), issuing.pem(key), trusted)
+        return cls(_leaf(authority, hosts, key).public_bytes(encoding), issuing.pem(key), trusted)
 
     @classmethod
     def of(cls, secret: Json) -> Pair | None:
@@ -71,17 +71,17 @@ class Pair:
         parts = {CERTIFICATE: self.certificate, KEY: self.key, AUTHORITIES: self.authorities}
         return {name: base64.b64encode(part).decode() for name, part in parts.items()}
 
-    def fits(self, host: str, now: datetime) -> bool:
-        """It is for that name, and not to be renewed yet."""
+    def fits(self, hosts: tuple[str, ...], now: datetime) -> bool:
+        """It is for those names, and not to be renewed yet."""
         shown = x509.load_pem_x509_certificate(self.certificate)
         try:
             names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
             return False
-        return host in names.get_values_for_type(x509.DNSName) and now < shown.not_valid_after_utc - RENEWED
+        return {*hosts} <= {*names.get_values_for_type(x509.DNSName)} and now < shown.not_valid_after_utc - RENEWED
 
 
-async def kept(kube: Kube, namespace: str, name: str, host: str) -> Pair:
+async def kept(kube: Kube, namespace: str, name: str, hosts: tuple[str, ...]) -> Pair:
     """The one of that Secret, made anew there where it has none or it ends soon.
 
     Raises KubeError, aiohttp.ClientError, TimeoutError. Of replicas that do so at once one wins, and all have its pair.
@@ -94,9 +94,9 @@ async def kept(kube: Kube, namespace: str, name: str, host: str) -> Pair:
                 raise
             secret = {}
         before = Pair.of(secret)
-        if before is not None and before.fits(host, datetime.now(UTC)):
+        if before is not None and before.fits(hosts, datetime.now(UTC)):
             return before
-        pair = Pair.made(host, before)
+        pair = Pair.made(hosts, before)
         try:
             if secret:
                 await kube.replace(SECRETS, namespace, name, {**secret, "data": pair.data})
@@ -110,11 +110,11 @@ async def kept(kube: Kube, namespace: str, name: str, host: str) -> Pair:
             return pair
 
 
-def _leaf(authority: Authority, host: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+def _leaf(authority: Authority, hosts: tuple[str, ...], key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     issuer, now = authority.certificate, datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bounceback, webhook")])
     builder = issuing.begun(subject, issuer.subject, key.public_key(), now - EARLIER, now + LASTS).add_extension(
-        x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False
+        x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False
     )
     return authority.sign(issuing.for_use(builder, ExtendedKeyUsageOID.SERVER_AUTH, issuer))
 

@@ -19,8 +19,9 @@ class Settings:
     own_addresses: tuple[str, ...]  # its probes come from here: never touched by a fault
     metrics_port: int
     runs_at_once: int
+    webhook_port: int = 9443  # where the API server asks us
+    admission: str = ""  # name of the Service and configuration of faults by admission; empty: there are none
     arming: str = ""  # name of the webhook's Service, Secret and configuration; empty: pods are not armed
-    arming_port: int = 9443
     arming_resources: Json = field(default_factory=dict)  # of the proxy in an armed pod
     arming_needs_secret: bool = False  # the image is pulled with Secrets
 
@@ -50,8 +51,9 @@ class Settings:
             own_addresses=several("POD_IPS") or several("POD_IP"),
             metrics_port=number("BOUNCEBACK_METRICS_PORT", 8080),
             runs_at_once=number("BOUNCEBACK_RUNS_AT_ONCE", 100),
+            webhook_port=number("BOUNCEBACK_WEBHOOK_PORT", 9443),
+            admission=environment.get("BOUNCEBACK_ADMISSION", ""),
             arming=environment.get("BOUNCEBACK_ARMING", ""),
-            arming_port=number("BOUNCEBACK_ARMING_PORT", 9443),
             arming_resources=resources,
             arming_needs_secret=environment.get("BOUNCEBACK_ARMING_NEEDS_SECRET") == "true",
         )

@@ -30,7 +30,7 @@ from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodDelete
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase
-from bounceback.types.plan import Rung
+from bounceback.types.plan import BY_OPERATOR
 
 FRESH: Final = 3.0
 """Seconds that a preparation may be old when it is acted on."""
@@ -264,7 +264,8 @@ def _give_up_unseen(spec: FaultExperimentSpec, state: State, now: Instant) -> St
         return now.utc > min(ends, injection.not_after) + UNSEEN_GRACE
 
     given = tuple(
-        given_up(i, now) if i.state not in DONE and i.rung is not Rung.API and over(i) else i for i in state.injections
+        given_up(i, now) if i.state not in DONE and i.rung not in BY_OPERATOR and over(i) else i
+        for i in state.injections
     )
     return replace(state, injections=given)
 

@@ -20,7 +20,19 @@ from bounceback.types.inside import InsideAct
 from bounceback.types.names import Leaf, TlsRule
 from bounceback.types.objects import Change
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Act, ApiRules, Direction, Feature, Flow, Order, Plan, Queued, Redirect, Rung
+from bounceback.types.plan import (
+    BY_OPERATOR,
+    Act,
+    ApiRules,
+    Direction,
+    Feature,
+    Flow,
+    Order,
+    Plan,
+    Queued,
+    Redirect,
+    Rung,
+)
 
 START_GRACE: Final = 60.0
 """Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
@@ -80,7 +92,7 @@ def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) 
     """
     fault, choice = entry.fault, entry.choice()
     if isinstance(fault, ClientFault):
-        return Rung.PROXY, ""  # no kernel has a part in it
+        return entry.mechanism or Rung.PROXY, ""  # no kernel has a part in it
     if isinstance(fault, InsideFault):
         return Rung.NODE, ""
     assert isinstance(fault, NetworkFault)
@@ -151,7 +163,7 @@ def _place(run: str, choice: Chosen) -> dict[str, Any]:
     if isinstance(on, ObjectInfo):
         return {"object": ObjectStatus.of(on.key, on.uid)}
     place = on.node if choice.vehicle is VehicleKind.NODE_POD else on.uid
-    agent = "" if choice.rung is Rung.API else agent_name(run, place)
+    agent = "" if choice.rung in BY_OPERATOR else agent_name(run, place)
     return {"pod": on.name, "pod_uid": on.uid, "node": on.node, "agent": agent}
 
 

@@ -7,11 +7,14 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
+from bounceback.faults.by_admission import obstacle
 from bounceback.faults.client_fault import ClientFault, check_resources, check_verbs, narrowed, of_resources, with_verbs
 from bounceback.faults.watch_fault import WatchFault
 from bounceback.types import api_rule
 from bounceback.types.api_rule import Act, Body, Ending, Requests
+from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Model, Text
+from bounceback.types.plan import Rung
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
 
 FIELDS: Final = ("answer", "rateLimit", "delay", "loseReply", "cut", "crash", "genuine", "watch")
@@ -42,6 +45,8 @@ VERBS_OF_CONFLICT: Final = f"verbs must be among {', '.join(CONFLICT_VERBS)}, or
 VERBS_OF_EXPIRED: Final = f"verbs must be among {', '.join(EXPIRED_VERBS)}, or unset, with genuine Expired"
 VERBS_OF_WATCH: Final = "verbs must be watch, or unset, with watch"
 NO_CRASH: Final = "crash must be unset in an experiment: bounceback proxy -- COMMAND kills the client that it has begun"
+ALL_THE_TIME: Final = "pattern must be unset with mechanism Admission"
+NO_VEHICLE: Final = "vehicle must be Auto, or unset, with mechanism Admission: no agent is anywhere"
 NO_PATHS: Final = "nonResourcePaths must be unset with genuine and watch: those are about resources"
 
 
@@ -218,12 +223,23 @@ class ApiFault(ClientFault):
 
     The client's code, its image and its rights stay as they are: a proxy in its path does it, to nobody else, and
     passes on what the fault is not about, byte for byte. Errors carry the Status that the API server itself would
-    send, so that client libraries take them for real. Proof is the number of requests (events) that were hit.
+    send, so that client libraries take them for real. Of pods that have no proxy, writes can be answered or delayed by
+    admission: the API server asks us about them (mechanism Admission). Proof is the number of requests (events) hit.
     """
 
     kind: ClassVar[str] = "apiFault"
     entry_rules: ClassVar[tuple[Rule, ...]] = (
         Rule("!has(self.apiFault) || !has(self.apiFault.crash)", NO_CRASH, ".apiFault"),
+        Rule(
+            "!has(self.apiFault) || !has(self.mechanism) || self.mechanism != 'Admission' || !has(self.pattern)",
+            ALL_THE_TIME,
+            ".pattern",
+        ),
+        Rule(
+            "!has(self.apiFault) || !has(self.mechanism) || self.mechanism != 'Admission' || self.vehicle == 'Auto'",
+            NO_VEHICLE,
+            ".vehicle",
+        ),
     )
     rules: ClassVar[tuple[Rule, ...]] = (
         one_of(FIELDS),
@@ -278,6 +294,17 @@ class ApiFault(ClientFault):
         if self.genuine is not None or self.watch is not None:
             check_resources(self.requests, NO_PATHS)
         return self
+
+    def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
+        return (Rung.PROXY,) if self.not_by_admission() else (Rung.PROXY, Rung.ADMISSION)
+
+    @classmethod
+    def all_rungs(cls) -> tuple[Rung, ...]:
+        return (Rung.PROXY, Rung.ADMISSION)
+
+    def not_by_admission(self) -> str:
+        """Why no webhook can do it, or nothing."""
+        return obstacle(self.act(), self.about())
 
     def about(self) -> tuple[Requests, ...]:
         """What the API server can be brought to refuse, and watches, are of certain verbs."""

@@ -36,6 +36,9 @@ LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
 MUTATING_WEBHOOKS: Final = Resource(
     "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )
+VALIDATING_WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", namespaced=False
+)
 EXPERIMENTS: Final = Resource("bounceback.dev/v1alpha1", "faultexperiments")
 CHECKS: Final = Resource("bounceback.dev/v1alpha1", "recoverychecks")
 ACCESS_REVIEWS: Final = Resource("authorization.k8s.io/v1", "selfsubjectaccessreviews", namespaced=False)

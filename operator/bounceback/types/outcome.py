@@ -87,6 +87,7 @@ class VehicleKind(StrEnum):
     SIDECAR = "Sidecar"
     NODE_POD = "NodePod"
     POD_DELETE = "PodDelete"
+    ADMISSION = "Admission"
     OBJECT_PATCH = "ObjectPatch"
 
 

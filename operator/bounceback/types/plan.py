@@ -59,8 +59,13 @@ class Rung(StrEnum):
     SOCKETS = "Sockets"
     RELAY = "Relay"  # connections are led through a relay of ours in the target's network
     PROXY = "Proxy"  # the API proxy of an armed pod follows rules
+    ADMISSION = "Admission"  # the API server asks the operator about writes before it carries them out
     NODE = "Node"  # from the pod's node, on its processes, cgroups and files
     API = "Api"  # no kernel needed: the fault is a request to the Kubernetes API
+
+
+BY_OPERATOR: Final = frozenset({Rung.API, Rung.ADMISSION})
+"""Those that the operator carries out by itself: no agent is anywhere."""
 
 
 class Direction(StrEnum):
@@ -232,7 +237,7 @@ _ACTS: Final[dict[str, type[Drop | Netem | Rate | Reset | Redirect | ApiRules]]]
     "relay": Redirect,
     "api": ApiRules,
 }
-_INSIDE: Final[dict[str, str]] = {}
+_INSIDE: Final[dict[str, str]] = {"freeze": "signals.Freeze", "signals": "signals.Signal"}
 """Drivers to their acts, module.Class: imported only where an order needs them."""
 
 

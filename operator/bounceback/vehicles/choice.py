@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from bounceback.api.experiment import FaultTiming
 from bounceback.engine.model import PodInfo
+from bounceback.faults.api_fault import ALL_THE_TIME, NO_VEHICLE, ApiFault
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import POD_SECURITY, UNSUPPORTED, Refused
@@ -74,3 +76,17 @@ def not_armed(pod: PodInfo) -> str:
         f"pod {pod.name} has no API proxy: install the chart with arming.enabled, label its namespace or its template "
         "bounceback.dev/arm=enabled, and have the pod made anew; or use `bounceback proxy` for clients outside"
     )
+
+
+def not_by_admission(entry: FaultTiming, *, enabled: bool) -> str:
+    """Why the API server cannot be had to ask us about it, or nothing; `enabled`: the operator answers at all."""
+    fault = entry.fault
+    if not isinstance(fault, ApiFault):
+        return f"{fault.kind} cannot be carried out by admission"
+    if against := fault.not_by_admission():
+        return against
+    if entry.pattern is not None:
+        return ALL_THE_TIME
+    if entry.vehicle is not VehicleKind.AUTO:
+        return NO_VEHICLE
+    return "" if enabled else "the operator was installed without it (the chart's admissionFaults.enabled)"
