@@ -103,6 +103,8 @@ def _allowed(node: Json) -> str:
     if "enum" in node:
         return f"one of {', '.join(map(str, node['enum']))}"
     match node.get("type"):
+        case None if node:
+            return "any value"
         case "integer":
             return f"a whole number{_bounds(node.get('minimum'), node.get('maximum'))}"
         case "boolean":

@@ -79,7 +79,9 @@ def _type(node: Json) -> str:
     """The type with its bounds, in words."""
     if "enum" in node:
         return "one of " + ", ".join(f"`{word}`" for word in node["enum"])
-    match node["type"]:
+    match node.get("type"):
+        case None:
+            return "any value"
         case "integer":
             return f"integer{_between(node.get('minimum'), node.get('maximum'))}"
         case "string":

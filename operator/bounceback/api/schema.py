@@ -106,7 +106,8 @@ class _Converter:
 
 
 def _free_form(node: Json) -> Json:
-    return {"type": "object", PRESERVE: True} | {k: node[k] for k in ("description",) if k in node}
+    """Kept as it is; without a type it may be any value."""
+    return {k: node[k] for k in ("type", "description") if k in node} | {PRESERVE: True}
 
 
 def _inclusive(node: Json, result: Json) -> None:

@@ -12,10 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bounceback.engine.merging import Notes, merged, same, without
-from bounceback.types.objects import Change, Dependents, Json
+from bounceback.types.objects import RUN_LABEL, Change, Dependents, Json
 from bounceback.types.pointers import MISSING, Parts, parts, pointer, value_at, with_value
 
-RUN_LABEL: Final = "bounceback.dev/experiment-uid"
 OWNED: Final = ("apiVersion", "kind", "status")
 OWNED_METADATA: Final = (
     "name",

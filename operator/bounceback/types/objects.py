@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 Json = dict[str, Any]
+RUN_LABEL: Final = "bounceback.dev/experiment-uid"
+"""On all that is made for a run: whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Change:
     key: ObjectKey
     before: Json | None
     after: Json | None
-    whole: tuple[str, ...] = ()  # JSON pointers: who changes a part of one of these has changed all of it
+    whole: tuple[str, ...] = ()  # JSON pointers, not into lists: who changes a part of one has changed all of it
     kept: Kept | None = None
     dependents: Dependents = Dependents.DELETE  # of a deletion
 

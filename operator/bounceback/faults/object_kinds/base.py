@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from bounceback.types.fields import Model
-from bounceback.types.objects import Change, Json, ObjectKey
+from bounceback.types.objects import RUN_LABEL, Change, Json, ObjectKey
+from bounceback.types.pointers import Parts, pointer, value_at, with_value
 
 READING: Final = ("get", "list", "watch")
+MAKING: Final = (*READING, "create", "delete")
+SERVICE_ACCOUNT_GROUPS: Final = ("system:authenticated", "system:serviceaccounts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ByWhom:
     """Whose change it is."""
 
@@ -25,8 +29,8 @@ class ByWhom:
 class ObjectKind(Model):
     """One way to change an object."""
 
-    targets: ClassVar[tuple[str, ...]] = ()  # the only kinds of objects that it is for; empty: any that has the field
-    keeps: ClassVar[bool] = False  # what others change is set back while it lasts: it cannot heal
+    targets: ClassVar[tuple[str, ...]] = ()  # the only kinds of objects that it is for; empty: what has the fields
+    keeps: ClassVar[bool] = False  # what others change is set back while it lasts: nothing can heal
 
     @abstractmethod
     def changes(self, target: Json, by: ByWhom) -> list[Change]:
@@ -37,14 +41,53 @@ class ObjectKind(Model):
         return needs(resource, *READING, "patch")
 
 
+def said(kind: type[ObjectKind]) -> str:
+    """What `kubectl explain` tells of it."""
+    return " ".join((kind.__doc__ or "").split())
+
+
 def needs(resource: str, *verbs: str) -> frozenset[str]:
     return frozenset(f"{verb} {resource}" for verb in verbs)
 
 
-def changed(target: Json, **fields: Any) -> Change:
-    """The target with other values in its top-level fields."""
-    return Change(ObjectKey.of(target), target, {**copy.deepcopy(target), **fields})
+def changed(target: Json, values: Mapping[Parts, Any], whole: Iterable[Parts] = ()) -> Change:
+    """The target with other values at these places; MISSING: without what is there."""
+    after = target
+    for way, value in values.items():
+        after = with_value(after, way, value)
+    return Change(ObjectKey.of(target), target, after, tuple(map(pointer, whole)))
+
+
+def created(target: Json, by: ByWhom, api_version: str, kind: str, spec: Json) -> Change:
+    """A new object beside the target, under a name that follows from the run and the target."""
+    seed = "\0".join((by.run, kind, target["metadata"]["uid"]))
+    metadata = {
+        "name": f"bounceback-{hashlib.sha256(seed.encode()).hexdigest()[:10]}",
+        "namespace": target["metadata"]["namespace"],
+        "labels": {"app.kubernetes.io/managed-by": "bounceback", RUN_LABEL: by.run},
+    }
+    body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+    return Change(ObjectKey.of(body), None, body)
 
 
 def named(target: Mapping[str, Any]) -> str:
     return f"{target['kind']} {target['metadata']['name']}"
+
+
+def pod_selector(target: Json) -> Json:
+    """The label selector by which the target finds its pods. Raises ValueError where it has none."""
+    selector = value_at(target, ("spec", "selector"))
+    if not isinstance(selector, dict) or not selector:
+        raise ValueError(f"{named(target)} has no spec.selector; the target must be what selects pods by label")
+    if target["kind"] in ("Service", "ReplicationController"):
+        return {"matchLabels": copy.deepcopy(selector)}
+    return copy.deepcopy(selector)
+
+
+def speaks_for(subject: Mapping[str, Any], namespace: str, account: str) -> bool:
+    """This subject of a binding is that service account, or a group that it is in."""
+    if subject["kind"] == "ServiceAccount":
+        return bool(subject["name"] == account and subject.get("namespace", namespace) == namespace)
+    if subject["kind"] == "Group":
+        return subject["name"] in (*SERVICE_ACCOUNT_GROUPS, f"system:serviceaccounts:{namespace}")
+    return bool(subject["name"] == f"system:serviceaccount:{namespace}:{account}")
