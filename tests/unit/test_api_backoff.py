@@ -81,14 +81,65 @@ def test_none_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "gaps", [[8.0, 4.0, 2.0, 1.0], [1.0, 9.0, 1.0, 9.0, 1.0, 9.0], [1.0, 4.0, 16.0, 1.0, 1.0, 1.0]]
+    "gaps",
+    [[8.0, 4.0, 2.0, 1.0], [1.0, 9.0, 1.0, 9.0, 1.0, 9.0], [1.0, 4.0, 16.0, 1.0, 1.0, 1.0], [0.1, 0.07, 9.0, 0.1]],
 )
 def test_what_has_no_rule_gets_no_name(gaps: list[float]) -> None:
     assert fitted(gaps).kind is BackoffKind.UNKNOWN
 
 
-def test_a_hiccup_makes_no_backoff_of_none() -> None:
-    assert fitted([0.001] * 12 + [0.4] + [0.001] * 12).kind is BackoffKind.IMMEDIATE
+@pytest.mark.parametrize(
+    ("gaps", "kind"),
+    [
+        ([0.001] * 12 + [0.4] + [0.001] * 12, BackoffKind.IMMEDIATE),
+        ([0.01, 0.01, 3.0, 0.01], BackoffKind.IMMEDIATE),
+        ([0.01, 0.4, 0.02, 0.01], BackoffKind.IMMEDIATE),
+        ([0.01, 0.02, 0.01, 0.4], BackoffKind.IMMEDIATE),
+        ([0.01, 0.4, 0.02, 0.01, 0.3], BackoffKind.IMMEDIATE),
+        ([0.03, 0.08, 0.12, 0.07, 0.04], BackoffKind.IMMEDIATE),
+        ([0.12, 0.13, 0.41, 0.14], BackoffKind.CONSTANT),
+        ([0.12, 0.6, 0.14, 0.13, 0.4], BackoffKind.CONSTANT),
+        ([0.08, 0.15, 0.06, 0.19, 0.11], BackoffKind.CONSTANT),
+    ],
+)
+def test_a_machine_that_is_busy_makes_no_backoff_of_none(gaps: list[float], kind: BackoffKind) -> None:
+    assert fitted(gaps).kind is kind
+
+
+@pytest.mark.parametrize("gaps", [[0.02, 0.04, 0.06, 0.12], [0.01, 0.02, 0.03, 0.06, 0.14]])
+def test_growth_that_a_busy_machine_may_have_made_is_not_believed(gaps: list[float]) -> None:
+    assert fitted(gaps).kind is BackoffKind.UNKNOWN
+
+
+def hiccups(draw: random.Random) -> float:
+    """What a machine adds that stops for up to a second, at one pause of ten."""
+    return draw.random() * 0.02 + (draw.uniform(0.1, 1) if draw.random() < 0.1 else 0.0)
+
+
+def crowded(draw: random.Random) -> float:
+    """What one adds on which many others run: 50 ms most of the time, and half a second now and then."""
+    return draw.lognormvariate(-3.0, 0.6)
+
+
+@pytest.mark.parametrize("added", [hiccups, crowded])
+@pytest.mark.parametrize(
+    ("pauses", "wrong"),
+    [
+        (constant(0.005), BackoffKind.EXPONENTIAL),
+        (constant(0.11), BackoffKind.EXPONENTIAL),
+        (growing(0.2, 2, 5, 0.1), BackoffKind.IMMEDIATE),
+    ],
+    ids=["none at all", "at a pace", "growing"],
+)
+def test_five_pauses_tell_even_on_a_busy_machine(
+    added: Callable[[random.Random], float], pauses: Pauses, wrong: BackoffKind
+) -> None:
+    draw = random.Random(1)
+    found = [fitted([gap + added(draw) for gap in pauses(5, draw)]).kind for _ in range(1000)]
+    assert found.count(wrong) <= 20
+    assert found.count(BackoffKind.UNKNOWN) <= 50
+    if wrong is BackoffKind.IMMEDIATE:
+        assert not found.count(BackoffKind.IMMEDIATE) + found.count(BackoffKind.CONSTANT)
 
 
 def test_what_is_reported() -> None:

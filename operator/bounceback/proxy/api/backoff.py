@@ -13,6 +13,10 @@ from typing import Any, Final
 
 IMMEDIATE: Final = 0.05
 """Pauses up to this are none: a busy machine makes as much of its own."""
+BUSY: Final = 0.16
+"""What a machine that is busy with others makes of none: growth has to go beyond."""
+HICCUP: Final = 1.0
+"""What such a machine adds to a quarter of the pauses, or a little more. It never takes anything away."""
 LEAST: Final = 3
 """Pauses that it takes to tell one way from another."""
 GROWTH: Final = 2.5
@@ -68,19 +72,34 @@ def fitted(gaps: Sequence[float]) -> Backoff:
         return Backoff(BackoffKind.IMMEDIATE, *found)
     if len(gaps) < LEAST:
         return Backoff(BackoffKind.UNKNOWN, *found)
-    if middle(gaps) <= IMMEDIATE and sorted(gaps)[len(gaps) * 9 // 10 - 1] <= IMMEDIATE:
-        return Backoff(BackoffKind.IMMEDIATE, *found)  # but for a hiccup
     if len(gaps) > LEAST and gaps[0] <= IMMEDIATE and gaps[1] > 4 * max(gaps[0], IMMEDIATE / 4):
         rest = fitted(gaps[1:])
-        return Backoff(rest.kind, *found, factor=rest.factor, jitter=rest.jitter)
+        if rest.kind is not BackoffKind.UNKNOWN:
+            return Backoff(rest.kind, *found, factor=rest.factor, jitter=rest.jitter)
     if _spread(gaps) < GROWTH:
         return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(gaps, [middle(gaps)] * len(gaps)))
     later = gaps[1:]
     if len(later) >= LEAST and gaps[0] < min(later) and _spread(later) <= 1.5:
         return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(later, [middle(later)] * len(later)))
-    if (factor := _growth(gaps)) is not None:
+    factor, second = _growth(gaps), sorted(gaps)[-2]
+    if factor is not None and second > IMMEDIATE:  # what rests on one long pause alone is none
+        if max(gaps) < BUSY:
+            return Backoff(BackoffKind.UNKNOWN, *found)
         return Backoff(BackoffKind.EXPONENTIAL, *found, factor=factor, jitter=_jitter_of_growth(gaps))
-    return Backoff(BackoffKind.UNKNOWN, *found)
+    kind = _but_for_hiccups(gaps)
+    is_scattered = kind is BackoffKind.CONSTANT and _scattered(gaps, [middle(gaps)] * len(gaps))
+    return Backoff(kind, *found, jitter=is_scattered)
+
+
+def _but_for_hiccups(gaps: Sequence[float]) -> BackoffKind:
+    """Of pauses that do not grow: what they are where a busy machine made a few of them longer, and some a little."""
+    ordered = sorted(gaps)
+    usual = ordered[: len(gaps) * 3 // 4]
+    if usual[-1] <= BUSY and ordered[len(gaps) // 4] <= IMMEDIATE:
+        return BackoffKind.IMMEDIATE
+    if ordered[-1] - middle(gaps) <= HICCUP and (usual[-1] <= BUSY or _spread(usual) < 2):
+        return BackoffKind.CONSTANT
+    return BackoffKind.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
