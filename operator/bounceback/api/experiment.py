@@ -13,6 +13,7 @@ from bounceback.api.pattern import Pattern
 from bounceback.faults import KINDS, Fault
 from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
 from bounceback.faults.chosen import Chosen
+from bounceback.faults.inside import NOT_BY_CHANCE, InsideFault
 from bounceback.faults.object_fault import ObjectFault
 from bounceback.faults.packet_fault import NOT_COUNTED
 from bounceback.types.fields import Model, Name, ObjectName
@@ -165,6 +166,8 @@ class FaultTiming(Chosen):
         fault = self.fault
         if not (rungs := fault.rungs(self.choice())):
             raise refuse(NOT_COUNTED.format(fault.kind), "nth")
+        if isinstance(fault, InsideFault) and not fault.by_chance and not self.choice().everything:
+            raise refuse(NOT_BY_CHANCE.format(fault.kind), "probability")
         if isinstance(fault, ApiFault) and fault.crash is not None:
             raise refuse(NO_CRASH, fault.kind, "crash")
         if self.mechanism is not None and self.mechanism not in rungs:

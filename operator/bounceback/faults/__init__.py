@@ -15,6 +15,7 @@ from bounceback.faults.connection_reset import ConnectionReset
 from bounceback.faults.connection_slicing import ConnectionSlicing
 from bounceback.faults.connection_slow_close import ConnectionSlowClose
 from bounceback.faults.connection_timeout import ConnectionTimeout
+from bounceback.faults.disk_pressure import DiskPressure
 from bounceback.faults.dns_fault import DnsFault
 from bounceback.faults.network_bandwidth import NetworkBandwidth
 from bounceback.faults.network_corrupt import NetworkCorrupt
@@ -45,6 +46,7 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     DnsFault,
     TlsFault,
     *API_KINDS,
+    DiskPressure,
     PodDelete,
     ObjectFault,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -14,8 +14,13 @@ from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import ObjectName, Port
 from bounceback.types.inside import Container, InsideAct, Who
 from bounceback.types.plan import Rung
+from bounceback.types.rules import Rule
 
 ProcessName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^\s/]+$")]
+ContainerPath = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^/[^\x00]*$")]
+"""As the container sees it."""
+Bytes = Annotated[int, Field(ge=0, le=1 << 50)]
+NOT_BY_CHANCE: Final = "probability, nth and firstN must be unset for {}: there is nothing to choose from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class Obstacle:
 
 class InsideFault(Fault):
     """Carried out by an agent on the pod's node, in a NodePod."""
+
+    by_chance: ClassVar[bool] = True  # it is about things that can be chosen from
 
     container: ObjectName | None = Field(
         None, description="One container of the pod by name; unset: all, but those that Bounceback has added."
@@ -61,3 +68,9 @@ class ProcessFault(InsideFault):
 
     def who(self) -> Who:
         return Who(self.container or "", self.process or "", self.port or 0)
+
+
+def not_by_chance(kind: str) -> Rule:
+    """On the entry, for `by_chance` False."""
+    cel = f"!has(self.{kind}) || (self.probability == 100 && self.nth <= 1 && self.firstN == 0)"
+    return Rule(cel, NOT_BY_CHANCE.format(kind), ".probability")

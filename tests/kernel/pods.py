@@ -1,0 +1,133 @@
+"""Pods as their node sees them: processes in cgroups named as the kubelet names them, containers with roots of their
+own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bounceback.drivers.netns import Netns
+from tests.kernel.lab import Lab
+
+# The hierarchies of version 1 that every kernel has, and version 2's own.
+GROUPS = [Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified")]
+MEMORY = Path("/sys/fs/cgroup/memory")
+SHARED = ("usr", "bin", "lib", "lib64", "etc")  # of this machine's files, for programs in containers
+
+
+@contextlib.contextmanager
+def group(uid: str, *hierarchies: Path) -> Iterator[list[Path]]:
+    """Cgroups of a pod in each of those hierarchies."""
+    folders = [
+        folder for each in hierarchies for folder in (each / f"bbt-pod{uid}", each / f"bbt-pod{uid}" / f"pod{uid}")
+    ]
+    made: list[Path] = []
+    try:
+        try:
+            for folder in folders:
+                folder.mkdir()
+                made.append(folder)
+        except OSError as error:
+            pytest.skip(f"makes cgroups, which it may not here: {error}")
+        yield folders[1::2]
+    finally:
+        for folder in reversed(made):
+            folder.rmdir()
+
+
+@dataclass
+class Inside:
+    """A container: a root of its own with `volume` at /data, and one process that says `ready` when it is."""
+
+    uid: str
+    volume: Path  # as the node sees it
+    process: subprocess.Popen[bytes]
+    groups: list[Path]
+    number: int = 0
+    said: list[str] = field(default_factory=list)
+
+    def say(self, word: str) -> str:
+        """A line to the process; its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{word}\n".encode())
+        self.process.stdin.flush()
+        return self.process.stdout.readline().decode().strip()
+
+
+ANSWERS = """
+import os, sys
+print(os.getpid(), flush=True)
+for line in sys.stdin:
+    try:
+        print(eval(line), flush=True)
+    except OSError as error:
+        print(error.strerror, flush=True)
+"""
+"""What runs in a container unless told otherwise: evaluates Python, a line each."""
+
+
+@contextlib.contextmanager
+def container(
+    node: Lab, netns: Netns, *, kind: str = "tmpfs", size: str = "64m", own: bool = False, program: str = ANSWERS,
+    user: int = 0,
+) -> Iterator[Inside]:  # fmt: skip
+    """A pod of one container, `app`. Its volume has that kind and size; `own`: it is a folder of the node's own."""
+    uid = str(uuid.uuid4())
+    folder = node.folder / uid
+    mark = folder / "pods" / uid / "containers" / "app" / "0"
+    volume = folder / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "data"
+    root = folder / "root"
+    for each in (mark.parent, volume, *(root / name for name in (*SHARED, "data", "dev", "proc"))):
+        each.mkdir(parents=True)
+    mark.touch()
+    (root / "dev" / "termination-log").touch()
+    hierarchy = next((each for each in GROUPS if (each / "cgroup.procs").exists()), Path("/sys/fs/cgroup"))
+    hierarchies = [hierarchy, *([MEMORY] if (MEMORY / "cgroup.procs").exists() else [])]
+    if not own:
+        _mounted(node, volume, folder / "image", kind, size)
+    steps = [f"echo $$ > {{{index}}}/cgroup.procs" for index in range(len(hierarchies))]
+    steps += [f"mount --rbind /{name} {root}/{name}" for name in SHARED]
+    steps += [f"mount --bind {volume} {root}/data", f"mount --bind {mark} {root}/dev/termination-log"]
+    steps += [f"mount -t proc proc {root}/proc", f"chown {user} {root}/data"]
+    change = f"--userspec={user}:{user} " if user else ""
+    steps += [f"exec chroot {change}{root} /usr/bin/env python3 -c {shlex.quote(program)}"]
+    with group(uid, *hierarchies) as groups:
+        script = " && ".join(step.format(*groups) if "cgroup.procs" in step else step for step in steps)
+        with netns.entered():
+            process = subprocess.Popen(
+                [*node.among, "unshare", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        with process:
+            try:
+                assert process.stdout is not None
+                first = process.stdout.readline().decode().strip()
+                assert first.isdigit(), first
+                yield Inside(uid, volume, process, groups, int(first))
+            finally:
+                for number in (groups[0] / "cgroup.procs").read_text().split():
+                    os.kill(int(number), signal.SIGKILL)
+                process.wait()
+        if not own:
+            subprocess.run([*node.among, "umount", str(volume)], check=True)
+
+
+def _mounted(node: Lab, volume: Path, image: Path, kind: str, size: str) -> None:
+    if kind == "tmpfs":
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(volume)]
+    else:
+        subprocess.run(["truncate", "-s", size, str(image)], check=True)
+        subprocess.run([f"mkfs.{kind}", "-q", "-F", str(image)], check=True)
+        command = ["mount", "-o", "loop", str(image), str(volume)]
+    done = subprocess.run([*node.among, *command], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount {kind} here: {done.stderr.strip()}")
