@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from bounceback.types.pointers import MISSING, Parts, pointer
 
+MAPS: Final = frozenset({("metadata", "labels"), ("metadata", "annotations"), ("data",), ("binaryData",)})
+"""Mappings whose keys have nothing to do with each other."""
 SETS: Final = frozenset({("metadata", "finalizers")})
 """Lists of texts whose order says nothing."""
 
@@ -27,39 +29,47 @@ def merged(old: Any, new: Any, now: Any, way: Parts, notes: Notes) -> Any:
     """`now`, with `old` wherever we had changed that to `new` and nobody changed it since."""
     if same(old, new):
         return now
-    if way in notes.whole:
-        return _at_once(_stopped(old, notes.whole[way]), old, _stopped(new, notes.whole[way]), now, way, notes)
-    if isinstance(new, dict) and (isinstance(old, dict) or (old is MISSING and not same(now, new))):
-        there = {} if now is MISSING and not new else now
-        if isinstance(there, dict):
-            return _mapping(old, new, there, way, notes)
-    if isinstance(new, list) and (isinstance(old, list) or old is MISSING):
-        before = [] if old is MISSING else old
-        there = [] if now is MISSING and not new else now
-        if isinstance(there, list) and (key := _key(before, new, there, way)):
-            entries = _entries(before, new, there, key, way, notes)
-            return MISSING if old is MISSING and not entries and there else entries
-    return _at_once(old, old, new, now, way, notes)
+    if now is MISSING and old is not MISSING and new in ({}, []):
+        now = copy.deepcopy(new)  # the API server leaves out what is empty
+    if way not in notes.whole and not same(now, new):
+        if isinstance(new, dict) and isinstance(now, dict) and (isinstance(old, dict) or _is_map(old, new, now, way)):
+            return _begun(old, now, _mapping(old if isinstance(old, dict) else {}, new, now, way, notes))
+        if isinstance(new, list) and isinstance(now, list) and (isinstance(old, list) or old is MISSING):
+            before = old if isinstance(old, list) else []
+            if key := _key(before, new, now, way):
+                return _begun(old, now, _entries(before, new, now, key, way, notes))
+    return _at_once(old, new, now, way, notes)
 
 
-def _at_once(compared: Any, old: Any, new: Any, now: Any, way: Parts, notes: Notes) -> Any:
+def _begun(old: Any, now: Any, result: Any) -> Any:
+    """What we began goes with the last that we had put in it."""
+    return MISSING if old is MISSING and now and not result else result
+
+
+def _is_map(old: Any, new: dict[str, Any], now: dict[str, Any], way: Parts) -> bool:
+    """A mapping that we began, whose keys stand for themselves: others may have added some."""
+    return old is MISSING and (way in MAPS or all(same(now.get(key, MISSING), new[key]) for key in new))
+
+
+def _at_once(old: Any, new: Any, now: Any, way: Parts, notes: Notes) -> Any:
     """A value that is as a whole ours, or as it was, or somebody else's."""
-    there = _stopped(now, notes.whole.get(way, ()))
-    if same(there, new) or (now is MISSING and new in ({}, [])):
+    was, made, there = (_stopped(value, notes.whole.get(way, ())) for value in (old, new, now))
+    if same(there, made):
         notes.restored.append(pointer(way))
         return copy.deepcopy(old)
-    (notes.back if same(there, compared) or (now is MISSING and old in ({}, [])) else notes.left).append(pointer(way))
+    (notes.back if same(there, was) or (now is MISSING and old in ({}, [])) else notes.left).append(pointer(way))
     return now
 
 
-def _mapping(old: Any, new: dict[str, Any], now: dict[str, Any], way: Parts, notes: Notes) -> Any:
-    before = {} if old is MISSING else old
+def _mapping(
+    old: Mapping[str, Any], new: Mapping[str, Any], now: Mapping[str, Any], way: Parts, notes: Notes
+) -> dict[str, Any]:
     result = {}
-    for key in _in_turn(now, before, new):
-        value = merged(before.get(key, MISSING), new.get(key, MISSING), now.get(key, MISSING), (*way, key), notes)
+    for key in _in_turn(now, old, new):
+        value = merged(old.get(key, MISSING), new.get(key, MISSING), now.get(key, MISSING), (*way, key), notes)
         if value is not MISSING:
             result[key] = value
-    return MISSING if old is MISSING and now and not result else result
+    return result
 
 
 def _entries(
@@ -70,8 +80,9 @@ def _entries(
     result: dict[Hashable, Any] = {}
     order: list[Hashable] = []
     for name in _in_turn(there, before, made):
-        way_in = (*way, _shown(name))
-        value = merged(before.get(name, MISSING), made.get(name, MISSING), there.get(name, MISSING), way_in, notes)
+        was, ours, is_now = (each.get(name, MISSING) for each in (before, made, there))
+        judged = _at_once if was is MISSING and ours is not MISSING else merged  # what is left of an entry is none
+        value = judged(was, ours, is_now, (*way, _shown(name)), notes)
         if value is not MISSING:
             result[name] = value
             order.insert(len(order) if name in there else _place(name, list(before), order), name)

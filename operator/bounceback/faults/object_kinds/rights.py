@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bounceback.faults.object_kinds.base import ByWhom, ObjectKind, changed, named
 from bounceback.types.objects import Change, Json
+from bounceback.types.pointers import Parts
 
 SubjectName = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -49,7 +50,7 @@ class WebhookFailurePolicyChanged(ObjectKind):
     )
 
     def changes(self, target: Json, by: ByWhom) -> list[Change]:
-        values = {
+        values: dict[Parts, str] = {
             ("webhooks", str(index), "failurePolicy"): str(self.failure_policy)
             for index, webhook in enumerate(target.get("webhooks") or [])
             if (not self.names or webhook["name"] in self.names) and webhook["failurePolicy"] != self.failure_policy
