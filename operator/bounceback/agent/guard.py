@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from typing import Final
 
 from bounceback.agent import places
@@ -15,7 +16,7 @@ from bounceback.agent.evidence import boottime, tell
 from bounceback.agent.link import Lines, address, ready, trusted
 from bounceback.agent.schedule import Times
 from bounceback.agent.wake import LONGEST, Wake
-from bounceback.drivers import KernelError, driver, site
+from bounceback.drivers import KernelError, Notes, driver, site
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Order, Plan, Told
@@ -41,6 +42,7 @@ class Guard:
         self._times = {order.injection: Times.of(order, now) for order in plan.orders}
         self._targets = {uid: each for uid, each in places.find(plan).items() if isinstance(each, Target)}
         self._begun: dict[str, Order] = {}  # begun by the agent, and not seen to the end
+        self._notes: dict[str, Notes] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(address(plan.agent))
         self._listener.listen(4)
@@ -92,6 +94,8 @@ class Guard:
         for message in self._agent.read():
             if "begin" in message:
                 self._begun[message["begin"]] = self._orders[message["begin"]]
+            elif "note" in message:
+                self._notes[message["note"]] = Notes(message["kept"])
             elif "ended" in message:
                 self._begun.pop(message["ended"], None)
             else:
@@ -126,7 +130,8 @@ class Guard:
         trouble = ""
         for _ in range(TRIES):
             try:
-                driver(order.act).undo(order, site(self._plan, order, target.netns, target.proc))
+                where = replace(site(self._plan, order, target.netns, target.proc), notes=self._noted(order))
+                driver(order.act).undo(order, where)
             except (KernelError, OSError) as error:
                 trouble = str(error)
                 self._wake.wait([], TRY_SECONDS)
@@ -134,8 +139,12 @@ class Guard:
                 return []
         return [f"could not be undone: {trouble}"]
 
+    def _noted(self, order: Order) -> Notes:
+        return self._notes.get(order.injection, Notes())
+
     def _left(self, order: Order) -> list[str]:
         try:
-            return places.left_by(self._plan, order, self._targets[order.pod_uid], self._begun.values())
+            target = self._targets[order.pod_uid]
+            return places.left_by(self._plan, order, target, self._begun.values(), self._noted(order))
         except (KernelError, OSError) as error:
             return [f"nobody could look: {error}"]

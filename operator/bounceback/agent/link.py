@@ -1,8 +1,9 @@
 """Between an agent and its guard: a connection whose end is what the guard waits for.
 
 An abstract unix socket (unix(7)) in the network namespace that both are in: needs no volume, and is gone with them.
-The guard says which pods it can reach (`ready`), the agent what it begins (`begin`) and has seen to the end (`ended`),
-and `done` before it goes. A connection that ends without `done` is an agent that died. One JSON object a line.
+The guard says which pods it can reach (`ready`), the agent what it begins (`begin`), what it takes to undo that
+(`note`), what it has seen to the end (`ended`), and `done` before it goes. A connection that ends without `done` is an
+agent that died. One JSON object a line.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from bounceback.types import peer
@@ -86,6 +87,9 @@ class GuardLink:
 
     def begin(self, injection: str) -> None:
         self._say({"begin": injection})
+
+    def note(self, injection: str, kept: Mapping[str, Any]) -> None:
+        self._say({"note": injection, "kept": dict(kept)})
 
     def ended(self, injection: str) -> None:
         self._say({"ended": injection})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from bounceback.drivers import Refused, Site, looker, site, targets
+from bounceback.drivers import Notes, Refused, Site, looker, site, targets
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.targets import Target
 from bounceback.types.inside import InsideAct
@@ -29,10 +30,12 @@ def _place(plan: Plan, pod_uid: str) -> Target | Refused:
         return refusal
 
 
-def left_by(plan: Plan, order: Order, target: Target, in_force: Iterable[Order]) -> list[str]:
+def left_by(
+    plan: Plan, order: Order, target: Target, in_force: Iterable[Order], notes: Notes | None = None
+) -> list[str]:
     """What is left where `order` was, without what belongs to other orders there. Raises KernelError, OSError."""
     if isinstance(order.act, ApiRules | InsideAct):  # the network was never touched, and may not be asked
-        return looker(order.act).left(order, _site(plan, order, target))
+        return looker(order.act).left(order, replace(_site(plan, order, target), notes=notes or Notes()))
     others = [each for each in in_force if each.pod_uid == order.pod_uid and each.injection != order.injection]
     return left(target.netns, [(each, _site(plan, each, target)) for each in others])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from bounceback.agent import places
@@ -15,7 +16,7 @@ from bounceback.agent.job import Job, State, Word
 from bounceback.agent.link import GuardLink
 from bounceback.agent.schedule import Times
 from bounceback.agent.wake import LONGEST, Wake
-from bounceback.drivers import KernelError, Refused, site
+from bounceback.drivers import KernelError, Notes, Refused, site
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Plan, Redirect, Told, flow_from
 
@@ -30,6 +31,8 @@ class Nobody:
     lost = False
 
     def begin(self, injection: str) -> None: ...
+
+    def note(self, injection: str, kept: Mapping[str, Any]) -> None: ...
 
     def ended(self, injection: str) -> None: ...
 
@@ -86,13 +89,15 @@ class Agent:
             if isinstance(place, Refused):
                 tell(Told.REFUSED, order.injection, {"reason": place.reason, "message": str(place)})
                 continue
-            where = site(self._plan, order, place.netns, place.proc)
+            notes = Notes(tell=partial(self._guard.note, order.injection))
+            where = replace(site(self._plan, order, place.netns, place.proc), notes=notes)
             if isinstance(order.act, Redirect) and order.act.speaks == "dns":
                 where = replace(where, resolvers=place.resolvers())
             yield Job(order, Times.of(order, now), place, where, self._guard, self._look)
 
     def _look(self, job: Job) -> list[str]:
-        return places.left_by(self._plan, job.order, job.target, [each.order for each in self._jobs if each.holds])
+        held = [each.order for each in self._jobs if each.holds]
+        return places.left_by(self._plan, job.order, job.target, held, job.site.notes)
 
     def _word(self) -> Word:
         end = None

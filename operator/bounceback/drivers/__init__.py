@@ -7,8 +7,8 @@ Standard library only: the agent imports this, and imports a driver only when it
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 from bounceback.drivers.netns import Netns
@@ -36,6 +36,22 @@ class TargetGone(KernelError):  # noqa: N818 - nobody's mistake
     """The pod ends, and with it what was in force there."""
 
 
+class Notes:
+    """What an order must know to be undone, where nothing that is left tells it: the guard has it before it is applied.
+
+    `kept` is JSON. In a guard it is what the agent has written; in a look at what an agent left that is gone, nothing.
+    """
+
+    def __init__(self, kept: Mapping[str, Any] = NOTHING_MORE, tell: Callable[[Mapping[str, Any]], None] | None = None):
+        self.kept = dict(kept)
+        self._tell = tell
+
+    def write(self, **words: Any) -> None:
+        self.kept |= words
+        if self._tell is not None:
+            self._tell(self.kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where an order is carried out, and what is spared there."""
@@ -46,6 +62,7 @@ class Site:
     guarded: bool = False  # a guard would undo what the kernel does not undo by itself
     resolvers: tuple[str, ...] = ()  # addresses that the target's /etc/resolv.conf names, for orders about names
     proc: str = "/proc"  # where the node's processes are seen
+    notes: Notes = field(default_factory=Notes)
 
 
 class InForce(Protocol):

@@ -39,6 +39,7 @@ class InsideAct:
     """What an order of this sort asks for; the fields of each are JSON, but for `who`."""
 
     capabilities: ClassVar[tuple[str, ...]] = ()  # beside those that any NodePod has (vehicles/node_pod.py)
+    mebibytes: ClassVar[int] = 0  # of memory that the agent needs beside its own
     outlives: ClassVar[bool] = False  # what it makes does not end with the agent's process: a guard undoes it
 
     who: Who = Who()

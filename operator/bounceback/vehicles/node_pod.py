@@ -41,7 +41,7 @@ def agent_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: st
     seconds = max(1, math.ceil(max(order.not_after for order in plan.orders) - now)) + SLACK
     environment = plan_variable(plan)
     more = capabilities(plan)
-    containers = [_beside(AGENT, RUN, image, pull_policy, environment, relays=relays(plan), more=more)]
+    containers = [_beside(AGENT, RUN, image, pull_policy, environment, extra=_memory(plan), more=more)]
     if plan.guarded:
         containers.append(_beside(f"{AGENT}-guard", GUARD, image, pull_policy, environment, more=more))
     labels = {ROLE_LABEL: "agent", RUN_LABEL: plan.run}
@@ -51,6 +51,12 @@ def agent_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: st
 def relays(plan: Plan) -> int:
     """How many of its orders need a process of their own."""
     return sum(isinstance(order.act, Redirect) for order in plan.orders)
+
+
+def _memory(plan: Plan) -> int:
+    """MiB that its orders take beside what every agent has."""
+    acts = (order.act for order in plan.orders)
+    return RELAY_MIB * relays(plan) + sum(act.mebibytes for act in acts if isinstance(act, InsideAct))
 
 
 def capabilities(plan: Plan) -> list[str]:
@@ -87,11 +93,11 @@ def _beside(
     image: str,
     pull_policy: str,
     environment: list[Json],
-    relays: int = 0,
+    extra: int = 0,
     more: Iterable[str] = (),
 ) -> Json:
     """A container that finds the targets' processes in /proc and enters their network namespaces."""
-    limits = {"memory": f"{64 + RELAY_MIB * relays}Mi"}
+    limits = {"memory": f"{64 + extra}Mi"}
     return {
         "name": name,
         "image": image,
