@@ -10,6 +10,7 @@ from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.meta import Condition
 from bounceback.types.fields import StatusModel
 from bounceback.types.instants import Instant, Interval
+from bounceback.types.objects import ObjectKey
 from bounceback.types.outcome import (
     Aspect,
     Cleanup,
@@ -22,7 +23,6 @@ from bounceback.types.outcome import (
     VehicleKind,
     Verdict,
 )
-from bounceback.types.objects import ObjectKey
 from bounceback.types.plan import Rung
 
 STATUS_FORMAT = 1

@@ -9,9 +9,13 @@ from typing import Final
 import aiohttp
 
 from bounceback.controller.office import Office
-from bounceback.controller.records import restored
+from bounceback.controller.patching import put_right
+from bounceback.controller.records import originals_in, restored
 from bounceback.kube import KubeError
+from bounceback.kube.kinds import UnknownKindError
 from bounceback.kube.resources import EXPERIMENTS
+from bounceback.vehicles.errors import Refused
+from bounceback.vehicles.object_patch import NotYet
 
 EVERY: Final = 60.0
 log = logging.getLogger(__name__)
@@ -23,7 +27,10 @@ async def clear_orphans(office: Office) -> None:
         try:
             for uid, namespace, name in await office.journal.all():
                 if not await _is_there(office, uid, namespace, name):
-                    await _clear(office, uid, name)
+                    try:
+                        await _clear(office, uid, name)
+                    except (Refused, NotYet, UnknownKindError) as error:
+                        log.warning("%s is gone, but what it changed is not put right yet: %s", name, error)
         except (KubeError, aiohttp.ClientError, TimeoutError) as error:
             log.warning("orphans: %s", error)
         await asyncio.sleep(EVERY)
@@ -42,8 +49,11 @@ async def _is_there(office: Office, uid: str, namespace: str, name: str) -> bool
 async def _clear(office: Office, uid: str, name: str) -> None:
     """NodePods are deleted, which reverts; sidecars went with their pods, or end by their own deadline."""
     office.leadership.check()
-    _, carried = restored(await office.journal.read(uid), ())
+    record = await office.journal.read(uid)
+    _, carried = restored(record, ())
     for agent in carried:
         await office.agents.remove(agent.ref)
+    if (originals := originals_in(record)) is not None:
+        await put_right(office, uid, originals)
     await office.journal.remove(uid)
-    log.warning("%s vanished while it ran: its agents were ended", name)
+    log.warning("%s is gone: its agents were ended, and what it had changed was put right", name)

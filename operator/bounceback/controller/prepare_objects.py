@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bounceback.api import GROUP
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, ObjectTargets
 from bounceback.controller.office import Office
 from bounceback.engine.model import ObjectInfo
@@ -45,6 +44,7 @@ class PreparingObjects:
         needs: set[str] = set()
         for entry in self._spec.faults:
             if isinstance(entry.fault, ObjectFault):
+                self._fits(entry)
                 needs |= entry.fault.verbs(_written(await self._resource(*self._target(entry))))
         resources = {need.partition(" ")[2] for need in needs}
         return needs | {f"{verb} {resource}" for verb in READING for resource in resources}
@@ -63,7 +63,7 @@ class PreparingObjects:
                 "NoTargets",
                 f"{targets.selector} matches no {targets.kind} in {self._namespace} that is not being deleted",
             )
-        field = f"{field}.{entry.fault.kind}"
+        field = f"{field}.{entry.fault.kind}.{entry.fault.field}"
         return [
             Chosen(
                 entry,
@@ -96,14 +96,18 @@ class PreparingObjects:
             target = ObjectInfo(target.key, target.uid, fresh)
         raise Refused(field, "ChangedMeanwhile", f"{target.key} is written by others all the time")
 
+    def _fits(self, entry: FaultTiming) -> None:
+        assert isinstance(entry.fault, ObjectFault)
+        place, targets = self._target(entry)
+        if unfit := entry.fault.unfit(targets.api_version, targets.kind):
+            raise Refused(f"{place}.kind", "DoesNotFit", unfit)
+
     def _target(self, entry: FaultTiming) -> tuple[str, ObjectTargets]:
         index, target = next((n, t) for n, t in enumerate(self._spec.targets) if t.name == entry.target)
         assert target.objects is not None  # or the spec would not have been taken
         return f"spec.targets[{index}].objects", target.objects
 
     async def _resource(self, place: str, targets: ObjectTargets) -> Resource:
-        if targets.api_version.startswith(f"{GROUP}/"):
-            raise Refused(f"{place}.apiVersion", "OwnKind", "experiments do not change what they are made of")
         try:
             return await self._kinds.resource(targets.api_version, targets.kind)
         except ClusterScopedError as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from bounceback.api.status import InjectionStatus
+from bounceback.engine.changing import Originals
 from bounceback.engine.model import AgentRef
 from bounceback.engine.planning import Carried
 from bounceback.kube.client import Json
@@ -14,11 +15,19 @@ from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Plan
 
 
-def journal_record(injections: Sequence[InjectionStatus], carried: Sequence[Carried]) -> Json:
-    return {
+def journal_record(
+    injections: Sequence[InjectionStatus], carried: Sequence[Carried], originals: Originals | None = None
+) -> Json:
+    record: Json = {
         "injections": [injection.to_json() for injection in injections],
         "agents": [{"ref": asdict(c.ref), "plan": json.loads(c.plan.to_json())} for c in carried],
     }
+    return record if originals is None else {**record, "objects": originals.to_json()}
+
+
+def originals_in(record: Json | None) -> Originals | None:
+    """What objects were like before the run changed them; None where it changes none."""
+    return Originals.from_json(record["objects"]) if record and "objects" in record else None
 
 
 def restored(

@@ -17,15 +17,17 @@ from bounceback.controller.carry import Carrying, Injections
 from bounceback.controller.deleting import Deleting
 from bounceback.controller.looking import Looking
 from bounceback.controller.office import Office
+from bounceback.controller.patching import Patching
 from bounceback.controller.prepare import Preparing
-from bounceback.controller.records import journal_record, restored
+from bounceback.controller.records import journal_record, originals_in, restored
 from bounceback.controller.way import Way, all_of
 from bounceback.engine.advance import advance
+from bounceback.engine.changing import Originals, originals_of, still_needed
 from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.planning import Carried, agents
 from bounceback.engine.state import Decision, Duty, Seen, State
-from bounceback.faults import PodDelete
+from bounceback.faults import PodRemoval
 from bounceback.faults.api_fault import ApiFault
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant
@@ -104,11 +106,12 @@ class Run:
         state = replace(before, injections=self._injections.all())
         decision = self._decided(state, now)
         if decision.plan is not None:
-            carried = agents(self._uid, decision.plan, decision.state.injections, self._office.settings.namespace)
-            await self._office.journal.write(
-                self._uid, self._namespace, self._name, journal_record(decision.state.injections, carried)
-            )
-            self._set_out(carried)
+            planned = decision.state.injections
+            carried = agents(self._uid, decision.plan, planned, self._office.settings.namespace)
+            originals = originals_of(self._spec, self._namespace, self._name, self._uid, decision.plan.chosen)
+            record = journal_record(planned, carried, originals)
+            await self._office.journal.write(self._uid, self._namespace, self._name, record)
+            self._set_out(carried, originals)
         await self._write(before, decision.state, now)
         if decision.again > 0:  # what was just planned names its duties in the step that follows at once
             self._attending.want(decision.duties)
@@ -195,14 +198,16 @@ class Run:
         self._injections.decided(injections)
         if status.phase is not Phase.FINISHED:
             self._looking.resume(status)
-            self._office.locks.take(self._uid, (i.pod_uid for i in injections))
-        self._set_out(carried)
+            self._office.locks.take(self._uid, (i.on_uid for i in injections))
+        self._set_out(carried, originals_in(record))
 
-    def _set_out(self, carried: Sequence[Carried]) -> None:
+    def _set_out(self, carried: Sequence[Carried], originals: Originals | None) -> None:
         spec, injections = self._spec, self._injections
         self._ways = [Carrying(self._office, self._namespace, spec, injections, carried)]
+        if originals is not None:
+            self._ways.append(Patching(self._office, self._uid, injections, originals))
         for entry in spec.faults:
-            if isinstance(entry.fault, PodDelete):
+            if isinstance(entry.fault, PodRemoval):
                 self._ways.append(Deleting(self._office, self._namespace, spec, entry, injections))
             if isinstance(entry.fault, ApiFault):
                 self._ways.append(Admitting(self._office, self._namespace, self._uid, entry, injections))
@@ -240,7 +245,8 @@ class Run:
     async def _release(self) -> None:
         await all_of(way.remove() for way in self._ways)
         await self._office.results.publish(self._body, self._state.status)
-        await self._office.journal.remove(self._uid)
+        if not still_needed(self._injections.all()):
+            await self._office.journal.remove(self._uid)
         if resources.is_claimed(self._body):
             await resources.let_go(self._office.kube, self._body)
         self._seen = replace(self._seen, released=True)

@@ -13,6 +13,7 @@ from bounceback.kube.client import Json
 class Settings:
     namespace: str  # its own: NodePods, journal, lease and freeze live here
     identity: str  # this replica's name
+    account: str  # its service account: the rollback pod's, too
     image: str  # of the agents: the operator's own
     pull_policy: str
     watch_namespaces: tuple[str, ...]  # empty: all
@@ -45,6 +46,7 @@ class Settings:
         return cls(
             namespace=environment.get("BOUNCEBACK_NAMESPACE", "bounceback-system"),
             identity=environment.get("BOUNCEBACK_POD_NAME") or environment.get("HOSTNAME", "operator"),
+            account=environment.get("BOUNCEBACK_SERVICE_ACCOUNT", "bounceback"),
             image=environment.get("BOUNCEBACK_IMAGE", "bounceback:dev"),
             pull_policy=environment.get("BOUNCEBACK_IMAGE_PULL_POLICY", "IfNotPresent"),
             watch_namespaces=several("BOUNCEBACK_WATCH_NAMESPACES"),

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Figures, Finding, InjectionStatus
 from bounceback.api.status import InvariantResult as Invariant
-from bounceback.engine.cel import CelError, evaluate
+from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.health import Health
+from bounceback.engine.invariants import invariant_results
 from bounceback.engine.timeline import figures, judge_budget
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
     Aspect,
     Cleanup,
     Expect,
+    HealedBy,
     Impact,
     InjectionAxis,
     InjectionState,
@@ -69,29 +71,6 @@ def judge(
             "recovered": _words(measured.recovery.milliseconds) if measured.recovery else None,
         }
     )
-
-
-def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
-    """Each invariant of each check over what was observed before and after."""
-    before, after = status.observed.get("before"), status.observed.get("after")
-    results = []
-    for check in status.checks:
-        for invariant in check.spec.invariants:
-            outcome, message = Judgement.INCONCLUSIVE, str(status.observed.get("afterProblem") or "not observed")
-            if isinstance(before, dict) and isinstance(after, dict):
-                seen = {"before": before.get(check.name, {}), "after": after.get(check.name, {})}
-                outcome, message = _hold(invariant.expression, seen, invariant.message)
-            results.append(Invariant(check=check.name, name=invariant.name, result=outcome, message=message[:1024]))
-    return tuple(results)
-
-
-def _hold(expression: str, seen: dict[str, Any], message: str | None) -> tuple[Judgement, str]:
-    try:
-        if evaluate(expression, seen):
-            return Judgement.PASSED, ""
-    except CelError as error:
-        return Judgement.INCONCLUSIVE, str(error)
-    return Judgement.FAILED, message or f"{expression} is false"
 
 
 def inconsistent(run: Run) -> Iterable[Finding]:
@@ -146,7 +125,9 @@ def unproven(run: Run) -> Iterable[Finding]:
 
 
 def _lasted(run: Run, injection: InjectionStatus) -> bool:
-    if injection.rung is Rung.API:  # a request has no length
+    if injection.object is None and injection.rung is Rung.API:  # a request has no length
+        return True
+    if injection.healed is not None and injection.healed.by is HealedBy.SYSTEM:  # it lasted as long as it was left to
         return True
     asked = next(f.duration_seconds for f in run.spec.faults if f.name == injection.fault)
     return seconds_in_force(injection) * 100 >= asked * run.spec.proof.duration_percent
@@ -202,6 +183,13 @@ def not_recovered(run: Run) -> Iterable[Finding]:
     if fallen and _probed(run) and run.mark(Mark.RECOVERED) is None and not run.health.problems:
         why = "; ".join(run.health.unhealthy) or run.status.message
         yield _finding(Verdict.FAILED, "NotRecovered", f"not healthy again after the fault was cleared: {why}")
+
+
+def not_healed(run: Run) -> Iterable[Finding]:
+    """What objectFault.healing asks of the system; objects that were put right early were not left to it."""
+    if run.status.ending is None:
+        for reason, told in against_healing(run.spec, run.injections):
+            yield _finding(Verdict.FAILED, reason, told)
 
 
 def felt_though_forbidden(run: Run) -> Iterable[Finding]:
@@ -273,6 +261,13 @@ def not_detected(run: Run) -> Iterable[Finding]:
             yield _finding(Verdict.FAILED, "NotDetected", f"{check.name}: none of its detection signals ever held")
 
 
+def named_wrongly(run: Run) -> Iterable[Finding]:
+    """A system that noticed, and never told rightly what the trouble is, though somebody declared what is right."""
+    if _began(run) and run.health.named_rightly is False:
+        for told in run.health.named_wrongly:
+            yield _finding(Verdict.FAILED, "NamedWrongly", told)
+
+
 def undecided(run: Run) -> Iterable[Finding]:
     for result in run.invariants:
         if result.result is Judgement.INCONCLUSIVE and run.injections:
@@ -281,7 +276,7 @@ def undecided(run: Run) -> Iterable[Finding]:
             )
 
 
-RECOVERY_FAILED: Final = (not_recovered, felt_though_forbidden, not_safe, not_detected)
+RECOVERY_FAILED: Final = (not_recovered, not_healed, felt_though_forbidden, not_safe, not_detected)
 QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
     inconsistent,
     left_behind,
@@ -352,7 +347,20 @@ def aspects(run: Run) -> Aspects:
     consistency = Aspect.NOT_CHECKED
     if run.invariants and run.injections:
         consistency = Aspect(_worst(result.result for result in run.invariants))
-    return Aspects(detection=detection, strategy=_strategy(run), success=success, consistency=consistency)
+    return Aspects(
+        detection=detection,
+        categorization=_categorization(run),
+        strategy=_strategy(run),
+        success=success,
+        consistency=consistency,
+    )
+
+
+def _categorization(run: Run) -> Aspect:
+    """Whether the system told what the trouble is, where somebody declared what is right."""
+    if run.health.named_rightly is None or not _began(run):
+        return Aspect.NOT_CHECKED
+    return Aspect.PASSED if run.health.named_rightly else Aspect.FAILED
 
 
 def _strategy(run: Run) -> Aspect:

@@ -167,11 +167,6 @@ def _place(run: str, choice: Chosen) -> dict[str, Any]:
     return {"pod": on.name, "pod_uid": on.uid, "node": on.node, "agent": agent}
 
 
-def changes(run: str, chosen: Iterable[Chosen]) -> dict[str, tuple[Change, ...]]:
-    """By the injection's name: what is done to objects."""
-    return {injection_name(run, c.fault.name, c.on.uid): c.changes for c in chosen if c.changes}
-
-
 def agents(
     run: str, preparation: Preparation, planned: Sequence[InjectionStatus], operator_namespace: str
 ) -> tuple[Carried, ...]:
