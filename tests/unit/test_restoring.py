@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonpatch
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bounceback.engine import restoring
@@ -15,6 +15,7 @@ from bounceback.engine.restoring import Create, Delete, Later, Nothing, Patch
 from bounceback.types.objects import RUN_LABEL, Change, Dependents, Json, Kept, ObjectKey
 from bounceback.types.pointers import MISSING, Parts, parts, pointer, value_at, with_value
 
+UNHURRIED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from(["", "a", "b/c~d", "1"]))
 KEYS = st.sampled_from(["a", "b", "c", "d/e", "f~g", "name", "kind"])
 VALUES = st.recursive(
@@ -78,6 +79,7 @@ def leaves(document: Any, way: Parts = ()) -> dict[Parts, Any]:
     return {way: document}
 
 
+@UNHURRIED
 @given(BODIES, FIELDS, st.booleans())
 def test_what_nobody_else_touched_is_as_before(before: Json, spec: Json, labelled: bool) -> None:
     after = {**before, "spec": spec, "metadata": {**before["metadata"], **({"labels": {"x": "y"}} if labelled else {})}}
@@ -87,6 +89,7 @@ def test_what_nobody_else_touched_is_as_before(before: Json, spec: Json, labelle
     assert ours(done(restoring.undo(made, now), now)) == ours(before)
 
 
+@UNHURRIED
 @given(BODIES, FIELDS, FIELDS)
 def test_undone_twice_is_undone_once(before: Json, spec: Json, theirs: Json) -> None:
     made = change(before, {**before, "spec": spec})
@@ -97,6 +100,7 @@ def test_undone_twice_is_undone_once(before: Json, spec: Json, theirs: Json) -> 
     assert restoring.healed(made, first)
 
 
+@UNHURRIED
 @given(BODIES, FIELDS, FIELDS)
 def test_what_the_server_owns_is_never_written(before: Json, spec: Json, theirs: Json) -> None:
     before["metadata"]["generation"] = 99
@@ -108,6 +112,7 @@ def test_what_the_server_owns_is_never_written(before: Json, spec: Json, theirs:
         assert result["metadata"].get(key) == now["metadata"].get(key)
 
 
+@UNHURRIED
 @given(BODIES, FIELDS, FIELDS)
 def test_only_what_is_still_as_we_made_it_changes_and_only_to_what_it_was(before: Json, spec: Json, new: Json) -> None:
     made = change(before, {**before, "spec": spec})
@@ -145,6 +150,7 @@ def edited(whole: Json, edits: dict[Parts, Any]) -> Json:
     return whole
 
 
+@UNHURRIED
 @given(apart())
 def test_others_keep_all_that_they_changed_elsewhere(drawn: tuple[Json, dict[Parts, Any], dict[Parts, Any]]) -> None:
     before, mine, theirs = drawn
@@ -154,6 +160,7 @@ def test_others_keep_all_that_they_changed_elsewhere(drawn: tuple[Json, dict[Par
     assert ours(done(restoring.undo(made, now), now)) == ours(edited(before, theirs))
 
 
+@UNHURRIED
 @given(NAMED, NAMED, NAMED)
 def test_entries_with_names_are_told_apart(old: list[Json], new: list[Json], theirs: list[Json]) -> None:
     made = change(body({"containers": old}), body({"containers": new}))
@@ -288,6 +295,7 @@ def test_a_change_survives_the_journal() -> None:
     assert Change.from_json(copy.deepcopy(made.to_json())) == made
 
 
+@UNHURRIED
 @given(st.lists(st.sampled_from(["a", "", "~", "/", "~1", "0", "a/b~c"]), max_size=4))
 def test_a_pointer_is_read_as_it_is_written(way: list[str]) -> None:
     assert parts(pointer(way)) == tuple(way)
