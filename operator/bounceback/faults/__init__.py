@@ -17,6 +17,7 @@ from bounceback.faults.connection_slow_close import ConnectionSlowClose
 from bounceback.faults.connection_timeout import ConnectionTimeout
 from bounceback.faults.disk_pressure import DiskPressure
 from bounceback.faults.dns_fault import DnsFault
+from bounceback.faults.file_descriptor_pressure import FileDescriptorPressure
 from bounceback.faults.network_bandwidth import NetworkBandwidth
 from bounceback.faults.network_corrupt import NetworkCorrupt
 from bounceback.faults.network_delay import NetworkDelay
@@ -47,6 +48,7 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     TlsFault,
     *API_KINDS,
     DiskPressure,
+    FileDescriptorPressure,
     PodDelete,
     ObjectFault,
 )

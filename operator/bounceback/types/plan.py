@@ -237,7 +237,17 @@ _ACTS: Final[dict[str, type[Drop | Netem | Rate | Reset | Redirect | ApiRules]]]
     "relay": Redirect,
     "api": ApiRules,
 }
-_INSIDE: Final[dict[str, str]] = {"disk": "scarce.Fill", "freeze": "signals.Freeze", "signals": "signals.Signal"}
+_INSIDE: Final[dict[str, str]] = {
+    "cpu": "pressure.Cpu",
+    "disk": "scarce.Fill",
+    "crowd": "scarce.Crowd",
+    "descriptors": "scarce.Descriptors",
+    "files": "files.Spoil",
+    "freeze": "signals.Freeze",
+    "memory": "pressure.Memory",
+    "pids": "pressure.Pids",
+    "signals": "signals.Signal",
+}
 """Drivers to their acts, module.Class: imported only where an order needs them."""
 
 
