@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+from typing import Final
 
 import yaml
 
 from bounceback.cli.exits import PASSED
 from bounceback.cli.freeze import operator_namespace
+
+RESOURCE: Final = re.compile(r"[a-z0-9]+(\.[a-z0-9]([-a-z0-9.]*[a-z0-9])?)?")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +33,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a Secret there that tlsFault may have certificates signed by; several times for several",
     )
+    parser.add_argument(
+        "--objects",
+        action="append",
+        default=[],
+        type=_resources,
+        metavar="RESOURCE,...",
+        help="what objectFault may change there: deployments.apps,configmaps",
+    )
     operator_namespace(parser)
     for option in ("--kubeconfig", "--context"):  # taken, though no cluster is asked: they stand on every command line
         parser.add_argument(option, help=argparse.SUPPRESS)
@@ -43,6 +55,15 @@ def run(options: argparse.Namespace) -> int:
         options.operator_namespace,
         options.operator_account,
         options.authority_secret,
+        [each for listed in options.objects for each in listed],
     )
     print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
     return PASSED
+
+
+def _resources(text: str) -> list[str]:
+    """Written as kubectl does. Raises ArgumentTypeError for what is no resource, or is one of the whole cluster."""
+    found = [part.strip().lower() for part in text.split(",") if part.strip()]
+    if wrong := [each for each in found if not RESOURCE.fullmatch(each)]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} must be a resource as kubectl writes it: deployments.apps")
+    return found

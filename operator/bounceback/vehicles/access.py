@@ -27,6 +27,8 @@ PEER_NEEDS: Final = frozenset(
         *(f"{verb} endpointslices.discovery.k8s.io" for verb in ("list", "watch")),
     }
 )
+CHANGING: Final = ("create", "patch", "delete")
+"""What it takes to change objects, and to put them right."""
 DELETE_NEEDS: Final = PODS_NEEDS | {"delete pods"}
 
 
@@ -81,11 +83,17 @@ def missing(rules: Sequence[Mapping[str, Sequence[str]]], needs: Iterable[str]) 
 
 
 def access_manifest(
-    namespace: str, account: str, operator_namespace: str, operator_account: str, authorities: Sequence[str] = ()
+    namespace: str,
+    account: str,
+    operator_namespace: str,
+    operator_account: str,
+    authorities: Sequence[str] = (),
+    objects: Sequence[str] = (),
 ) -> list[Json]:
     """All that lets experiments of a namespace run: the account, its rights, and the operator's to speak for it.
 
     `authorities` are Secrets that tlsFault may have certificates signed by: these may be read, and no others.
+    `objects` are resources that objectFault may change, written as kubectl does: configmaps, deployments.apps.
     """
     here = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
     operator = [{"kind": "ServiceAccount", "name": operator_account, "namespace": operator_namespace}]
@@ -100,6 +108,7 @@ def access_manifest(
         _rule("apps", ["deployments", "statefulsets", "daemonsets", "replicasets"], reading),
         {**_rule("", ["serviceaccounts"], ["get"]), "resourceNames": [account]},
         *([{**_rule("", ["secrets"], ["get"]), "resourceNames": list(authorities)}] if authorities else []),
+        *(_rule(group, [plural], [*reading, *CHANGING]) for plural, _, group in (o.partition(".") for o in objects)),
     ]
     speaking = [{**_rule("", ["serviceaccounts"], ["impersonate"]), "resourceNames": [account]}]
     return [

@@ -116,7 +116,7 @@ def rollback_pod(name: str, namespace: str, image: str, pull_policy: str, accoun
         "env": [{"name": "BOUNCEBACK_NAMESPACE", "value": namespace}],
         **TELLS_ITS_END,
         "readinessProbe": {
-            "exec": {"command": ["test", "-e", READY_FILE]},
+            "exec": {"command": ["sh", "-c", f"[ -e {READY_FILE} ]"]},
             "periodSeconds": 1,
             "timeoutSeconds": 5,
             "failureThreshold": 10,

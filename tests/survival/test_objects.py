@@ -1,0 +1,188 @@
+"""Objects that are changed are put right, whatever becomes of the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bounceback.kube import Kube, Resource
+from bounceback.kube.client import Json
+from bounceback.kube.resources import CONFIG_MAPS, EVENTS, EXPERIMENTS, PODS, SECRETS, SERVICE_ACCOUNTS
+from bounceback.types.outcome import Phase
+from bounceback.vehicles.access import access_manifest
+from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply
+from tests.survival.operators import OperatorProcess
+from tests.survival.runs import finished, make_check, reached, until
+from tests.workload import SERVE, pod, running
+
+DEPLOYMENTS = Resource("apps/v1", "deployments")
+ACTS_AS = {"BOUNCEBACK_SERVICE_ACCOUNT": OPERATOR}
+
+
+@pytest.fixture
+async def place(kube: Kube, home: str, namespace: str, resources: None) -> str:
+    """The namespace, with a check, a Deployment, and what the account and the rollback pod need to change it."""
+    await apply(kube, access_manifest(namespace, ACCOUNT, home, OPERATOR, objects=["deployments.apps", "secrets"]))
+    await apply(kube, [_account(home), *_granted(home, home, OWN), *_granted(namespace, home, READS)])
+    (server,) = await running(kube, namespace, [pod("server", "python3", "-c", SERVE)])
+    await make_check(kube, namespace, server.ips[0])
+    template = pod("web", "python3", "-c", SERVE)
+    body = {
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": template["spec"]},
+        },
+    }
+    await kube.create(DEPLOYMENTS, namespace, body)
+    return namespace
+
+
+OWN = [
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]},
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "patch"]},
+]
+READS = [{"apiGroups": ["bounceback.dev"], "resources": ["faultexperiments"], "verbs": ["get"]}]
+
+
+def _account(home: str) -> Json:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": OPERATOR, "namespace": home}}
+
+
+def _granted(namespace: str, home: str, rules: list[Json]) -> list[Json]:
+    """What the chart grants the operator's account, as far as the rollback pod uses it."""
+    metadata = {"name": "rollback", "namespace": namespace}
+    subjects = [{"kind": "ServiceAccount", "name": OPERATOR, "namespace": home}]
+    role = {"apiGroup": RBAC.partition("/")[0], "kind": "Role", "name": "rollback"}
+    return [
+        {"apiVersion": RBAC, "kind": "Role", "metadata": metadata, "rules": rules},
+        {"apiVersion": RBAC, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": subjects},
+    ]
+
+
+async def make_experiment(kube: Kube, namespace: str, name: str, fault: Json, targets: Json, seconds: int) -> Json:
+    spec = {
+        "targets": [{"name": "it", "objects": targets}],
+        "faults": [{"name": "changed", "target": "it", "objectFault": fault, "durationSeconds": seconds}],
+        "checks": [{"name": "reachable"}],
+        "steadyState": {"holdSeconds": 1, "timeoutSeconds": 30},
+    }
+    kinds = {"apiVersion": "bounceback.dev/v1alpha1", "kind": "FaultExperiment"}
+    return await kube.create(EXPERIMENTS, namespace, {**kinds, "metadata": {"name": name}, "spec": spec})
+
+
+WEB = {"apiVersion": "apps/v1", "kind": "Deployment", "names": ["web"]}
+
+
+async def replicas(kube: Kube, namespace: str) -> int:
+    return int((await kube.get(DEPLOYMENTS, namespace, "web"))["spec"]["replicas"])
+
+
+async def left_at_home(kube: Kube, home: str) -> list[str]:
+    found = []
+    for resource in (PODS, SECRETS, CONFIG_MAPS):
+        listed, _ = await kube.list(resource, home, labels="bounceback.dev/experiment-uid")
+        found += [f"{resource.plural}/{each['metadata']['name']}" for each in listed]
+    return found
+
+
+async def let_go(kube: Kube, namespace: str, name: str) -> None:
+    async with asyncio.timeout(15):
+        while (await kube.get(EXPERIMENTS, namespace, name))["metadata"].get("finalizers"):
+            await asyncio.sleep(0.1)
+
+
+async def test_an_object_is_changed_and_put_right(
+    kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    make_operator(more=ACTS_AS).start()
+    await make_experiment(kube, place, "zero", {"scaledToZero": {}}, WEB, 3)
+    body = await until(kube, place, "zero", reached(Phase.ACTIVE))
+    assert await replicas(kube, place) == 0
+    await kube.patch(DEPLOYMENTS, place, "web", {"metadata": {"labels": {"others": "too"}}})
+    status = await finished(kube, place, "zero")
+    (injection,) = status["injections"]
+    assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
+    assert (injection["state"], injection["reason"], injection["hits"]) == ("Cleared", "Duration", 1)
+    assert injection["healed"]["by"] == "Undo"
+    assert injection["healed"]["milliseconds"] >= 3000
+    assert injection["object"]["uid"], body
+    assert await replicas(kube, place) == 1
+    labels = (await kube.get(DEPLOYMENTS, place, "web"))["metadata"]["labels"]
+    assert labels == {"others": "too"}, "what others changed was not left alone"
+    await let_go(kube, place, "zero")
+    async with asyncio.timeout(40):  # the rollback pod is given 30 s to end
+        while left := await left_at_home(kube, home):
+            await asyncio.sleep(0.2)
+    assert not left
+
+
+async def test_the_operator_is_killed_in_the_middle_and_goes_on(
+    kube: Kube, place: str, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    """It is there again before the time is over: the fault lasts as long as it was to, and is undone once."""
+    first = make_operator("operator-0", more=ACTS_AS)
+    first.start()
+    await make_experiment(kube, place, "killed", {"scaledToZero": {}}, WEB, 8)
+    await until(kube, place, "killed", reached(Phase.ACTIVE))
+    first.kill()
+    second = make_operator("operator-0", more=ACTS_AS)
+    second.start()
+    status = await finished(kube, place, "killed")
+    (injection,) = status["injections"]
+    assert status["verdict"] in ("Passed", "Inconclusive"), status
+    assert {finding["reason"] for finding in status["findings"]} <= {"ObservationGap"}
+    assert (injection["state"], injection["hits"], injection["healed"]["by"]) == ("Cleared", 1, "Undo")
+    assert injection["healed"]["milliseconds"] >= 8000
+    assert status["axes"]["cleanup"] == "Clean"
+    assert await replicas(kube, place) == 1
+
+
+async def test_the_operator_is_killed_for_good_and_the_rollback_pod_undoes(
+    kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    """A later operator tells the truth: it was the undo, not the system, and when."""
+    first = make_operator("operator-0", more=ACTS_AS)
+    first.start()
+    await make_experiment(kube, place, "orphaned", {"scaledToZero": {}, "healing": "Required"}, WEB, 5)
+    await until(kube, place, "orphaned", reached(Phase.ACTIVE))
+    first.kill()
+    assert await replicas(kube, place) == 0
+    began = time.monotonic()
+    while await replicas(kube, place) == 0:
+        assert time.monotonic() - began < 60, "nobody has put it right"
+        await asyncio.sleep(0.2)
+    second = make_operator("operator-0", more=ACTS_AS)
+    second.start()
+    status = await finished(kube, place, "orphaned")
+    (injection,) = status["injections"]
+    assert (injection["reason"], injection["healed"]["by"]) == ("RolledBack", "Undo"), injection
+    assert "NotHealed" in {finding["reason"] for finding in status["findings"]}
+    assert status["axes"]["cleanup"] == "Clean"
+    await let_go(kube, place, "orphaned")
+
+
+async def test_what_a_secret_holds_is_told_nowhere(
+    kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    operator = make_operator(more=ACTS_AS)
+    operator.start()
+    hidden, encoded = "hush-4711", base64.b64encode(b"hush-4711").decode()
+    await kube.create(SECRETS, place, {"metadata": {"name": "login"}, "stringData": {"password": hidden}})
+    targets = {"apiVersion": "v1", "kind": "Secret", "names": ["login"]}
+    await make_experiment(kube, place, "drift", {"fieldRemoved": {"path": "/data/password"}}, targets, 3)
+    await until(kube, place, "drift", reached(Phase.ACTIVE))
+    assert "data" not in await kube.get(SECRETS, place, "login")
+    status = await finished(kube, place, "drift")
+    assert status["verdict"] == "Passed", status
+    assert (await kube.get(SECRETS, place, "login"))["data"] == {"password": encoded}
+    events, _ = await kube.list(EVENTS, place)
+    told = json.dumps(await kube.get(EXPERIMENTS, place, "drift")) + json.dumps(events) + operator.log()
+    assert hidden not in told
+    assert encoded not in told
