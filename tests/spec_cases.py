@@ -31,6 +31,7 @@ from tests.spec_case import (
 from tests.spec_cases_api import API
 from tests.spec_cases_connections import CONNECTIONS
 from tests.spec_cases_names import NAMES
+from tests.spec_cases_objects import OBJECTS
 from tests.spec_cases_packets import PACKETS
 
 EXPERIMENTS: Final = (
@@ -434,4 +435,4 @@ _NAMES: Final = tuple(
     Case(name, "FaultExperiment", with_fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)
     for name, entry, message, field, *says in NAMES
 )
-CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *CHECKS)
+CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS)
