@@ -63,14 +63,14 @@ def clients(commands: Commands, label: str = "enabled") -> Iterator[str]:
         yield namespace
 
 
-def check(name: str) -> Json:
-    """Well while it is ready; and it waits when it is told to."""
+def check(name: str, *, behavior: bool = True) -> Json:
+    """Well while it is ready; and it waits when it is told to, where somebody sees that."""
     ready = "has(object.status.readyReplicas) && object.status.readyReplicas == 1"
     probe = {"kubernetes": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "expression": ready}}
     spec = {
         "probes": [{"name": "ready", **probe}],
         "recovered": {"stableSeconds": 2},
-        "clientBehavior": {"honorsRetryAfter": True, "maxRequestsPerSecond": 50},
+        **({"clientBehavior": {"honorsRetryAfter": True, "maxRequestsPerSecond": 50}} if behavior else {}),
     }
     return {"apiVersion": "bounceback.dev/v1alpha1", "kind": "RecoveryCheck", "metadata": {"name": name}, "spec": spec}
 

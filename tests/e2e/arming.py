@@ -17,9 +17,9 @@ SLEEP = ("python3", "-c", "import time; time.sleep(3600)")
 
 
 @contextmanager
-def arming(commands: Commands) -> Iterator[None]:
+def arming(commands: Commands, more: str = "") -> Iterator[None]:
     """The operator is Ready before kube-proxy leads the API server to it: that is waited for, too."""
-    with installed(commands, f"image.tag={IMAGE.partition(':')[2]},arming.enabled=true"):
+    with installed(commands, f"image.tag={IMAGE.partition(':')[2]},arming.enabled=true{more}"):
         until(lambda: would_be_armed(commands), "the Service leads to it", READY)
         yield
 

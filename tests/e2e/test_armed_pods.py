@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.commands import Commands, Json, until
+from tests.commands import SYSTEM, Commands, Json, until
 from tests.e2e.armed_clients import check, clients, experiment
 from tests.e2e.arming import arming
 
@@ -23,7 +24,7 @@ THROTTLED = {
 
 @pytest.fixture(scope="module")
 def operator(commands: Commands) -> Iterator[None]:
-    with arming(commands):
+    with arming(commands, ",admissionFaults.enabled=true"):
         yield
 
 
@@ -61,9 +62,58 @@ def test_who_waits_passes_and_who_does_not_fails(commands: Commands, operator: N
         assert reasons(hasty)[0] == "ClientMisbehaved"
 
 
-def test_who_is_not_armed_is_not_touched(commands: Commands, operator: None) -> None:
+READ = {"apiFault": {"requests": [{"verbs": ["get"], "resources": ["configmaps"]}], "answer": {"code": 503}}}
+
+
+def logged(commands: Commands, namespace: str, name: str) -> list[Json]:
+    """The Statuses that a client was told."""
+    lines = commands.kubectl("logs", "-n", namespace, f"deployment/{name}").splitlines()
+    return [json.loads(line.partition(" ")[2]) for line in lines if line.startswith("429 ")]
+
+
+def webhooks(commands: Commands) -> list[Json]:
+    return commands.get("validatingwebhookconfiguration", "bounceback-admission-faults").get("webhooks") or []
+
+
+def test_what_pods_without_a_proxy_write_is_hit_by_admission_and_nobody_elses(
+    commands: Commands, operator: None
+) -> None:
     with clients(commands, label="disabled") as namespace:
-        commands.apply(namespace, check("patient"), experiment("patient", **THROTTLED))
+        reading = experiment("reading", **READ)
+        reading["spec"]["targets"][0]["pods"]["selector"]["matchLabels"]["app"] = "hasty"
+        reading["spec"]["checks"] = [{"name": "patient"}]
+        commands.apply(namespace, check("patient", behavior=False), experiment("patient", **THROTTLED), reading)
+        refused = ended(commands, namespace, "reading")
+        assert (refused["verdict"], refused.get("injections") or []) == ("Aborted", [])
+        assert "has no API proxy" in refused["message"]
+        assert "nobody is asked about others" in refused["message"], "a read cannot be hit by admission"
         status = ended(commands, namespace, "patient")
-        assert (status["verdict"], status.get("injections") or []) == ("Aborted", [])
-        assert "has no API proxy" in status["message"]
+        assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
+        (injection,) = status["injections"]
+        assert (injection["vehicle"], injection["rung"]) == ("Admission", "Admission")
+        told = logged(commands, namespace, "patient")
+        assert len(told) == injection["hits"] >= 2
+        assert told[0]["reason"] == "TooManyRequests"
+        assert told[0]["details"]["retryAfterSeconds"] == 2
+        assert logged(commands, namespace, "hasty") == [], "it is another pod"
+        assert webhooks(commands) == []
+
+
+def test_faults_by_admission_end_with_their_time_whoever_is_left(commands: Commands, operator: None) -> None:
+    """The operator is killed for good while it answers: the API server goes on without it."""
+    with clients(commands, label="disabled") as namespace:
+        commands.apply(namespace, check("patient", behavior=False), experiment("patient", **THROTTLED))
+        until(lambda: bool(logged(commands, namespace, "patient")), "it is hit", RUN_SECONDS)
+        commands.kubectl("scale", "-n", SYSTEM, "deployment/bounceback", "--replicas=0")
+        commands.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator", "--force")
+        assert webhooks(commands) != [], "nobody was there to take it away"
+        before = count(commands, namespace)
+        until(lambda: count(commands, namespace) > before + 2, "it writes again", RUN_SECONDS)
+        commands.kubectl("scale", "-n", SYSTEM, "deployment/bounceback", "--replicas=1")
+        status = ended(commands, namespace, "patient")
+        assert status["axes"]["cleanup"] == "Clean", status
+        assert webhooks(commands) == []
+
+
+def count(commands: Commands, namespace: str) -> int:
+    return int(commands.get("configmap", "patient", "-n", namespace).get("data", {}).get("count", 0))
