@@ -22,7 +22,7 @@ def find(plan: Plan) -> dict[str, Target | Refused]:
 
 
 def _place(plan: Plan, pod_uid: str) -> Target | Refused:
-    if not plan.on_node:
+    if not plan.on_node or not pod_uid:  # without one it is about the node itself
         return targets.own()
     try:
         return targets.find(pod_uid)

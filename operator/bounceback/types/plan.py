@@ -244,6 +244,7 @@ _INSIDE: Final[dict[str, str]] = {
     "descriptors": "scarce.Descriptors",
     "files": "files.Spoil",
     "freeze": "signals.Freeze",
+    "kubelet": "kubelet.StopKubelet",
     "memory": "pressure.Memory",
     "pids": "pressure.Pids",
     "signals": "signals.Signal",
