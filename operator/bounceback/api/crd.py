@@ -25,7 +25,7 @@ def definition(kind: Kind) -> Json:
         "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
-            "scope": "Namespaced",
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
             "names": {
                 "kind": kind.kind,
                 "listKind": f"{kind.kind}List",
@@ -40,7 +40,7 @@ def definition(kind: Kind) -> Json:
                     "served": True,
                     "storage": True,
                     "schema": {"openAPIV3Schema": _object_schema(kind)},
-                    "subresources": {"status": {}},
+                    **({"subresources": {"status": {}}} if kind.status else {}),
                     "additionalPrinterColumns": [column.to_json() for column in kind.columns],
                 }
             ],
@@ -58,9 +58,10 @@ def _object_schema(kind: Kind) -> Json:
             "kind": {"type": "string", "description": f"{kind.kind}."},
             "metadata": {"type": "object"},
             "spec": structural(kind.spec),
-            "status": structural(kind.status, rules=False),
         },
     }
+    if kind.status:
+        schema["properties"]["status"] = structural(kind.status, rules=False)
     if kind.rules:
         schema[VALIDATIONS] = [rule.to_json() for rule in kind.rules]
     return schema

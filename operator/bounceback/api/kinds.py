@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from bounceback.api.check import RecoveryCheckSpec, RecoveryCheckStatus
 from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.policy import FaultPolicySpec
 from bounceback.api.rules import once_started
 from bounceback.api.status import FaultExperimentStatus
 from bounceback.types.rules import Rule
@@ -41,16 +42,17 @@ AGE: Final = Column("Age", ".metadata.creationTimestamp", "Time since it was mad
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One resource of ours."""
+    """One resource of ours. Without a status it is only read."""
 
     kind: str
     plural: str
     short: str
     description: str
     spec: type[BaseModel]
-    status: type[BaseModel]
+    status: type[BaseModel] | None
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    namespaced: bool = True
 
 
 FAULT_EXPERIMENT: Final = Kind(
@@ -88,4 +90,18 @@ RECOVERY_CHECK: Final = Kind(
         AGE,
     ),
 )
-KINDS: Final = (FAULT_EXPERIMENT, RECOVERY_CHECK)
+FAULT_POLICY: Final = Kind(
+    "FaultPolicy",
+    "faultpolicies",
+    "fp",
+    "A FaultPolicy allows experiments of some namespaces what goes beyond their own namespace: faults on nodes. "
+    "Policies add up; without one that allows it, such an experiment is refused before anything is touched.",
+    FaultPolicySpec,
+    None,
+    (
+        Column("Faults", ".spec.allow.nodes.faults", "What may be done to nodes."),
+        AGE,
+    ),
+    namespaced=False,
+)
+KINDS: Final = (FAULT_EXPERIMENT, RECOVERY_CHECK, FAULT_POLICY)

@@ -31,14 +31,15 @@ def page() -> str:
 def _kind(kind: Kind) -> Iterator[str]:
     yield f"## {kind.kind}"
     yield ""
-    yield f"{kind.description} Short name: `{kind.short}`."
+    yield f"{kind.description} Short name: `{kind.short}`.{'' if kind.namespaced else ' It is of the whole cluster.'}"
     yield ""
     if kind.rules:
         yield f"Once the run has started its spec stays as it is; only `{CHANGEABLE}` may change, and only to true."
         yield ""
     seen: dict[str, str] = {}
     yield from _object("spec", f"{kind.kind} spec", structural(kind.spec), seen)
-    yield from _object("status", f"{kind.kind} status", structural(kind.status, rules=False), seen)
+    if kind.status:
+        yield from _object("status", f"{kind.kind} status", structural(kind.status, rules=False), seen)
 
 
 def _object(path: str, title: str, schema: Json, seen: dict[str, str]) -> Iterator[str]:

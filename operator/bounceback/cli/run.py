@@ -10,7 +10,7 @@ from typing import Any
 
 from bounceback.api import API_VERSION
 from bounceback.api.experiment import FaultExperimentSpec
-from bounceback.api.kinds import FAULT_EXPERIMENT, RECOVERY_CHECK
+from bounceback.api.kinds import FAULT_EXPERIMENT, FAULT_POLICY, RECOVERY_CHECK
 from bounceback.api.problems import parse
 from bounceback.cli.cluster import CHECKS, EXPERIMENTS, Cluster, RefusedError, connect
 from bounceback.cli.cluster import arguments as cluster_arguments
@@ -58,8 +58,11 @@ def run(options: argparse.Namespace) -> int:
     _refuse_contradictions(found, options)
     for other in found.others:
         print(f"{other} is not ours, and left alone", file=sys.stderr)
+    for policy, _ in found.policies:
+        print(f"{policy} is left alone: who looks after the cluster applies it with kubectl", file=sys.stderr)
     cluster = connect(options)
-    placed = [_placed(cluster, each, options.namespace) for each in found.objects]
+    ours = (each for each in found.objects if each.kind is not FAULT_POLICY)
+    placed = [_placed(cluster, each, options.namespace) for each in ours]
     for check in (each for each in placed if each.each.kind is RECOVERY_CHECK):
         _apply_check(cluster, check)
     experiments = [each for each in placed if each.each.kind is FAULT_EXPERIMENT]

@@ -41,5 +41,6 @@ VALIDATING_WEBHOOKS: Final = Resource(
 )
 EXPERIMENTS: Final = Resource("bounceback.dev/v1alpha1", "faultexperiments")
 CHECKS: Final = Resource("bounceback.dev/v1alpha1", "recoverychecks")
+POLICIES: Final = Resource("bounceback.dev/v1alpha1", "faultpolicies", namespaced=False)
 ACCESS_REVIEWS: Final = Resource("authorization.k8s.io/v1", "selfsubjectaccessreviews", namespaced=False)
 RULES_REVIEWS: Final = Resource("authorization.k8s.io/v1", "selfsubjectrulesreviews", namespaced=False)

@@ -1,0 +1,70 @@
+"""FaultPolicy: what experiments may do beyond their own namespace, and those of which namespaces."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from bounceback.faults.node_fault import NodeFaultKind
+from bounceback.types.fields import Model, ObjectName
+from bounceback.types.rules import Rule, exactly_one, one_of, refuse
+from bounceback.types.selectors import LabelSelector
+
+WAYS = ("names", "selector")
+
+
+class Chosen(Model):
+    """Objects of the whole cluster, by name or by label: exactly one of names and selector."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (one_of(WAYS),)
+
+    names: Annotated[list[ObjectName], Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Their names."
+    )
+    selector: LabelSelector | None = Field(None, description="Their labels.")
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> Self:
+        given = [name for name in WAYS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise refuse(exactly_one(WAYS, given))
+        return self
+
+    def matches(self, name: str, labels: dict[str, str]) -> bool:
+        if self.selector is not None:
+            return self.selector.matches(labels)
+        return name in (self.names or ())
+
+    def __str__(self) -> str:
+        return str(self.selector) if self.selector is not None else ", ".join(self.names or ())
+
+
+class PolicyExperiments(Model):
+    """Whose experiments a policy is for."""
+
+    namespaces: Chosen = Field(description="The namespaces that they are in.")
+
+
+class NodeAllowance(Chosen):
+    """Nodes, and what may be done to them."""
+
+    faults: Annotated[list[NodeFaultKind], Field(min_length=1, max_length=10)] = Field(
+        description="The kinds of faults that may hit them."
+    )
+    max_count: int | None = Field(
+        None, ge=1, le=10_000, description="An experiment that wants more of these nodes than this gets none of them."
+    )
+
+
+class PolicyAllowances(Model):
+    """What is allowed beyond an experiment's own namespace. What several policies allow adds up."""
+
+    nodes: NodeAllowance = Field(description="Nodes, and what may be done to them.")
+
+
+class FaultPolicySpec(Model):
+    """What experiments may do beyond their own namespace; without a policy that is nothing."""
+
+    experiments: PolicyExperiments = Field(description="Whose experiments this is for.")
+    allow: PolicyAllowances = Field(description="What is allowed to them.")
