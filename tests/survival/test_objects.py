@@ -12,7 +12,7 @@ import pytest
 
 from bounceback.kube import Kube, Resource
 from bounceback.kube.client import Json
-from bounceback.kube.resources import CONFIG_MAPS, EVENTS, EXPERIMENTS, PODS, SECRETS, SERVICE_ACCOUNTS
+from bounceback.kube.resources import CONFIG_MAPS, EVENTS, EXPERIMENTS, PODS, SECRETS
 from bounceback.types.outcome import Phase
 from bounceback.vehicles.access import access_manifest
 from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply

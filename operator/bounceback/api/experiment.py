@@ -10,8 +10,9 @@ from pydantic import Field, create_model, model_validator
 
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
-from bounceback.faults import KINDS, Fault
+from bounceback.faults import KINDS, Fault, PodRemoval
 from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
+from bounceback.faults.base import NO_PATTERN
 from bounceback.faults.chosen import Chosen
 from bounceback.faults.inside import NOT_BY_CHANCE, InsideFault
 from bounceback.faults.object_fault import ObjectFault
@@ -98,6 +99,11 @@ class Target(Model):
     pods: PodTargets | None = Field(None, description="Pods by label.")
     objects: ObjectTargets | None = Field(None, description="Objects of the Kubernetes API, for objectFault.")
 
+    @property
+    def noun(self) -> str:
+        """What one of them is, in a word: pod, Deployment."""
+        return self.objects.kind if self.objects is not None else "pod"
+
     @model_validator(mode="after")
     def _is_of_one_sort(self) -> Self:
         given = [name for name in TARGETS if getattr(self, name) is not None]
@@ -128,6 +134,10 @@ class RelayUse(Model):
     )
 
 
+ONLY_PODS_FOLLOWED = "followReplacements must be false for objectFault: only pods are replaced"
+ROUNDS_CHOOSE = "followReplacements must be false with everySeconds, whose rounds choose among the pods that are there"
+
+
 class FaultTiming(Chosen):
     """What every entry of `spec.faults` has beside the one field that names its kind."""
 
@@ -151,6 +161,11 @@ class FaultTiming(Chosen):
     )
     relay: RelayUse = Field(default_factory=RelayUse, description="Only of meaning where a relay carries it out.")
     follow: bool = Field(True, description="Follow the peers' addresses as they change while the fault is in force.")
+    follow_replacements: bool = Field(
+        False,
+        description="Pods that take a target's place while the fault lasts are hit for the rest of its time, and so "
+        "are processes that take the place of those of a fault on processes.",
+    )
 
     @property
     def fault(self) -> Fault:
@@ -180,8 +195,10 @@ class FaultTiming(Chosen):
             raise refuse(ALL_THE_TIME, "pattern")
         if self.mechanism is Rung.ADMISSION and self.vehicle is not VehicleKind.AUTO:
             raise refuse(NO_VEHICLE, "vehicle")
-        if self.pattern is not None and Rung.API in fault.rungs():
-            raise refuse(_no_pattern(fault.kind), "pattern")
+        if self.pattern is not None and fault.momentary:
+            raise refuse(NO_PATTERN.format(fault.momentary), "pattern")
+        if self.follow_replacements and (told := _not_followed(fault)):
+            raise refuse(told, "followReplacements")
         if self.vehicle not in (fits := _vehicles(fault)):
             raise refuse(_must_be("vehicle", _words(fits), fault.kind), "vehicle")
         return self
@@ -205,8 +222,11 @@ def _must_be(field: str, allowed: str, kind: str) -> str:
     return f"{field} must be {allowed}{', or unset,' if field == 'mechanism' else ''} for {kind}"
 
 
-def _no_pattern(kind: str) -> str:
-    return f"pattern must be unset for {kind}: what is done once cannot come and go"
+def _not_followed(fault: Fault) -> str:
+    """Why what takes a target's place cannot be hit, too; empty: it can."""
+    if isinstance(fault, ObjectFault):
+        return ONLY_PODS_FOLLOWED
+    return ROUNDS_CHOOSE if isinstance(fault, PodRemoval) and fault.every_seconds is not None else ""
 
 
 def _entry_rules(kind: type[Fault]) -> Iterator[Rule]:
@@ -223,7 +243,12 @@ def _entry_rules(kind: type[Fault]) -> Iterator[Rule]:
         ".vehicle",
     )
     if Rung.API in rungs:
-        yield Rule(f"!has(self.{kind.kind}) || !has(self.pattern)", _no_pattern(kind.kind), ".pattern")
+        yield Rule(f"!has(self.{kind.kind}) || !has(self.pattern)", NO_PATTERN.format(kind.kind), ".pattern")
+    if issubclass(kind, ObjectFault):
+        yield Rule(f"!has(self.{kind.kind}) || !self.followReplacements", ONLY_PODS_FOLLOWED, ".followReplacements")
+    if issubclass(kind, PodRemoval):
+        again = f"!has(self.{kind.kind}) || !has(self.{kind.kind}.everySeconds)"
+        yield Rule(f"{again} || !self.followReplacements", ROUNDS_CHOOSE, ".followReplacements")
     yield from kind.entry_rules
 
 

@@ -14,11 +14,11 @@ from bounceback.cli.exits import PASSED, CommandError
 from bounceback.cli.freeze import FREEZE, operator_namespace
 from bounceback.cli.progress import Output, output_argument
 from bounceback.report.subject import Subject
-from bounceback.report.words import MARKS, count, seconds, summary
+from bounceback.report.words import MARKS, count, outcome, seconds, summary
 
 Json = dict[str, Any]
 COLUMNS: Final = ("NAME", "VERDICT", "PHASE", "DETECTED", "RECOVERED", "INJECTION", "AGE")
-INJECTIONS: Final = ("FAULT", "POD", "NODE", "VEHICLE", "RUNG", "STATE", "HITS", "CLEANUP")
+INJECTIONS: Final = ("FAULT", "TARGET", "NODE", "VEHICLE", "RUNG", "STATE", "HITS", "CLEANUP")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,5 +123,5 @@ def _marks(subject: Subject) -> Iterator[Sequence[str]]:
 
 def _injections(subject: Subject) -> Iterator[Sequence[str]]:
     for i in subject.status.injections:
-        state = f"{i.state} ({i.reason})" if i.reason else str(i.state)
+        state = f"{i.state} ({outcome(i)})" if i.reason else str(i.state)
         yield i.fault, i.on, i.node, str(i.vehicle), str(i.rung), state, f"{i.hits:,}", str(i.cleanup)

@@ -8,7 +8,7 @@ what they bring is seen, and each is safe to repeat, so that any operator can go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +27,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
 from bounceback.engine.planning import Preparation, injections, lasts
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
-from bounceback.faults import PodDelete
+from bounceback.faults import PodRemoval
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase
 from bounceback.types.plan import BY_OPERATOR
@@ -72,7 +72,7 @@ def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) 
         case Preparation():
             if not seen.claimed:
                 return Decision(state, frozenset({Duty.CLAIM}))
-            chosen = f"{sum(seen.preparation.per_target.values())} pods chosen"
+            chosen = f"{_share(spec, seen.preparation.per_target, {})} chosen"
             found = _update(state, **_found(seen.preparation), checks=list(seen.preparation.checks))
             return _enter(Phase.STEADY, found, now, chosen)
 
@@ -112,9 +112,16 @@ def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparatio
     observed = {**state.status.observed, "before": seen.before}
     mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
     state = replace(_update(state, observed=observed, **_found(found), marks=[mark]), injections=planned)
-    on = ", ".join(f"{n} of {found.matching.get(target, n)} pods of {target}" for target, n in found.per_target.items())
+    on = _share(spec, found.per_target, found.matching)
     decision = _enter(Phase.INJECTING, state, now, f"{len(planned)} injections planned on {on}")
     return replace(decision, plan=found)
+
+
+def _share(spec: FaultExperimentSpec, chosen: Mapping[str, int], matching: Mapping[str, int]) -> str:
+    """2 of 4 pods of web, 1 of 1 Deployments of store."""
+    nouns = {target.name: target.noun for target in spec.targets}
+    of = {name: f"{number} of {matching[name]}" if name in matching else str(number) for name, number in chosen.items()}
+    return ", ".join(f"{number} {nouns[name]}s of {name}" for name, number in of.items())
 
 
 def _injecting(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -148,7 +155,7 @@ def _with_more(state: State, seen: Seen, now: Instant) -> State:
 def repeats_until(spec: FaultExperimentSpec, planned: Iterable[InjectionStatus]) -> float:
     """UTC seconds: when the last of the faults that repeat is over; 0 where none does."""
     first = {i.fault: i.start_at for i in reversed(list(planned))}
-    repeating = (f for f in spec.faults if isinstance(f.fault, PodDelete) and f.fault.every_seconds)
+    repeating = (f for f in spec.faults if isinstance(f.fault, PodRemoval) and f.fault.every_seconds)
     return max((first[f.name] + f.duration_seconds for f in repeating if f.name in first), default=0.0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import BAD, GOOD, MARKS, TONES, count, figure, seconds
+from bounceback.report.words import BAD, GOOD, MARKS, TONES, count, figure, outcome, seconds
 
 SIGNS = {GOOD: "✅", BAD: "❌"}
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -82,9 +82,9 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield "## Injections"
         yield ""
         yield from _table(
-            ("fault", "pod", "node", "vehicle", "rung", "state", "hits", "cleanup"),
+            ("fault", "target", "node", "vehicle", "rung", "state", "hits", "cleanup"),
             [
-                (i.fault, i.on, i.node, i.vehicle, i.rung, f"{i.state} ({i.reason})", f"{i.hits:,}", i.cleanup)
+                (i.fault, i.on, i.node, i.vehicle, i.rung, f"{i.state} ({outcome(i)})", f"{i.hits:,}", i.cleanup)
                 for i in status.injections
             ],
         )

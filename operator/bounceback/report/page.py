@@ -13,7 +13,7 @@ from bounceback.api.status import Figure
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import MARKS, TONES, count, seconds
+from bounceback.report.words import MARKS, TONES, count, outcome, seconds
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 SIGNS: Final = {"good": "✓", "bad": "✗", "unclear": "?", "none": "–"}
@@ -179,7 +179,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield _section("Marks", _table(("mark", "since start", "uncertainty", "seen by"), rows))
     if status.injections:
         rows8 = [
-            (i.fault, i.on, i.node, f"{i.vehicle}, {i.rung}", f"{i.state}: {i.reason}", f"{i.hits:,}", i.cleanup)
+            (i.fault, i.on, i.node, f"{i.vehicle}, {i.rung}", f"{i.state}: {outcome(i)}", f"{i.hits:,}", i.cleanup)
             for i in status.injections
         ]
         more = status.injection_counts.total - len(status.injections)
@@ -189,7 +189,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
             for i in status.injections
             if i.leftovers
         )
-        head = ("fault", "pod", "node", "vehicle", "state", "hits", "cleanup")
+        head = ("fault", "target", "node", "vehicle", "state", "hits", "cleanup")
         yield _section("Injections", _table(head, rows8) + left + note)
     if status.invariants:
         rows4 = [(i.check, i.name, i.result, i.message) for i in status.invariants]

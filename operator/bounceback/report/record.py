@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from bounceback.api.status import Aspects, Axes, Figure, InjectionStatus
+from bounceback.api.status import Aspects, Axes, Figure, Healed, InjectionStatus, ObjectStatus
 from bounceback.report.redact import redact
 from bounceback.report.subject import Subject
 from bounceback.types.fields import Model
@@ -65,12 +65,14 @@ class RecordPhase(Model):
 
 
 class RecordInjection(Model):
-    """One fault on one pod; times in seconds since the run started, on the operator's clock."""
+    """One fault on one target; times in seconds since the run started, on the operator's clock."""
 
     name: str = Field(description="Its name.")
     fault: str = Field(description="The entry of spec.faults.")
     kind: str = Field(description="The kind of fault.")
-    pod: str = Field(description="The target pod.")
+    pod: str = Field(description="The target pod; empty where the target is another object.")
+    object: ObjectStatus | None = Field(None, description="The target of an objectFault.")
+    healed: Healed | None = Field(None, description="Of an objectFault: who put the object right, and when.")
     node: str = Field(description="Its node.")
     vehicle: VehicleKind = Field(description="How the fault got there.")
     vehicle_reason: str = Field(description="Why this vehicle.")
@@ -128,8 +130,8 @@ class Record(Model):
     aspects: Aspects | None = Field(None, description="Six sides of the recovery.")
     figures: RecordFigures = Field(description="Lengths of time.")
     findings: list[RecordFinding] = Field(description="All that was found.")
-    targets: dict[str, int] = Field(description="How many pods were chosen for each target.")
-    matching: dict[str, int] = Field(description="Among how many running pods that was.")
+    targets: dict[str, int] = Field(description="How many pods or objects were chosen for each target.")
+    matching: dict[str, int] = Field(description="Among how many (of pods: running) that was.")
     injections: list[RecordInjection] = Field(description="The first hundred.")
     injections_total: int = Field(description="How many there were.")
     hits_total: int = Field(description="The hits of all of them.")
@@ -239,6 +241,8 @@ def _injection(subject: Subject, injection: InjectionStatus) -> RecordInjection:
         fault=injection.fault,
         kind=subject.kind_of(injection.fault),
         pod=injection.pod,
+        object=injection.object,
+        healed=injection.healed,
         node=injection.node,
         vehicle=injection.vehicle,
         vehicle_reason=redact(injection.vehicle_reason),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from bounceback.api.status import Axes, Figure
+from bounceback.api.status import Axes, Figure, InjectionStatus
 from bounceback.faults import KINDS
 from bounceback.report.subject import Subject
-from bounceback.types.outcome import Cleanup, InjectionAxis, Judgement, Mark, Verdict
+from bounceback.types.outcome import Cleanup, HealedBy, InjectionAxis, Judgement, Mark, Verdict
 
 GOOD, BAD, UNCLEAR = "good", "bad", "unclear"
 
@@ -79,6 +79,15 @@ def hits(subject: Subject) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in total.items() if number)
 
 
+def outcome(injection: InjectionStatus) -> str:
+    """Why it is in its state: Duration; for a changed object also who put it right, and when."""
+    healed = injection.healed
+    if healed is None:
+        return injection.reason
+    by = "by the system" if healed.by is HealedBy.SYSTEM else "by our undo"
+    return f"{injection.reason}, put right {by} after {seconds(healed.milliseconds / 1000)}"
+
+
 def summary(subject: Subject) -> list[str]:
     """What a terminal shows of a finished experiment: what happened, the verdict with its axes, what was found."""
     status = subject.status
@@ -104,9 +113,18 @@ def _story(subject: Subject) -> list[str]:
         story.append("nothing was hit")
     counts = status.injection_counts
     gone = counts.cleared + counts.failed
-    story.append("cleared" if gone == counts.total else f"cleared on {gone} of {counts.total}")
+    story.append(_healed(subject) or ("cleared" if gone == counts.total else f"cleared on {gone} of {counts.total}"))
     story.append(_return(subject))
     return story
+
+
+def _healed(subject: Subject) -> str:
+    """Where every object that was changed was put right by the system: how long that took. "" elsewhere."""
+    injections = subject.status.injections
+    took = [i.healed.milliseconds for i in injections if i.healed is not None and i.healed.by is HealedBy.SYSTEM]
+    if not took or len(took) < subject.status.injection_counts.total:
+        return ""
+    return f"healed by the system after {seconds(max(took) / 1000)}"
 
 
 def _who(subject: Subject) -> str:
@@ -117,7 +135,8 @@ def _share(subject: Subject, target: str) -> str:
     """2 pods, or 2/4 pods where not all that match were chosen."""
     chosen = subject.status.targets.get(target, 0)
     matching = subject.status.matching.get(target, chosen)
-    return count(chosen, "pod") if matching == chosen else f"{chosen}/{count(matching, 'pod')}"
+    noun = next((each.noun for each in subject.spec.targets if each.name == target), "pod")
+    return count(chosen, noun) if matching == chosen else f"{chosen}/{count(matching, noun)}"
 
 
 def _return(subject: Subject) -> str:
