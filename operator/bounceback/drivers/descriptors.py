@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from bounceback.drivers import HoldsNothing, KernelError, Refused, Site
 from bounceback.drivers.forked import Child, Parent
@@ -132,11 +132,9 @@ class Lowered(HoldsNothing):
                 self._looks = self._counted.total()
             self._counted.close()
             self._counted = None
+        words = f"{len(self._processes)} processes were without a descriptor {self._looks} times"
+        self.farewell = {"seen": [words]}
         _put_back(self._order, self._site, self._formers)
-
-    @property
-    def farewell(self) -> Mapping[str, Any]:
-        return {"seen": [f"{len(self._processes)} processes were without a descriptor {self._looks} times"]}
 
     def _lower(self, formers: list[Former]) -> None:
         self._formers += formers

@@ -58,9 +58,9 @@ class Counted:
 
 def _tracepoint(proc: str) -> int:
     for place in _PLACES:
-        with suppress(FileNotFoundError):
-            with open(f"{proc}/1/root/{place}/events/raw_syscalls/sys_exit/id") as file:  # noqa: PTH123 - see above
-                return int(file.read())
+        path = f"{proc}/1/root/{place}/events/raw_syscalls/sys_exit/id"
+        with suppress(FileNotFoundError), open(path) as file:  # noqa: PTH123 - pathlib is not needed here
+            return int(file.read())
     raise FileNotFoundError("the node has no tracefs")
 
 

@@ -18,6 +18,7 @@ from bounceback.faults.connection_timeout import ConnectionTimeout
 from bounceback.faults.disk_pressure import DiskPressure
 from bounceback.faults.dns_fault import DnsFault
 from bounceback.faults.file_descriptor_pressure import FileDescriptorPressure
+from bounceback.faults.file_fault import FileFault
 from bounceback.faults.network_bandwidth import NetworkBandwidth
 from bounceback.faults.network_corrupt import NetworkCorrupt
 from bounceback.faults.network_delay import NetworkDelay
@@ -48,6 +49,7 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     TlsFault,
     *API_KINDS,
     DiskPressure,
+    FileFault,
     FileDescriptorPressure,
     PodDelete,
     ObjectFault,
