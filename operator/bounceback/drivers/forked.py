@@ -32,6 +32,9 @@ class Parent:
         self._connection = connection
         self._rest = b""
 
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
     def hear(self, seconds: float) -> list[Json]:
         """What was said meanwhile; waits that long for a word. Raises EOFError when the agent has let go."""
         if not select.select([self._connection], [], [], seconds)[0]:
@@ -53,8 +56,8 @@ class Child:
         """Raises OSError when there can be no other process."""
         mine, its = socket.socketpair()
         agent = os.getpid()
-        self._number = os.fork()
-        if self._number == 0:
+        self.number = os.fork()
+        if self.number == 0:
             mine.close()
             _work(work, its, agent, name)
         its.close()
@@ -109,14 +112,14 @@ class Child:
         with suppress(KernelError):
             self.listen()
         if not self._reaped:
-            os.kill(self._number, signal.SIGKILL)
+            os.kill(self.number, signal.SIGKILL)
             self._reap()
             self.ended = "the child is over"
         self._connection.close()
 
     def _reap(self) -> str:
         self._reaped = True
-        _, status = os.waitpid(self._number, 0)
+        _, status = os.waitpid(self.number, 0)
         if os.WIFSIGNALED(status):
             return f"the child that held it was ended by {signal.Signals(os.WTERMSIG(status)).name}"
         return f"the child that held it ended with {os.WEXITSTATUS(status)}"

@@ -35,11 +35,11 @@ class Netns:
             return
         home = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _setns(self.fd)
+            setns(self.fd, CLONE_NEWNET)
             try:
                 yield
             finally:
-                _setns(home)
+                setns(home, CLONE_NEWNET)
         finally:
             os.close(home)
 
@@ -48,12 +48,13 @@ class Netns:
             os.close(self.fd)
 
 
-def _setns(fd: int) -> None:
+def setns(fd: int, kind: int) -> None:
+    """This process is in that namespace of that kind (CLONE_NEW...) from now on. Raises OSError."""
     if hasattr(os, "setns"):  # Python 3.12
-        os.setns(fd, CLONE_NEWNET)
+        os.setns(fd, kind)
         return
     import ctypes
 
-    if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+    if ctypes.CDLL(None, use_errno=True).setns(fd, kind) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

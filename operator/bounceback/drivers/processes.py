@@ -17,11 +17,8 @@ from functools import cached_property
 from typing import Final
 
 from bounceback.drivers.targets import folders, read, started
-from bounceback.types.inside import Who
+from bounceback.types.inside import OURS, Who
 
-OURS: Final = re.compile(r"bb-[0-9a-f]{10}(-guard)?|bounceback-.*")
-"""Containers that Bounceback adds to pods: agents, guards, the API proxy."""
-_CONTAINER: Final = re.compile(r"/containers/([^/ ]+)/[^/ ]+ ")
 _LISTENING: Final = "0A"  # TCP_LISTEN in /proc/PID/net/tcp (proc(5))
 
 
@@ -54,8 +51,17 @@ class Process:
 
     def alive(self) -> bool:
         """The same process is still there, and no zombie."""
+        return self.state() not in ("", "Z", "X")
+
+    def state(self) -> str:
+        """Its letter in proc(5): T where it is stopped by a signal; "" where it has ended."""
         stat = _text(f"{self.folder}/stat")
-        return bool(stat) and born(stat) == self.born and stat.rpartition(")")[2].split()[0] not in "ZX"
+        return stat.rpartition(")")[2].split()[0] if stat and born(stat) == self.born else ""
+
+    def masks(self) -> dict[str, int]:
+        """Its sets of signals, as bits: SigBlk, SigIgn, SigCgt (proc(5)); empty where it has ended."""
+        lines = (line.split(":", 1) for line in _text(f"{self.folder}/status").splitlines())
+        return {name: int(bits, 16) for name, bits in lines if name in ("SigBlk", "SigIgn", "SigCgt")}
 
     def open(self) -> int | None:
         """A pidfd (pidfd_open(2)) that is certain to be of this very process; None: it has ended."""
@@ -89,7 +95,7 @@ def of_pod(pod_uid: str, proc: str = "/proc") -> list[Process]:
             stat = read(folder, "stat")
             mounts, name = read(folder, "mountinfo", whole=True), read(folder, "comm").strip()
             if stat and (age := started(folder)) is not None:
-                found.append(Process(int(stat.split(" ", 1)[0]), age, container_in(mounts), name, proc))
+                found.append(Process(int(stat.split(" ", 1)[0]), age, container_in(mounts, pod_uid), name, proc))
         finally:
             os.close(folder)
     return found
@@ -100,10 +106,14 @@ def chosen(processes: Iterable[Process], who: Who) -> list[Process]:
     return [each for each in processes if _fits(each, who)]
 
 
-def container_in(mounts: str) -> str:
-    """The container's name from the text of a /proc/PID/mountinfo; "" for the sandbox."""
+def container_in(mounts: str, pod_uid: str) -> str:
+    """The container's name from the text of a /proc/PID/mountinfo.
+
+    "" for the sandbox, and for a process of ours that is in the pod's cgroups: its mounts are those of another pod.
+    """
+    mounted = re.compile(rf"/{pod_uid}/containers/([^/ ]+)/[^/ ]+ ")
     for line in mounts.splitlines():
-        if found := _CONTAINER.search(line):
+        if found := mounted.search(line):
             return found[1]
     return ""
 

@@ -88,13 +88,13 @@ def in_pod(cgroups: str, pod_uid: str) -> bool:
 
     cgroupfs: .../kubepods/burstable/pod<uid>/<container>; systemd: ...-pod<uid with _ for ->.slice/<container>.scope
     """
-    folder = f"pod{pod_uid}"
+    return any(names_pod(part, pod_uid) for line in cgroups.splitlines() for part in line.split(":", 2)[-1].split("/"))
+
+
+def names_pod(part: str, pod_uid: str) -> bool:
+    """Whether a part of a cgroup's path is that pod's."""
     unit = f"pod{pod_uid.replace('-', '_')}.slice"
-    for line in cgroups.splitlines():
-        for part in line.split(":", 2)[-1].split("/"):
-            if part in (folder, unit) or part.endswith(f"-{unit}"):
-                return True
-    return False
+    return part in (f"pod{pod_uid}", unit) or part.endswith(f"-{unit}")
 
 
 def folders(proc: str, pod_uid: str) -> Iterator[int]:

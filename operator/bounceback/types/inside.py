@@ -5,9 +5,13 @@ Modules beside this one have the acts; `types/plan.py` knows which driver is who
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
+
+OURS: Final = re.compile(r"bb-[0-9a-f]{10}(-guard)?|bounceback-.*")
+"""Containers that Bounceback adds to pods: agents, guards, the API proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,10 @@ class InsideAct:
     def scaled(self, share: float) -> Self:
         """That share of it (0 < share < 1), for patterns."""
         raise NotImplementedError
+
+    def following(self) -> Self:
+        """The same where also what takes the place of what ended in the pod is to be hit."""
+        return self
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
