@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bounceback.api.experiment import OBJECTS_FOR_OBJECT_FAULT, VALUE_WITH_MODE
+from bounceback.api.experiment import SORT_OF_TARGET
+from bounceback.api.targets import VALUE_WITH_MODE
 from bounceback.faults.object_fault import FIELDS, NO_HEALING
 from bounceback.faults.object_kinds.data import DATA_ONCE, DATA_SOME
 from bounceback.faults.object_kinds.fields import NOT_THERE
@@ -92,8 +93,8 @@ _TARGETS: Final[tuple[tuple[str, Json, Json, str, str], ...]] = (
      "spec.targets[0].objects"),
     ("some objects of how many", _ZERO, _objects(names=["a"], mode="Fixed"), VALUE_WITH_MODE,
      "spec.targets[0].objects.value"),
-    ("a partition of objects", _PLAIN, _objects(names=["a"]), OBJECTS_FOR_OBJECT_FAULT, "spec.faults"),
-    ("an object fault on pods", _ZERO, {"pods": {"selector": {"matchLabels": {"a": "b"}}}}, OBJECTS_FOR_OBJECT_FAULT,
+    ("a partition of objects", _PLAIN, _objects(names=["a"]), SORT_OF_TARGET, "spec.faults"),
+    ("an object fault on pods", _ZERO, {"pods": {"selector": {"matchLabels": {"a": "b"}}}}, SORT_OF_TARGET,
      "spec.faults"),
 )  # fmt: skip
 

@@ -10,106 +10,19 @@ from pydantic import Field, create_model, model_validator
 
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
+from bounceback.api.targets import Target
 from bounceback.faults import KINDS, Fault, PodRemoval
 from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
 from bounceback.faults.base import NO_PATTERN
 from bounceback.faults.chosen import Chosen
 from bounceback.faults.inside import NOT_BY_CHANCE, InsideFault
+from bounceback.faults.node_fault import CordonFault, NodeFault
 from bounceback.faults.object_fault import ObjectFault
 from bounceback.faults.packet_fault import NOT_COUNTED
 from bounceback.types.fields import Model, Name, ObjectName
 from bounceback.types.outcome import Expect, Impact, VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
-from bounceback.types.selectors import LabelSelector
-
-
-class Mode(StrEnum):
-    ALL = "All"
-    ONE = "One"
-    FIXED = "Fixed"
-    PERCENT = "Percent"
-
-
-VALUE_WITH_MODE = "value must be given with mode Fixed or Percent, and with these only"
-VALUE_OF_PERCENT = "value must be 1 to 100 for mode Percent"
-TARGETS = ("pods", "objects")
-API_VERSION_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[a-z0-9]+$"
-KIND_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
-
-
-class Share(Model):
-    """How many of those that match; which of them is decided by `spec.seed`."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("(self.mode in ['Fixed', 'Percent']) == has(self.value)", VALUE_WITH_MODE, ".value"),
-        Rule("self.mode != 'Percent' || !has(self.value) || self.value <= 100", VALUE_OF_PERCENT, ".value"),
-    )
-
-    mode: Mode = Field(
-        Mode.ALL, description="All, One, Fixed (value of them) or Percent (value percent of them, rounded up)."
-    )
-    value: int | None = Field(None, ge=1, le=10_000, description="How many for Fixed, which share for Percent.")
-    max_count: int | None = Field(None, ge=1, le=10_000, description="Never more than this, whatever the mode.")
-
-    @model_validator(mode="after")
-    def _value_fits_mode(self) -> Self:
-        if (self.mode in (Mode.FIXED, Mode.PERCENT)) != (self.value is not None):
-            raise refuse(VALUE_WITH_MODE, "value")
-        if self.mode is Mode.PERCENT and self.value is not None and self.value > 100:
-            raise refuse(VALUE_OF_PERCENT, "value")
-        return self
-
-
-class PodTargets(Share):
-    """Running pods of the experiment's namespace."""
-
-    selector: LabelSelector = Field(description="The labels of the pods.")
-
-
-class ObjectTargets(Share):
-    """Objects of one kind in the experiment's namespace, by name or by label: exactly one of names and selector."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (*Share.rules, one_of(("names", "selector")))
-
-    api_version: str = Field(
-        min_length=1, max_length=253, pattern=API_VERSION_PATTERN, description="v1, apps/v1, example.com/v1."
-    )
-    kind: str = Field(min_length=1, max_length=63, pattern=KIND_PATTERN, description="As in a manifest: Deployment.")
-    names: Annotated[list[ObjectName], Field(min_length=1, max_length=100)] | None = Field(
-        None, description="Their names; each must be there."
-    )
-    selector: LabelSelector | None = Field(None, description="The labels of the objects.")
-
-    @model_validator(mode="after")
-    def _names_or_selector(self) -> Self:
-        given = [name for name in ("names", "selector") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise refuse(exactly_one(("names", "selector"), given))
-        return self
-
-
-class Target(Model):
-    """Who is hit: exactly one of pods and objects."""
-
-    list_keys: ClassVar[tuple[str, ...]] = ("name",)
-    rules: ClassVar[tuple[Rule, ...]] = (one_of(TARGETS),)
-
-    name: Name = Field(description="Faults refer to it by this name.")
-    pods: PodTargets | None = Field(None, description="Pods by label.")
-    objects: ObjectTargets | None = Field(None, description="Objects of the Kubernetes API, for objectFault.")
-
-    @property
-    def noun(self) -> str:
-        """What one of them is, in a word: pod, Deployment."""
-        return self.objects.kind if self.objects is not None else "pod"
-
-    @model_validator(mode="after")
-    def _is_of_one_sort(self) -> Self:
-        given = [name for name in TARGETS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise refuse(exactly_one(TARGETS, given))
-        return self
 
 
 class Existing(StrEnum):
@@ -134,7 +47,7 @@ class RelayUse(Model):
     )
 
 
-ONLY_PODS_FOLLOWED = "followReplacements must be false for objectFault: only pods are replaced"
+ONLY_PODS_FOLLOWED = "followReplacements must be false for faults on objects and nodes: only pods are replaced"
 ROUNDS_CHOOSE = "followReplacements must be false with everySeconds, whose rounds choose among the pods that are there"
 
 
@@ -205,7 +118,7 @@ class FaultTiming(Chosen):
 
 
 def _vehicles(fault: Fault) -> tuple[VehicleKind, ...]:
-    if isinstance(fault, ObjectFault):
+    if isinstance(fault, ObjectFault | CordonFault):
         return (VehicleKind.AUTO, VehicleKind.OBJECT_PATCH)
     if Rung.API in fault.rungs():
         return (VehicleKind.AUTO, VehicleKind.POD_DELETE)
@@ -224,7 +137,7 @@ def _must_be(field: str, allowed: str, kind: str) -> str:
 
 def _not_followed(fault: Fault) -> str:
     """Why what takes a target's place cannot be hit, too; empty: it can."""
-    if isinstance(fault, ObjectFault):
+    if isinstance(fault, ObjectFault | NodeFault):
         return ONLY_PODS_FOLLOWED
     return ROUNDS_CHOOSE if isinstance(fault, PodRemoval) and fault.every_seconds is not None else ""
 
@@ -244,7 +157,7 @@ def _entry_rules(kind: type[Fault]) -> Iterator[Rule]:
     )
     if Rung.API in rungs:
         yield Rule(f"!has(self.{kind.kind}) || !has(self.pattern)", NO_PATTERN.format(kind.kind), ".pattern")
-    if issubclass(kind, ObjectFault):
+    if issubclass(kind, ObjectFault | NodeFault):
         yield Rule(f"!has(self.{kind.kind}) || !self.followReplacements", ONLY_PODS_FOLLOWED, ".followReplacements")
     if issubclass(kind, PodRemoval):
         again = f"!has(self.{kind.kind}) || !has(self.{kind.kind}.everySeconds)"
@@ -301,7 +214,16 @@ class AbortCondition(Model):
     failing_seconds: int = Field(ge=1, le=86_400, description="Unhealthy this long without a pause.")
 
 
-OBJECTS_FOR_OBJECT_FAULT = "the target of an objectFault must have objects, and that of any other fault pods"
+NODE_KINDS = tuple(kind.kind for kind in KINDS if issubclass(kind, NodeFault))
+SORT_OF_TARGET = (
+    f"the target of an objectFault must have objects, that of {' and '.join(NODE_KINDS)} nodes, and that of any other "
+    "fault pods"
+)
+
+
+def _sort_of_target(fault: Fault) -> str:
+    """The field of its target that it needs."""
+    return "objects" if isinstance(fault, ObjectFault) else "nodes" if isinstance(fault, NodeFault) else "pods"
 
 
 class FaultExperimentSpec(Model):
@@ -314,8 +236,9 @@ class FaultExperimentSpec(Model):
             ".faults",
         ),
         Rule(
-            "self.faults.all(f, self.targets.all(t, t.name != f.target || has(t.objects) == has(f.objectFault)))",
-            OBJECTS_FOR_OBJECT_FAULT,
+            "self.faults.all(f, self.targets.all(t, t.name != f.target || (has(t.objects) == has(f.objectFault)"
+            f" && has(t.nodes) == ({' || '.join(f'has(f.{kind})' for kind in NODE_KINDS)}))))",
+            SORT_OF_TARGET,
             ".faults",
         ),
         Rule(
@@ -382,10 +305,11 @@ class FaultExperimentSpec(Model):
         for index, fault in enumerate(self.faults):
             if fault.target not in targets:
                 yield ("faults", index, "target"), f"must be one of spec.targets: {', '.join(targets)}"
-        of_objects = {t.name: t.objects is not None for t in self.targets}
+        by_name = {target.name: target for target in self.targets}
         for index, fault in enumerate(self.faults):
-            if of_objects.get(fault.target, False) != isinstance(fault.fault, ObjectFault) and fault.target in targets:
-                yield ("faults", index, "target"), OBJECTS_FOR_OBJECT_FAULT
+            target = by_name.get(fault.target)
+            if target is not None and getattr(target, _sort_of_target(fault.fault)) is None:
+                yield ("faults", index, "target"), SORT_OF_TARGET
         for index, bound in enumerate(self.abort_when):
             if bound.check not in checks:
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"

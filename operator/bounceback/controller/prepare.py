@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bounceback.api.check import RecoveryCheckSpec
-from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, PodTargets
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.problems import dotted, parse
 from bounceback.api.status import CheckCopy
+from bounceback.api.targets import PodTargets
 from bounceback.controller.office import Office
 from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
 from bounceback.controller.signing import leaf_for

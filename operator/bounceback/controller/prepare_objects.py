@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bounceback.api.experiment import FaultExperimentSpec, FaultTiming, ObjectTargets
-from bounceback.controller.office import Office
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
+from bounceback.api.targets import ObjectTargets
+from bounceback.controller.settings import Settings
 from bounceback.engine.model import ObjectInfo
 from bounceback.engine.planning import Chosen
 from bounceback.engine.targets import choose
 from bounceback.faults import ObjectFault
-from bounceback.kube import KubeError
+from bounceback.faults.object_kinds.base import speaks_for
+from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.kinds import ClusterScopedError, Kinds, UnknownKindError
 from bounceback.kube.resources import Resource
@@ -19,9 +21,10 @@ from bounceback.types.objects import Change, ObjectKey
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import Refused
-from bounceback.vehicles.object_patch import ObjectPatch
+from bounceback.vehicles.object_patch import RBAC, ObjectPatch
 
 READING: Final = ("get", "list", "watch")
+BINDINGS: Final = Resource(f"{RBAC}v1", "rolebindings")
 ANEW: Final = 3
 """How often a change is planned anew because others wrote the object between the look at it and the dry run."""
 
@@ -29,12 +32,13 @@ ANEW: Final = 3
 class PreparingObjects:
     """The targets of an experiment that are objects, and what its faults do to them."""
 
-    def __init__(self, office: Office, namespace: str, uid: str, spec: FaultExperimentSpec) -> None:
+    def __init__(self, kube: Kube, settings: Settings, namespace: str, uid: str, spec: FaultExperimentSpec) -> None:
+        self._settings = settings
         self._namespace = namespace
         self._uid = uid
         self._spec = spec
-        self._acting = office.kube.acting_as(namespace, spec.service_account_name)
-        self._kinds = Kinds(office.kube)  # what is served is no secret, and the account may not be there yet
+        self._acting = kube.acting_as(namespace, spec.service_account_name)
+        self._kinds = Kinds(kube)  # what is served is no secret, and the account may not be there yet
         account = f"the account of namespace {namespace}"
         self._patch = ObjectPatch(self._acting, self._kinds, account)
         self.matching: dict[str, int] = {}
@@ -45,7 +49,10 @@ class PreparingObjects:
         for entry in self._spec.faults:
             if isinstance(entry.fault, ObjectFault):
                 self._fits(entry)
-                needs |= entry.fault.verbs(_written(await self._resource(*self._target(entry))))
+                resource = await self._resource(*self._target(entry))
+                needs |= entry.fault.verbs(_written(resource))
+                if _written(resource) == f"roles.{RBAC.rstrip('/')}":
+                    needs.add(f"list {_written(BINDINGS)}")  # who has it
         resources = {need.partition(" ")[2] for need in needs}
         return needs | {f"{verb} {resource}" for verb in READING for resource in resources}
 
@@ -127,7 +134,7 @@ class PreparingObjects:
                 await self._named(f"{place}.names[{index}]", targets, resource, name)
                 for index, name in enumerate(targets.names)
             ]
-        return [self._info(place, targets, body) for body in bodies]
+        return [await self._info(place, targets, body) for body in bodies]
 
     async def _named(self, field: str, targets: ObjectTargets, resource: Resource, name: str) -> Json:
         try:
@@ -138,17 +145,33 @@ class PreparingObjects:
                 raise Refused(field, "NoTargets", message) from error
             raise
 
-    def _info(self, place: str, targets: ObjectTargets, body: Json) -> ObjectInfo:
+    async def _info(self, place: str, targets: ObjectTargets, body: Json) -> ObjectInfo:
         whole = {**body, "apiVersion": targets.api_version, "kind": targets.kind}  # entries of lists go without
         info = ObjectInfo(ObjectKey.of(whole), whole["metadata"]["uid"], whole)
-        if (whole["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "bounceback":
-            raise Refused(
-                place,
-                "OwnObject",
-                f"{info.key} is one that lets experiments run in {self._namespace}: without it nothing could be put "
-                "back; name others",
-            )
+        await self._keeps_the_way_back(place, whole)
         return info
+
+    async def _keeps_the_way_back(self, place: str, body: Json) -> None:
+        """Raises Refused for Roles and RoleBindings without which the account, or the operator, could undo nothing."""
+        if not body["apiVersion"].startswith(RBAC) or body["kind"] not in ("Role", "RoleBinding"):
+            return
+        name = body["metadata"]["name"]
+        bindings = [body]
+        if body["kind"] == "Role":
+            listed, _ = await self._acting.list(BINDINGS, self._namespace)
+            bindings = [
+                each for each in listed if each["roleRef"]["kind"] == "Role" and each["roleRef"]["name"] == name
+            ]
+        its = self._settings
+        ours = ((self._namespace, self._spec.service_account_name), (its.namespace, its.account))
+        if any(
+            speaks_for(subject, *account)
+            for each in bindings
+            for subject in each.get("subjects") or []
+            for account in ours
+        ):
+            why = "gives the experiment's account or the operator rights that putting things right may need"
+            raise Refused(place, "OwnRights", f"{body['kind']} {name} {why}; name others")
 
 
 def one_fault_each(chosen: Sequence[Chosen]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from bounceback.api.experiment import Mode, Share
+from bounceback.api.targets import Mode, Share
 from bounceback.engine.model import ObjectInfo, PodInfo
 
 PROTECTED: Final = ("kube-system", "kube-public", "kube-node-lease")

@@ -26,6 +26,8 @@ from bounceback.faults.network_duplicate import NetworkDuplicate
 from bounceback.faults.network_loss import NetworkLoss
 from bounceback.faults.network_partition import NetworkPartition
 from bounceback.faults.network_reorder import NetworkReorder
+from bounceback.faults.node_cordon import NodeCordon
+from bounceback.faults.node_not_ready import NodeNotReady
 from bounceback.faults.object_fault import ObjectFault
 from bounceback.faults.pod_delete import PodDelete
 from bounceback.faults.tls_fault import TlsFault
@@ -53,6 +55,8 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     FileDescriptorPressure,
     PodDelete,
     ObjectFault,
+    NodeCordon,
+    NodeNotReady,
 )
 
 __all__ = ["API_KINDS", "KINDS", "Fault", "ObjectFault", "PodDelete"]
