@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -186,3 +186,60 @@ async def test_what_a_secret_holds_is_told_nowhere(
     told = json.dumps(await kube.get(EXPERIMENTS, place, "drift")) + json.dumps(events) + operator.log()
     assert hidden not in told
     assert encoded not in told
+
+
+async def test_the_rollback_pod_is_drained_and_undoes_at_once(
+    kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    """It cannot know that the operator lives. That the fault was short is not hidden."""
+    make_operator(more=ACTS_AS).start()
+    await make_experiment(kube, place, "drained", {"scaledToZero": {}}, WEB, 60)
+    await until(kube, place, "drained", reached(Phase.ACTIVE))
+    (rollback,), _ = await kube.list(PODS, home, labels="bounceback.dev/role=rollback")
+    await kube.delete(PODS, home, rollback["metadata"]["name"])
+    status = await finished(kube, place, "drained")
+    (injection,) = status["injections"]
+    assert (injection["reason"], injection["healed"]["by"]) == ("RolledBack", "Undo"), injection
+    assert (status["verdict"], status["axes"]["cleanup"]) == ("Inconclusive", "Clean")
+    assert {finding["reason"] for finding in status["findings"]} == {"FaultTooShort"}
+    assert await replicas(kube, place) == 1
+
+
+async def test_what_is_cancelled_deleted_or_frozen_is_put_right(
+    kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    """Three objects at once, each ended in another way; one more is healed by somebody, which ends its fault."""
+    make_operator(more=ACTS_AS).start()
+    names = ("cancelled", "deleted", "frozen", "healed")
+    for name in names:
+        await kube.create(SECRETS, place, {"metadata": {"name": name}, "stringData": {"password": name}})
+        targets = {"apiVersion": "v1", "kind": "Secret", "names": [name]}
+        await make_experiment(kube, place, name, {"deleted": {}, "healing": "Required"}, targets, 600)
+    for name in names:
+        await until(kube, place, name, reached(Phase.ACTIVE))
+    assert not await _held(kube, place, names)
+    await kube.create(SECRETS, place, {"metadata": {"name": "healed"}, "stringData": {"password": "new"}})
+    status = await finished(kube, place, "healed")
+    (injection,) = status["injections"]
+    assert (status["verdict"], injection["healed"]["by"], injection["reason"]) == ("Passed", "System", "Healed"), status
+    await kube.patch(EXPERIMENTS, place, "cancelled", {"spec": {"cancel": True}})
+    await kube.delete(EXPERIMENTS, place, "deleted")
+    assert (await finished(kube, place, "cancelled"))["axes"]["cleanup"] == "Clean"
+    await kube.create(CONFIG_MAPS, home, {"metadata": {"name": "bounceback-freeze"}, "data": {"reason": "a test"}})
+    assert (await finished(kube, place, "frozen"))["axes"]["cleanup"] == "Clean"
+    async with asyncio.timeout(30):
+        while len(await _held(kube, place, names)) < len(names):
+            await asyncio.sleep(0.1)
+    assert await _held(kube, place, names) == {
+        "cancelled": "cancelled",
+        "deleted": "deleted",
+        "frozen": "frozen",
+        "healed": "new",
+    }
+
+
+async def _held(kube: Kube, namespace: str, names: Iterable[str]) -> dict[str, str]:
+    """What those of the Secrets hold that are there."""
+    found, _ = await kube.list(SECRETS, namespace)
+    wanted = [each for each in found if each["metadata"]["name"] in set(names)]
+    return {each["metadata"]["name"]: base64.b64decode(each["data"]["password"]).decode() for each in wanted}

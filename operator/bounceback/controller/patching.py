@@ -85,14 +85,15 @@ class Patching(Way):
         """A rollback pod that vanishes, with its node for example, is made again for as long as anything is open."""
         while True:
             until = max((each.not_after for each in self._open()), default=0.0)
+            before = self._unguarded
             try:
                 self._office.leadership.check()
                 self._unguarded = await self._rollback.ensure(until, time.time())
             except (*PASSING, Refused) as error:
                 self._unguarded = str(error)
-            if self._unguarded:
-                log.info("%s: %s", self._rollback.name, self._unguarded)
-            else:
+            if self._unguarded not in ("", before):
+                log.info("%s is not ready: %s", self._rollback.name, self._unguarded)
+            if not self._unguarded:
                 self._guarded.set()
             await asyncio.sleep(0.2 if self._unguarded and not self._guarded.is_set() else LOOK_EVERY)
 

@@ -6,27 +6,23 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
-from bounceback.api.problems import dotted, parse
 from bounceback.api.status import CheckCopy
 from bounceback.api.targets import PodTargets
+from bounceback.controller.copying import copy_checks
 from bounceback.controller.office import Office
 from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
 from bounceback.controller.signing import leaf_for
-from bounceback.engine.cel import check_syntax
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import overlapping
 from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, rung_for
 from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
-from bounceback.faults import ObjectFault, PodDelete
+from bounceback.faults import ObjectFault, PodRemoval
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
 from bounceback.faults.tls_fault import TlsFault
-from bounceback.kube import KubeError
-from bounceback.kube.resources import CHECKS
 from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import BY_OPERATOR, Flow, Rung
@@ -56,7 +52,7 @@ class Preparing:
         self._matching: dict[str, int] = {}
         self._refusals: dict[tuple[str, bool, bool], Refused | None] = {}  # dry runs: pod, with a guard, with rights
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
-        self._objects = PreparingObjects(office, namespace, uid, spec)
+        self._objects = PreparingObjects(office.kube, office.settings, namespace, uid, spec)
 
     async def run(self) -> Preparation | Refusal:
         """Raises KubeError, aiohttp.ClientError or TimeoutError when the API server cannot be asked."""
@@ -70,7 +66,7 @@ class Preparing:
         try:
             if not self._checks:
                 await self._check_access()
-                self._checks = await self._copy_checks()
+                self._checks = await copy_checks(self._office.kube, self._acting, self._namespace, self._spec)
             chosen = await self._choose()
         except Refused as refused:
             return Refusal(refused.field, refused.reason, refused.message)
@@ -89,30 +85,14 @@ class Preparing:
 
     async def _check_access(self) -> None:
         account = self._spec.service_account_name
-        needs = _needs(self._spec) | await self._objects.needs()
-        await check_access(self._acting, self._namespace, account, needs=needs)
-
-    async def _copy_checks(self) -> tuple[CheckCopy, ...]:
-        copies = []
-        for index, reference in enumerate(self._spec.checks):
-            field = f"spec.checks[{index}].name"
-            try:
-                body = await self._office.kube.get(CHECKS, self._namespace, reference.name)
-            except KubeError as error:
-                if error.gone:
-                    raise Refused(
-                        field, "CheckNotFound", f"there is no RecoveryCheck {reference.name} in {self._namespace}"
-                    ) from error
-                raise
-            spec, problems = parse(RecoveryCheckSpec, body.get("spec") or {})
-            if spec is None:
-                raise Refused(field, "CheckInvalid", f"RecoveryCheck {reference.name}: {problems[0]}")
-            _expressions_compile(field, reference.name, spec)
-            metadata = body["metadata"]
-            copies.append(
-                CheckCopy(name=reference.name, uid=metadata["uid"], generation=metadata["generation"], spec=spec)
-            )
-        return tuple(copies)
+        of_objects = await self._objects.needs()
+        await check_access(
+            self._acting,
+            self._namespace,
+            account,
+            needs=_needs(self._spec) | of_objects,
+            objects={need.partition(" ")[2] for need in of_objects},
+        )
 
     async def _choose(self) -> list[Chosen]:
         pods = {
@@ -169,7 +149,7 @@ class Preparing:
         self, field: str, fault: FaultTiming, pods: Sequence[PodInfo], capabilities: dict[str, NodeCapability]
     ) -> list[Chosen]:
         kind = fault.fault
-        if isinstance(kind, PodDelete):
+        if isinstance(kind, PodRemoval):
             return [Chosen(fault, pod, VehicleKind.POD_DELETE, "a request to the API", Rung.API) for pod in pods]
         if isinstance(kind, ClientFault):
             return [await self._for_client(field, fault, kind, pod) for pod in pods]
@@ -267,7 +247,7 @@ def _needs(spec: FaultExperimentSpec) -> set[str]:
     for entry in spec.faults:
         if isinstance(entry.fault, ObjectFault):
             continue  # those depend on where a kind is served
-        if isinstance(entry.fault, PodDelete):
+        if isinstance(entry.fault, PodRemoval):
             needs |= DELETE_NEEDS
             continue
         needs |= AGENT_NEEDS
@@ -275,10 +255,3 @@ def _needs(spec: FaultExperimentSpec) -> set[str]:
         if any(peer.service or peer.pods for peer in peers):
             needs |= PEER_NEEDS
     return needs
-
-
-def _expressions_compile(field: str, check: str, spec: RecoveryCheckSpec) -> None:
-    for path, expression, variables in spec.expressions():
-        if problem := check_syntax(expression, variables):
-            where = dotted(("spec", *path))
-            raise Refused(field, "ExpressionInvalid", f"RecoveryCheck {check}, {where}: {problem}")

@@ -32,8 +32,12 @@ CHANGING: Final = ("create", "patch", "delete")
 DELETE_NEEDS: Final = PODS_NEEDS | {"delete pods"}
 
 
-async def check_access(acting: Kube, namespace: str, account: str, *, needs: Set[str]) -> None:
-    """Raises Refused where the account is missing, may not do all of `needs`, or may not be spoken for by the operator.
+async def check_access(
+    acting: Kube, namespace: str, account: str, *, needs: Set[str], objects: Iterable[str] = ()
+) -> None:
+    """`objects` are the resources among the needs that objectFault changes.
+
+    Raises Refused where the account is missing, may not do all of `needs`, or may not be spoken for by the operator.
 
     One question about the rules (SelfSubjectRulesReview, in the account's name) and one about the account. Raises
     KubeError where the API server has trouble of its own.
@@ -50,12 +54,14 @@ async def check_access(acting: Kube, namespace: str, account: str, *, needs: Set
     except KubeError as error:
         if error.status != 403:
             raise
-        raise Refused(FIELD, FORBIDDEN, _not_spoken_for(namespace, account, error.message)) from error
+        way = way_out(namespace, account, objects=objects)
+        raise Refused(FIELD, FORBIDDEN, _not_spoken_for(namespace, account, error.message, way)) from error
     if there is False:
         raise Refused(
             FIELD,
             "AccountNotFound",
-            f"service account {account} does not exist in namespace {namespace}; {way_out(namespace, account)}",
+            f"service account {account} does not exist in namespace {namespace}; "
+            f"{way_out(namespace, account, objects=objects)}",
         )
     status = review["status"]
     lacking = missing(status.get("resourceRules") or [], needs)
@@ -66,14 +72,15 @@ async def check_access(acting: Kube, namespace: str, account: str, *, needs: Set
             FIELD,
             FORBIDDEN,
             f"service account {account} of namespace {namespace} must be allowed to {', '.join(lacking)}; "
-            f"{way_out(namespace, account)}",
+            f"{way_out(namespace, account, objects=objects)}",
         )
 
 
-def way_out(namespace: str, account: str, authority: str = "") -> str:
-    """`authority` is a Secret that it is to be allowed to read."""
+def way_out(namespace: str, account: str, authority: str = "", objects: Iterable[str] = ()) -> str:
+    """`authority` is a Secret that it is to be allowed to read, `objects` are resources that it is to change."""
     words = f"bounceback access {namespace}" + (f" --account {account}" if account != "bounceback" else "")
     words += f" --authority-secret {authority}" if authority else ""
+    words += f" --objects {','.join(listed)}" if (listed := sorted(set(objects))) else ""
     return f"`{words} | kubectl apply -f -` grants what is needed"
 
 
@@ -160,12 +167,9 @@ async def _allowed(acting: Kube, namespace: str, need: str) -> bool:
     return bool(review["status"].get("allowed"))
 
 
-def _not_spoken_for(namespace: str, account: str, message: str) -> str:
+def _not_spoken_for(namespace: str, account: str, message: str, way: str) -> str:
     if "cannot impersonate" in message:
-        return (
-            f"the operator may not act as service account {account} of namespace {namespace}: {message}; "
-            f"{way_out(namespace, account)}"
-        )
+        return f"the operator may not act as service account {account} of namespace {namespace}: {message}; {way}"
     return f"service account {account} of namespace {namespace} may not even ask for its rights: {message}"
 
 
