@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,8 +12,19 @@ from typing import Final, Protocol
 
 from bounceback.agent.course import Course
 from bounceback.agent.evidence import tell
-from bounceback.agent.schedule import OVER, Due, Times, due, ends_at, over
-from bounceback.drivers import DRAIN_SECONDS, InForce, KernelError, Refused, Site, Started, TargetGone, driver, starter
+from bounceback.agent.schedule import DONE, OVER, Due, Times, due, ends_at, over
+from bounceback.drivers import (
+    DRAIN_SECONDS,
+    InForce,
+    KernelError,
+    Refused,
+    Site,
+    Started,
+    TargetGone,
+    Turning,
+    driver,
+    starter,
+)
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.pattern import Step
@@ -77,6 +89,7 @@ class Job:
     _first: Step = WHOLE
     _since: float = 0.0
     _next_hits: float = 0.0
+    _next_turn: float = math.inf
     _lifted_at: float = 0.0
     _over_at: Instant | None = None
     _why: str = ""
@@ -105,6 +118,8 @@ class Job:
             self._start(word)
         if self.state is State.IN_FORCE and word.now >= self._next_hits:
             self._count(word)
+        if self.state is State.IN_FORCE and word.now >= self._next_turn:
+            self._turn(word.now)
         if self.state is State.IN_FORCE and (why := word.end or over(self.times, self._since, word.now)):
             self._lift(word.now, why)
         if self.state is State.IN_FORCE and word.now - self._since >= self._course.next_at:
@@ -117,7 +132,8 @@ class Job:
         if self.state is State.WAITING:
             return (self.times.start_at if now < self.times.start_at else self.times.start_before + 0.001) - now
         if self.state is State.IN_FORCE:
-            return min(self._next_hits, self._since + self._course.next_at, ends_at(self.times, self._since)) - now
+            due_at = min(self._next_hits, self._next_turn, self._since + self._course.next_at)
+            return min(due_at, ends_at(self.times, self._since)) - now
         return DRAIN_LOOK_SECONDS
 
     def amend(self, flows: tuple[Flow, ...]) -> None:
@@ -166,6 +182,7 @@ class Job:
         else:
             self.state, self._since = State.IN_FORCE, now + self.clock() - began  # a relay takes its time to start
             self._next_hits = self._since + FIRST_HIT_SECONDS
+            self._next_turn = self._since if isinstance(self._in_force, Turning) else math.inf
             if self._first.share < 1:
                 self._tell_step(self._first)
             tell(Told.IN_FORCE, injection, self._in_force.detail)
@@ -192,6 +209,21 @@ class Job:
 
     def _tell_step(self, step: Step) -> None:
         tell(Told.STEP, self.order.injection, {"percent": round(step.share * 100, 1)})
+
+    def _turn(self, now: float) -> None:
+        assert isinstance(self._in_force, Turning)
+        began = self.clock()
+        try:
+            seconds = self._in_force.turn()
+        except TargetGone:
+            self._lift(now, "TargetGone")
+        except (KernelError, OSError) as error:
+            self._fail(f"no longer in force: {error}")
+        else:
+            if seconds is None:
+                self._lift(now, DONE)
+            else:
+                self._next_turn = now + self.clock() - began + seconds
 
     def _count(self, word: Word) -> None:
         assert self._in_force is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from bounceback.drivers.netns import Netns
 from bounceback.types.inside import InsideAct
@@ -93,6 +93,34 @@ class InForce(Protocol):
 
     def revert(self) -> None:
         """All of it is gone afterwards. Raises KernelError, and may be called again then."""
+
+
+@runtime_checkable
+class Turning(Protocol):
+    """An order in force that is not done with being applied: it has turns, the first of them right after that."""
+
+    def turn(self) -> float | None:
+        """What is due is done: seconds until the next turn, math.inf for none.
+
+        None: it is over, as there is no more to it. Raises KernelError, TargetGone.
+        """
+
+
+class HoldsNothing:
+    """The parts of an InForce that are the same for all that hold nothing back and have no flows."""
+
+    drain_seconds = 0.0
+    over_when_lifted = False
+    farewell: Mapping[str, Any] = NOTHING_MORE
+
+    def held(self) -> int:
+        return 0
+
+    def amend(self, flows: tuple[Flow, ...]) -> None:
+        """There are none."""
+
+    def lift(self) -> None:
+        """All of it is for `revert`."""
 
 
 class Driver(Protocol):

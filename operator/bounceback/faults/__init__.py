@@ -15,10 +15,12 @@ from bounceback.faults.connection_reset import ConnectionReset
 from bounceback.faults.connection_slicing import ConnectionSlicing
 from bounceback.faults.connection_slow_close import ConnectionSlowClose
 from bounceback.faults.connection_timeout import ConnectionTimeout
+from bounceback.faults.cpu_pressure import CpuPressure
 from bounceback.faults.disk_pressure import DiskPressure
 from bounceback.faults.dns_fault import DnsFault
 from bounceback.faults.file_descriptor_pressure import FileDescriptorPressure
 from bounceback.faults.file_fault import FileFault
+from bounceback.faults.memory_pressure import MemoryPressure
 from bounceback.faults.network_bandwidth import NetworkBandwidth
 from bounceback.faults.network_corrupt import NetworkCorrupt
 from bounceback.faults.network_delay import NetworkDelay
@@ -29,7 +31,9 @@ from bounceback.faults.network_reorder import NetworkReorder
 from bounceback.faults.node_cordon import NodeCordon
 from bounceback.faults.node_not_ready import NodeNotReady
 from bounceback.faults.object_fault import ObjectFault
-from bounceback.faults.pod_delete import PodDelete
+from bounceback.faults.pod_delete import PodDelete, PodEvict, PodRemoval
+from bounceback.faults.process_pressure import ProcessPressure
+from bounceback.faults.process_signal import ContainerKill, ProcessSignal
 from bounceback.faults.tls_fault import TlsFault
 
 API_KINDS: Final[tuple[type[ClientFault], ...]] = (ApiFault, AuthFault)
@@ -50,13 +54,19 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     DnsFault,
     TlsFault,
     *API_KINDS,
+    CpuPressure,
+    MemoryPressure,
+    ProcessPressure,
     DiskPressure,
     FileFault,
     FileDescriptorPressure,
+    ProcessSignal,
+    ContainerKill,
     PodDelete,
+    PodEvict,
     ObjectFault,
     NodeCordon,
     NodeNotReady,
 )
 
-__all__ = ["API_KINDS", "KINDS", "Fault", "ObjectFault", "PodDelete"]
+__all__ = ["API_KINDS", "KINDS", "Fault", "ObjectFault", "PodRemoval"]

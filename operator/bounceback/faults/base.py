@@ -14,6 +14,8 @@ from bounceback.types.plan import Act, Direction, Feature, Rung
 from bounceback.types.rules import Rule
 from bounceback.types.selectors import Peer, Protocol
 
+NO_PATTERN = "pattern must be unset for {}: what is done at a moment cannot come and go"
+
 
 class Fault(Model):
     """One kind of fault; the class is the field `kind` of a fault entry, its fields are what the user sets."""
@@ -25,6 +27,11 @@ class Fault(Model):
     @abstractmethod
     def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
         """The ways to carry it out among those that can tell such a choice, best first."""
+
+    @property
+    def momentary(self) -> str:
+        """What of this kind is done at moments: nothing in between could come and go, or grow. "" for the others."""
+        return self.kind if Rung.API in self.rungs() else ""
 
     @classmethod
     def all_rungs(cls) -> tuple[Rung, ...]:
