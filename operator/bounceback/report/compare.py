@@ -1,0 +1,189 @@
+"""A run against earlier ones of the same experiment: what became worse, judged by intervals and not by their middles.
+
+A figure is worse where all that it may be lies above all that it was, and a tolerance; it is no worse where all that it
+may be lies below; else nobody can say. Of several earlier runs the slowest counts: what has been before is no news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import Final, Literal
+
+from pydantic import Field
+
+from bounceback.report.record import Record, RecordSpan
+from bounceback.report.words import seconds
+from bounceback.types.fields import Model
+from bounceback.types.outcome import Aspect, Cleanup, InjectionAxis, Judgement, Verdict
+
+FIGURES: Final = ("detection", "outage", "recovery")
+"""Of the system's; how fast a fault is brought about is ours."""
+LEAST_SECONDS: Final = 0.1
+"""More than the tolerance, where that is nothing of next to nothing: two runs are never the same."""
+ASPECTS: Final = ("detection", "categorization", "strategy", "success", "consistency", "performance")
+
+
+class Change(StrEnum):
+    """Of one thing, from the earlier runs to this one."""
+
+    WORSE = "Worse"
+    SAME = "Same"  # or better than it must be, within the tolerance
+    BETTER = "Better"
+    UNCLEAR = "Unclear"
+
+
+class Outcome(StrEnum):
+    """Of the comparison."""
+
+    REGRESSED = "Regressed"
+    KEPT = "Kept"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class Difference(Model):
+    """One thing that was compared."""
+
+    what: str = Field(description="The verdict, an axis, an aspect, a figure or an invariant.")
+    before: str = Field(description="Of the earlier runs: the worst.")
+    now: str = Field(description="Of this one.")
+    change: Change = Field(description="Worse, Same, Better or Unclear.")
+
+
+class Comparison(Model):
+    """A run beside earlier ones."""
+
+    comparison_version: Literal[1] = Field(1, description="The version of this format.")
+    name: str = Field(description="The run.")
+    baseline: list[str] = Field(description="Those it is compared with.")
+    tolerance_percent: int = Field(description="How much longer a figure may be.")
+    outcome: Outcome = Field(description="Regressed, Kept or Inconclusive.")
+    differences: list[Difference] = Field(description="All that was compared.")
+
+
+def compare(baseline: Sequence[Record], run: Record, tolerance_percent: int) -> Comparison:
+    """Raises ValueError for runs of different experiments, and for earlier ones that say nothing."""
+    for each in baseline:
+        _comparable(each, run)
+    differences = [*_words(baseline, run), *_figures(baseline, run, tolerance_percent), *_invariants(baseline, run)]
+    changes = {difference.change for difference in differences}
+    outcome = Outcome.KEPT
+    if Change.WORSE in changes:
+        outcome = Outcome.REGRESSED
+    elif Change.UNCLEAR in changes:
+        outcome = Outcome.INCONCLUSIVE
+    return Comparison(
+        comparison_version=1,
+        name=f"{run.namespace}/{run.name}",
+        baseline=[f"{each.namespace}/{each.name}" for each in baseline],
+        tolerance_percent=tolerance_percent,
+        outcome=outcome,
+        differences=differences,
+    )
+
+
+def _comparable(before: Record, run: Record) -> None:
+    """The same faults, judged by the same checks."""
+    for what, of in (("faults", _faults), ("checks", _checks)):
+        was, now = of(before), of(run)
+        if was and now and was != now:
+            raise ValueError(
+                f"{before.namespace}/{before.name} and {run.namespace}/{run.name} are not runs of one experiment: "
+                f"their {what} are {', '.join(sorted(was))} and {', '.join(sorted(now))}"
+            )
+    if before.verdict in (Verdict.ABORTED, Verdict.ERROR):
+        raise ValueError(
+            f"{before.namespace}/{before.name} was {before.verdict}, and says nothing that this could be compared with"
+        )
+
+
+def _faults(record: Record) -> set[str]:
+    return {f"{each.fault} ({each.kind})" for each in record.injections}
+
+
+def _checks(record: Record) -> set[str]:
+    return {each.check for each in record.checks}
+
+
+_ORDER: Final[dict[str, int]] = {
+    **{str(word): 0 for word in (Verdict.PASSED, InjectionAxis.PROVEN, Cleanup.CLEAN)},
+    **{str(word): 2 for word in (Verdict.FAILED, Verdict.ERROR, Cleanup.LEFTOVER)},
+}
+"""Good, bad; whatever is neither says nothing."""
+
+
+def _words(baseline: Sequence[Record], run: Record) -> Iterator[Difference]:
+    yield _of_words("verdict", [each.verdict for each in baseline], run.verdict)
+    if run.axes is not None:
+        for name in ("injection", "recovery", "consistency", "cleanup"):
+            was = [str(getattr(each.axes, name)) for each in baseline if each.axes is not None]
+            yield _of_words(f"axis {name}", was, str(getattr(run.axes, name)))
+    for name in ASPECTS:
+        was = [str(getattr(each.aspects, name)) for each in baseline if each.aspects is not None]
+        now = str(getattr(run.aspects, name)) if run.aspects is not None else str(Aspect.NOT_CHECKED)
+        if any(word != Aspect.NOT_CHECKED for word in (*was, now)):
+            yield _of_words(f"aspect {name}", was, now)
+
+
+def _of_words(what: str, before: Iterable[str], now: str) -> Difference:
+    """The worst that was there before; what nobody looked at then is no worse now."""
+    grades = sorted(before, key=lambda word: _ORDER.get(word, 1))
+    was = grades[-1] if grades else str(Aspect.NOT_CHECKED)
+    then, grade = _ORDER.get(was, 1), _ORDER.get(now, 1)
+    change = Change.SAME
+    if now == Aspect.NOT_CHECKED and was != Aspect.NOT_CHECKED:
+        change = Change.UNCLEAR
+    elif grade == 2 and then < 2:
+        change = Change.WORSE
+    elif grade == 1 and then == 0:
+        change = Change.UNCLEAR
+    elif grade < then:
+        change = Change.BETTER
+    return Difference(what=what, before=was, now=now, change=change)
+
+
+def _figures(baseline: Sequence[Record], run: Record, tolerance: int) -> Iterator[Difference]:
+    for name in FIGURES:
+        was = [span for each in baseline if (span := getattr(each.figures, name)) is not None]
+        now: RecordSpan | None = getattr(run.figures, name)
+        if was or now is not None:
+            yield _of_spans(name, was, now, tolerance)
+
+
+def _of_spans(what: str, before: Sequence[RecordSpan], now: RecordSpan | None, tolerance: int) -> Difference:
+    slowest = max(before, key=_most, default=None)
+    told = (_told(slowest), _told(now))
+    if now is None or slowest is None:  # it did not come, or came for the first time: the verdict tells which is worse
+        return Difference(what=what, before=told[0], now=told[1], change=Change.UNCLEAR if now is None else Change.SAME)
+    limit = max(_most(slowest) * (1 + tolerance / 100), _most(slowest) + LEAST_SECONDS)
+    change = Change.UNCLEAR
+    if _least(now) > limit:
+        change = Change.WORSE
+    elif _most(now) < min(_least(each) for each in before):
+        change = Change.BETTER
+    elif _most(now) <= limit:
+        change = Change.SAME
+    return Difference(what=what, before=told[0], now=told[1], change=change)
+
+
+def _invariants(baseline: Sequence[Record], run: Record) -> Iterator[Difference]:
+    for each in run.invariants:
+        was = [
+            str(other.result)
+            for record in baseline
+            for other in record.invariants
+            if (other.check, other.name) == (each.check, each.name)
+        ]
+        yield _of_words(f"invariant {each.check}/{each.name}", was or [Judgement.PASSED], str(each.result))
+
+
+def _least(span: RecordSpan) -> float:
+    return span.seconds - span.plus_minus_seconds
+
+
+def _most(span: RecordSpan) -> float:
+    return span.seconds + span.plus_minus_seconds
+
+
+def _told(span: RecordSpan | None) -> str:
+    return "none" if span is None else f"{seconds(span.seconds)} ±{span.plus_minus_seconds:.1f}"
