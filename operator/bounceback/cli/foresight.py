@@ -16,7 +16,7 @@ from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.planning import act_of, needs_guard, rung_for
 from bounceback.engine.targets import PROTECTED, choose
-from bounceback.faults import PodDelete
+from bounceback.faults import PodRemoval
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
@@ -225,7 +225,7 @@ class Foresight:
                 )
                 yield Foreseen(pod.name, pod.node, VehicleKind.ADMISSION, "writes are asked about", Rung.ADMISSION)
                 continue
-            if isinstance(kind, PodDelete):
+            if isinstance(kind, PodRemoval):
                 try:
                     acting.delete(PODS, outlook.namespace, pod.name, pod.uid, dry_run=True)
                 except RefusedError as error:

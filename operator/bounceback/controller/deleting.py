@@ -19,7 +19,7 @@ from bounceback.engine.evidence import DONE
 from bounceback.engine.model import PodInfo
 from bounceback.engine.planning import Chosen
 from bounceback.engine.targets import choose
-from bounceback.faults import PodDelete
+from bounceback.faults import PodRemoval
 from bounceback.kube import KubeError
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import mirror
@@ -41,7 +41,7 @@ class Deleting(Way):
         self, office: Office, namespace: str, spec: FaultExperimentSpec, entry: FaultTiming, injections: Injections
     ) -> None:
         target = next(t.pods for t in spec.targets if t.name == entry.target)
-        assert isinstance(entry.fault, PodDelete) and target is not None
+        assert isinstance(entry.fault, PodRemoval) and target is not None
         self._office = office
         self._entry = entry
         self._fault = entry.fault
