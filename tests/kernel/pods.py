@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,12 +37,23 @@ def group(uid: str, *hierarchies: Path) -> Iterator[list[Path]]:
             for folder in folders:
                 folder.mkdir()
                 made.append(folder)
+                if folder.name.startswith("bbt-") and (given := folder / "cgroup.controllers").exists():
+                    wanted = {"cpu", "memory", "pids"} & set(given.read_text().split())  # version 2 has to be told
+                    (folder / "cgroup.subtree_control").write_text(" ".join(f"+{each}" for each in wanted))
         except OSError as error:
             pytest.skip(f"makes cgroups, which it may not here: {error}")
         yield folders[1::2]
     finally:
         for folder in reversed(made):
-            folder.rmdir()
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Once the processes that were killed there have ended."""
+    end = time.monotonic() + 10
+    while (folder / "cgroup.procs").read_text() and time.monotonic() < end:
+        time.sleep(0.01)
+    folder.rmdir()
 
 
 @dataclass
@@ -54,6 +66,10 @@ class Inside:
     groups: list[Path]
     number: int = 0
     said: list[str] = field(default_factory=list)
+
+    def group(self, controller: str) -> Path:
+        """Its cgroup of that controller."""
+        return next((each for each in self.groups if f"/{controller}/" in str(each)), self.groups[0])
 
     def say(self, word: str) -> str:
         """A line to the process; its answer."""
@@ -79,9 +95,12 @@ for line in sys.stdin:
 @contextlib.contextmanager
 def container(
     node: Lab, netns: Netns, *, kind: str = "tmpfs", size: str = "64m", own: bool = False, program: str = ANSWERS,
-    user: int = 0,
+    user: int = 0, controllers: tuple[str, ...] = (),
 ) -> Iterator[Inside]:  # fmt: skip
-    """A pod of one container, `app`. Its volume has that kind and size; `own`: it is a folder of the node's own."""
+    """A pod of one container, `app`. Its volume has that kind and size; `own`: it is a folder of the node's own.
+
+    `controllers`: beside memory, those in whose cgroups it is.
+    """
     uid = str(uuid.uuid4())
     folder = node.folder / uid
     mark = folder / "pods" / uid / "containers" / "app" / "0"
@@ -92,7 +111,10 @@ def container(
     mark.touch()
     (root / "dev" / "termination-log").touch()
     hierarchy = next((each for each in GROUPS if (each / "cgroup.procs").exists()), Path("/sys/fs/cgroup"))
-    hierarchies = [hierarchy, *([MEMORY] if (MEMORY / "cgroup.procs").exists() else [])]
+    more = [
+        each for each in (MEMORY, *(MEMORY.parent / name for name in controllers)) if (each / "cgroup.procs").exists()
+    ]
+    hierarchies = list(dict.fromkeys([hierarchy, *more]))
     if not own:
         _mounted(node, volume, folder / "image", kind, size)
     steps = [f"echo $$ > {{{index}}}/cgroup.procs" for index in range(len(hierarchies))]
