@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bounceback.api.probes import LOOKS
 from bounceback.faults import KINDS as FAULT_KINDS
 
 Json = dict[str, Any]
@@ -92,7 +93,7 @@ TURNS = {
     "longestOffMilliseconds": 900,
 }
 ONE_PEER = "exactly one of pods, service, cidr, host must be given"
-ONE_LOOK = "exactly one of http, tcp, kubernetes must be given"
+ONE_LOOK = f"exactly one of {', '.join(LOOKS)} must be given"
 VALUES = "values must be given with In and NotIn, and with these only"
 JITTER = "jitterMilliseconds must not exceed delayMilliseconds"
 NAME_OR_SELECTOR = "name and selector must not both be given"

@@ -33,6 +33,7 @@ from tests.spec_cases_connections import CONNECTIONS
 from tests.spec_cases_names import NAMES
 from tests.spec_cases_objects import OBJECTS
 from tests.spec_cases_packets import PACKETS
+from tests.spec_cases_probes import ONE_READING, PROBES
 
 EXPERIMENTS: Final = (
     Case("the plain experiment", "FaultExperiment", having()),
@@ -317,6 +318,7 @@ EXPERIMENTS: Final = (
 )
 
 CHECKS: Final = (
+    *PROBES,
     Case("the plain check", "RecoveryCheck", having()),
     Case("a probe that looks at nothing", "RecoveryCheck", probe(), ONE_LOOK, "spec.probes[0]"),
     Case(
@@ -354,7 +356,7 @@ CHECKS: Final = (
         "an observation of nothing",
         "RecoveryCheck",
         having(observations=[{"name": "orders"}]),
-        "exactly one of http, kubernetes must be given",
+        ONE_READING,
         "spec.observations[0]",
     ),
     Case(

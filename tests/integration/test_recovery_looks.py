@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from bounceback.api.check import RecoveryCheckSpec
-from bounceback.api.probes import HttpLook, TcpLook
+from bounceback.api.looks import HttpLook, TcpLook
 from bounceback.engine.samples import History, Sample
 from bounceback.engine.timeline import has_gap
 from bounceback.kube import Kube
 from bounceback.recovery import names as names_module
-from bounceback.recovery.looks import look_by_http, look_by_tcp, probe_session
+from bounceback.recovery.judging import judged, nothing_said
+from bounceback.recovery.looks import ask_by_http, look_by_tcp, probe_session
 from bounceback.recovery.names import Names
 from bounceback.recovery.observing import LARGEST_OBSERVATION, ObservationError, observe
 from bounceback.recovery.sampling import Pulse, Sampler
@@ -67,7 +70,14 @@ def closed_port() -> int:
 async def http(url: str, **fields: Any) -> str | None:
     names = Names()
     async with probe_session(names) as session:
-        return await look_by_http(session, HttpLook(url=url, **fields))
+        return await healthy(session, HttpLook(url=url, **fields))
+
+
+async def healthy(session: ClientSession, look: HttpLook) -> str | None:
+    """None, or what was wrong, of one sample."""
+    return await judged(
+        partial(ask_by_http, session, look, kept=look.expression is not None), look.expression, nothing_said
+    )()
 
 
 async def example(request: web.BaseRequest) -> web.StreamResponse:
@@ -80,6 +90,10 @@ async def example(request: web.BaseRequest) -> web.StreamResponse:
             return web.Response(status=503)
         case "/large":
             return web.Response(body=b"x" * 4_000_000 + b"end")
+        case "/queue":
+            return web.json_response({"depth": 7}, headers={"X-Leader": "web-1"})
+        case "/slow":
+            await asyncio.sleep(0.3)
         case "/parts":
             parts = web.StreamResponse()
             await parts.prepare(request)
@@ -105,6 +119,14 @@ async def example(request: web.BaseRequest) -> web.StreamResponse:
         ("/large", {}, None),
         ("/large", {"expect_body": "end"}, "the answer does not contain 'end'"),
         ("/parts", {"expect_body": "three parts"}, None),
+        ("/queue", {"expect_headers": {"x-leader": "web-1"}}, None),
+        ("/queue", {"expect_headers": {"X-Leader": "web-2"}}, "header X-Leader: web-1, expected web-2"),
+        ("/", {"expect_headers": {"X-Leader": "web-2"}}, "header X-Leader: none, expected web-2"),
+        ("/queue", {"expression": "json.depth < 10 && headers['x-leader'] == 'web-1' && status == 200"}, None),
+        ("/queue", {"expression": "milliseconds < 60000"}, None),
+        ("/", {"expression": "json == null"}, None),
+        ("/broken", {"expect_status": 0, "expression": "status in [200, 503]"}, None),
+        ("/slow", {"expect_within_milliseconds": 60_000}, None),
     ],
 )
 async def test_an_answer_is_healthy_when_it_is_as_expected(
@@ -125,6 +147,19 @@ async def test_an_answer_is_healthy_when_it_is_as_expected(
 async def test_a_broken_answer_is_called_what_it_is(text: bytes, message: str) -> None:
     async with saying(text) as port:
         assert (await http(f"http://127.0.0.1:{port}/") or "").startswith(message)
+
+
+async def test_what_an_expression_and_a_bound_on_latency_find_wrong_is_told() -> None:
+    async with serving(example) as address:
+        found = await http(f"{address}/queue", expression="json.depth < 5")
+        assert (found or "").startswith('json.depth < 5 is false; status 200, headers {"x-leader": "web-1"')
+        assert (await http(f"{address}/queue", expression="json.length < 5") or "").startswith(
+            "json.length < 5: there is no key 'length'"
+        )
+        found = await http(f"{address}/large", expression="json.depth < 5")
+        assert found == "the answer is larger than 262144 bytes, too large for an expression"
+        found = await http(f"{address}/slow", expect_within_milliseconds=100)
+        assert re.fullmatch(r"answered after \d+ ms, expected within 100", found or "")
 
 
 async def test_trouble_with_the_connection_is_called_what_it_is(closed_port: int) -> None:
@@ -171,7 +206,7 @@ async def test_each_look_makes_a_connection_of_its_own() -> None:
         names = Names()
         async with probe_session(names) as session:
             for _ in range(5):
-                assert await look_by_http(session, HttpLook(url=address)) is None
+                assert await healthy(session, HttpLook(url=address)) is None
     assert len(set(ports)) == 5
 
 
@@ -222,12 +257,12 @@ async def test_samples_overlap_and_keep_to_their_grid_however_slow_the_answers()
 
 
 async def test_a_stalled_loop_leaves_a_gap_and_no_burst() -> None:
-    async def healthy() -> None:
+    async def at_once() -> None:
         return None
 
     history = History(0.05, 0.1)
     async with asyncio.TaskGroup() as group:
-        sampling = group.create_task(Sampler(history, healthy, lambda: None, group, Pulse()).run(0))
+        sampling = group.create_task(Sampler(history, at_once, lambda: None, group, Pulse()).run(0))
         await asyncio.sleep(0.3)
         before = history.samples
         time.sleep(0.6)  # noqa: ASYNC251  # the stall that is meant

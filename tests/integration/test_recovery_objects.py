@@ -16,7 +16,7 @@ from bounceback.engine.timeline import first_symptom, recovered, stalled
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CONFIG_MAPS
-from bounceback.recovery import objects
+from bounceback.recovery import judging
 from bounceback.recovery.observing import ObservationError, observe
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant, Interval
@@ -247,7 +247,7 @@ async def test_a_burst_of_costly_events_leaves_time_for_other_work(
         time.sleep(0.02)
         return True
 
-    monkeypatch.setattr(objects, "evaluate", costly)
+    monkeypatch.setattr(judging, "evaluate", costly)
     await set_state(kube, namespace, "web", "first")
     async with watching(reader, namespace, check(name="web")) as (_, history):
         await until(lambda: history.samples)

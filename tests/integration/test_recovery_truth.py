@@ -174,7 +174,7 @@ async def served(found: list[Server]) -> AsyncIterator[None]:
 
 
 async def look_at(all_scenarios: list[Scenario], monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
-    monkeypatch.setattr("bounceback.recovery.watching.History", lambda *a, **k: Recorded(History(*a, **k)))
+    monkeypatch.setattr("bounceback.recovery.asking.History", lambda *a, **k: Recorded(History(*a, **k)))
     servers = [Server(s.how, s.slow, s.outage) for s in all_scenarios]
     async with served(servers):
         checks = [(s.name, check(s, server.port)) for s, server in zip(all_scenarios, servers, strict=True)]

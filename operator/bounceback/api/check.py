@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from bounceback.api.client_behavior import ClientBehavior
+from bounceback.api.credentials import SecretPart
 from bounceback.api.meta import Condition, repeated
-from bounceback.api.probes import Invariant, Observation, Probe
+from bounceback.api.probes import MOMENTS, Expression, Invariant, Observation, Probe, Signal
 from bounceback.types.fields import Model, StatusModel
 from bounceback.types.outcome import Verdict
 from bounceback.types.rules import FieldError, Path, Rule
@@ -35,6 +36,7 @@ BUDGETS = ("detectSeconds", "recoverSeconds", "outageSeconds")
 PROBE_LISTS = ("probes", "detection", "errorState")
 NOTHING = "probes or invariants must name at least one: a check that looks at nothing proves nothing"
 BLIND = "invariants need observations to speak of: observations must not be empty"
+MOMENT = "event and log tell of a moment, not of a state: absentSeconds must be given, but in detection"
 
 
 def _above_period(budget: str) -> Rule:
@@ -52,6 +54,11 @@ def _apart(one: str, other: str) -> Rule:
         f"names must be unique among {', '.join(PROBE_LISTS)}",
         f".{other}",
     )
+
+
+def _no_moments(section: str) -> Rule:
+    each = " && ".join(f"(!has(p.{kind}) || has(p.{kind}.absentSeconds))" for kind in MOMENTS)
+    return Rule(f"!has(self.{section}) || self.{section}.all(p, {each})", MOMENT, f".{section}")
 
 
 class RecoveryCheckSpec(Model):
@@ -73,12 +80,13 @@ class RecoveryCheckSpec(Model):
         ),
         *(_apart(one, other) for n, one in enumerate(PROBE_LISTS) for other in PROBE_LISTS[n + 1 :]),
         *(_above_period(budget) for budget in BUDGETS),
+        *(_no_moments(section) for section in ("probes", "errorState")),
     )
 
     probes: Annotated[list[Probe], Field(max_length=50)] = Field(
         default_factory=list, description="The system is healthy while all of them are."
     )
-    detection: Annotated[list[Probe], Field(max_length=10)] = Field(
+    detection: Annotated[list[Signal], Field(max_length=10)] = Field(
         default_factory=list,
         description="Signals by which the system itself says that something is wrong; any one that holds is detection.",
     )
@@ -114,6 +122,9 @@ class RecoveryCheckSpec(Model):
         yield from repeated("probes", [p.name for p in (*self.probes, *self.detection, *self.error_state)])
         yield from repeated("observations", [o.name for o in self.observations])
         yield from repeated("invariants", [i.name for i in self.invariants])
+        for section, index, probe in self.sections():
+            if probe.is_moment and section != "detection":
+                yield (section, index, probe.kind, "absentSeconds"), MOMENT
         slowest = max((p.period_milliseconds for p in self.probes), default=0)
         given = (self.budgets.detect_seconds, self.budgets.recover_seconds, self.budgets.outage_seconds)
         for name, bound in zip(BUDGETS, given, strict=True):
@@ -124,15 +135,29 @@ class RecoveryCheckSpec(Model):
                     f"measured ({bound} s against {slowest} ms)",
                 )
 
-    def expressions(self) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
-        """Each CEL expression: the path of what holds it, its text, and the variables that it can see."""
-        parts = (("probes", self.probes), ("detection", self.detection), ("errorState", self.error_state))
-        for name, probes in parts:
+    def sections(self) -> Iterator[tuple[str, int, Probe]]:
+        """Every probe, with the list that it stands in and its place there."""
+        lists: tuple[Sequence[Probe], ...] = (self.probes, self.detection, self.error_state)
+        for name, probes in zip(PROBE_LISTS, lists, strict=True):
             for index, probe in enumerate(probes):
-                if look := probe.kubernetes:
-                    yield (name, index, "kubernetes"), look.expression, ("object",) if look.name else ("objects",)
+                yield name, index, probe
+
+    def expressions(self) -> Iterator[Expression]:
+        """Each CEL expression: the way to its field, its text, and the variables that it can see."""
+        for section, index, probe in self.sections():
+            for path, text, names in probe.expressions():
+                yield (section, index, *path), text, names
         for index, invariant in enumerate(self.invariants):
-            yield ("invariants", index), invariant.expression, ("before", "after")
+            yield ("invariants", index, "expression"), invariant.expression, ("before", "after")
+
+    def secrets(self) -> Iterator[SecretPart]:
+        """What Secrets must hold for anybody to look: the way to the field, the Secret, its key."""
+        for section, index, probe in self.sections():
+            for path, name, key in probe.secrets():
+                yield (section, index, *path), name, key
+        for index, observation in enumerate(self.observations):
+            for path, name, key in observation.secrets():
+                yield ("observations", index, *path), name, key
 
 
 class CheckResult(StatusModel):

@@ -2,87 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bounceback.types.fields import Cel, Model, Name, ObjectName, Port
-from bounceback.types.rules import Rule, exactly_one, one_of, refuse
+from bounceback.api.credentials import SecretPart
+from bounceback.api.looks import AnyLook, DnsLook, GrpcLook, HttpLook, PrometheusLook, TcpLook, TlsLook, Url
+from bounceback.api.looks_inside import (
+    NAME_OR_SELECTOR,
+    Command,
+    EventLook,
+    ExecLook,
+    JobLook,
+    KubernetesLook,
+    LogLook,
+)
+from bounceback.api.looks_stores import NatsLook, NatsSource, RedisLook, RedisSource, SqlLook, SqlSource
+from bounceback.types.fields import Cel, Model, Name, ObjectName
+from bounceback.types.rules import Path, Rule, exactly_one, one_of, refuse
 from bounceback.types.selectors import LabelSelector
 
-NAME_OR_SELECTOR = Rule(
-    "!has(self.name) || !has(self.selector)",
-    "name and selector must not both be given",
-    ".selector",
-    reason="FieldValueForbidden",
+LOOKS: Final = (
+    "http",
+    "tcp",
+    "dns",
+    "tls",
+    "grpc",
+    "prometheus",
+    "kubernetes",
+    "event",
+    "log",
+    "exec",
+    "job",
+    "sql",
+    "redis",
+    "nats",
 )
-Url = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s]+$")]
+MOMENTS: Final = ("event", "log")
+"""What happens and is over; all others are states."""
+READINGS: Final = ("http", "kubernetes", "exec", "sql", "redis", "nats")
 
-
-class HttpLook(Model):
-    """An HTTP request from the operator; healthy when the answer is as expected."""
-
-    url: Url = Field(
-        description="http:// or https:// address; http://web/ is the Service web of this namespace, "
-        "http://web.shop.svc/ that of any."
-    )
-    method: Literal["GET", "HEAD", "POST"] = Field("GET", description="GET, HEAD or POST.")
-    expect_status: int = Field(200, ge=100, le=599, description="The status code of a healthy answer.")
-    expect_body: Annotated[str, Field(max_length=1024)] | None = Field(
-        None, description="Text that a healthy answer must contain; unset: any."
-    )
-    follow_redirects: bool = Field(False, description="Follow 3xx answers instead of judging them.")
-
-
-class TcpLook(Model):
-    """A TCP connection from the operator; healthy when it opens."""
-
-    host: Annotated[str, Field(min_length=1, max_length=253)] = Field(
-        description="Host name or address; a name without a dot is a Service of this namespace."
-    )
-    port: Port = Field(description="The port to connect to.")
-
-
-class KubernetesLook(Model):
-    """Objects of the experiment's namespace, watched (with their status) as `spec.serviceAccountName`.
-
-    With `name`, the expression sees `object`; with `selector` or neither, it sees `objects`, a list.
-    """
-
-    rules: ClassVar[tuple[Rule, ...]] = (NAME_OR_SELECTOR,)
-
-    api_version: Annotated[str, Field(min_length=1, max_length=317)] = Field(
-        description="For example v1, apps/v1 or example.com/v1."
-    )
-    kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="For example Deployment.")
-    name: ObjectName | None = Field(None, description="One object by name.")
-    selector: LabelSelector | None = Field(None, description="Objects by label.")
-    expression: Cel = Field(
-        description="CEL that is true while healthy, for example object.status.readyReplicas == object.spec.replicas."
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_select(self) -> Self:
-        if self.name and self.selector:
-            raise refuse(NAME_OR_SELECTOR.message, "selector")
-        return self
+Expression = tuple[Path, str, tuple[str, ...]]
+"""The way to the field, the CEL in it, and the variables that it can see."""
 
 
 class Look(Model):
-    """Exactly one of `http`, `tcp` or `kubernetes`."""
+    """Exactly one way to look."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (one_of(("http", "tcp", "kubernetes")),)
+    rules: ClassVar[tuple[Rule, ...]] = (one_of(LOOKS),)
 
     http: HttpLook | None = Field(None, description="An HTTP request.")
     tcp: TcpLook | None = Field(None, description="A TCP connection.")
+    dns: DnsLook | None = Field(None, description="A question to a name server.")
+    tls: TlsLook | None = Field(None, description="A TLS handshake, and the certificate that it shows.")
+    grpc: GrpcLook | None = Field(None, description="A health check by grpc.health.v1.")
+    prometheus: PrometheusLook | None = Field(None, description="PromQL, or a metric of a page.")
     kubernetes: KubernetesLook | None = Field(None, description="A CEL expression over watched objects.")
+    event: EventLook | None = Field(None, description="A Kubernetes Event that appears.")
+    log: LogLook | None = Field(None, description="A line in a pod's log.")
+    exec: ExecLook | None = Field(None, description="A command in a pod.")
+    job: JobLook | None = Field(None, description="A Job that is made and must complete.")
+    sql: SqlLook | None = Field(None, description="A query to PostgreSQL or MySQL.")
+    redis: RedisLook | None = Field(None, description="A command to Redis.")
+    nats: NatsLook | None = Field(None, description="The state of a JetStream stream and consumer.")
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        given = [n for n in ("http", "tcp", "kubernetes") if getattr(self, n) is not None]
+        given = [n for n in LOOKS if getattr(self, n) is not None]
         if len(given) != 1:
-            raise refuse(exactly_one(("http", "tcp", "kubernetes"), given))
+            raise refuse(exactly_one(LOOKS, given))
         return self
+
+    @property
+    def kind(self) -> str:
+        """Which of them it is."""
+        return next(name for name in LOOKS if getattr(self, name) is not None)
+
+    @property
+    def look(self) -> AnyLook:
+        found: AnyLook = getattr(self, self.kind)
+        return found
 
 
 class Probe(Look):
@@ -95,7 +95,7 @@ class Probe(Look):
         1000,
         ge=50,
         le=60_000,
-        description="Time between two samples; for kubernetes, between reads that confirm the watch (from 1000).",
+        description="Time between two samples; for kubernetes, event and log, between reads (from 1000).",
     )
     timeout_milliseconds: int = Field(
         2000, ge=50, le=60_000, description="A sample without an answer for this long is a failure."
@@ -103,6 +103,51 @@ class Probe(Look):
     failure_threshold: int = Field(
         1, ge=1, le=10, description="This many failures in a row are a symptom; the first of them gives its time."
     )
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it tells of something that happens, and not of a state that lasts."""
+        moment = self.event or self.log
+        return moment is not None and moment.absent_seconds is None
+
+    def expressions(self) -> Iterator[Expression]:
+        if text := self.look.judges():
+            yield (self.kind, "expression"), text, self.look.sees()
+
+    def secrets(self) -> Iterator[SecretPart]:
+        for path, name, key in self.look.secrets():
+            yield (self.kind, *path), name, key
+
+
+NO_CATEGORY = Rule(
+    "!has(self.category) || !has(self.tcp)",
+    "category must be unset with tcp: an open connection says nothing",
+    ".category",
+    reason="FieldValueForbidden",
+)
+
+
+class Signal(Probe):
+    """A probe by which the system itself says that something is wrong."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*Look.rules, NO_CATEGORY)
+
+    category: Cel | None = Field(
+        None,
+        description="CEL over what this kind of probe sees, true if the system names the trouble rightly: "
+        "event.reason == 'StoreUnavailable'. It is asked each time that the signal holds.",
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.category and self.tcp:
+            raise refuse(NO_CATEGORY.message, "category")
+        return self
+
+    def expressions(self) -> Iterator[Expression]:
+        yield from super().expressions()
+        if self.category:
+            yield ("category",), self.category, self.look.sees()
 
 
 class HttpObservation(Model):
@@ -128,10 +173,16 @@ class KubernetesObservation(Model):
         return self
 
 
+class ExecObservation(Command):
+    """What a command in a pod writes to its output; it must end with 0."""
+
+    format: Literal["Json", "Text"] = Field("Json", description="Json: the output is JSON. Text: it is taken as it is.")
+
+
 class Observation(Model):
     """Something that is read before the fault and after the recovery, for the invariants."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (one_of(("http", "kubernetes")),)
+    rules: ClassVar[tuple[Rule, ...]] = (one_of(READINGS),)
     list_keys: ClassVar[tuple[str, ...]] = ("name",)
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-zA-Z0-9_]*$")] = Field(
@@ -139,14 +190,23 @@ class Observation(Model):
     )
     http: HttpObservation | None = Field(None, description="The JSON of an HTTP answer.")
     kubernetes: KubernetesObservation | None = Field(None, description="Kubernetes objects.")
+    exec: ExecObservation | None = Field(None, description="The output of a command in a pod.")
+    sql: SqlSource | None = Field(None, description="The rows of a query, a list of maps by column.")
+    redis: RedisSource | None = Field(None, description="The reply to a command.")
+    nats: NatsSource | None = Field(None, description="server, stream and consumer, as the server tells them.")
     timeout_milliseconds: int = Field(5000, ge=50, le=60_000, description="An answer must come within this time.")
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        given = [n for n in ("http", "kubernetes") if getattr(self, n) is not None]
+        given = [n for n in READINGS if getattr(self, n) is not None]
         if len(given) != 1:
-            raise refuse(exactly_one(("http", "kubernetes"), given))
+            raise refuse(exactly_one(READINGS, given))
         return self
+
+    def secrets(self) -> Iterator[SecretPart]:
+        for kind, source in (("sql", self.sql), ("redis", self.redis), ("nats", self.nats)):
+            for path, name, key in source.secrets() if source else ():
+                yield (kind, *path), name, key
 
 
 class Invariant(Model):

@@ -163,7 +163,7 @@ def _expressions(spec: BaseModel) -> Iterator[Problem]:
 
     for path, expression, names in spec.expressions():
         if wrong := check_syntax(expression, names):
-            yield Problem(("spec", *path, "expression"), f"must be CEL: {wrong}")
+            yield Problem(("spec", *path), f"must be CEL: {wrong}")
 
 
 def _twice(found: Linted) -> None:

@@ -47,7 +47,7 @@ def problem_of(spec: Json) -> str:
         return str(problems[0])
     for path, expression, variables in check.expressions():
         if wrong := check_syntax(expression, variables):
-            return f"{dotted(('spec', *path, 'expression'))}: {wrong}"
+            return f"{dotted(('spec', *path))}: {wrong}"
     return ""
 
 

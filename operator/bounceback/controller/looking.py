@@ -58,6 +58,7 @@ class Looking:
                 watching.histories(check.name),
                 watching.detections(check.name),
                 watching.error_states(check.name),
+                watching.categories(check.name),
             )
             for check in self._checks
         ]

@@ -24,6 +24,8 @@ class Health:
     symptom_source: str = ""
     detected: Interval | None = None
     detected_source: str = ""
+    named_rightly: bool | None = None  # the system said what the trouble is; None: nobody declared what is right
+    named_wrongly: tuple[str, ...] = ()  # "check/signal: what it said instead"
     recovered: Interval | None = None  # last failure -> healthy, where it is stable since
     stable_seconds: float = 0.0  # the longest that any check asks for
     error_state: bool | None = None  # FailSafe: reached and held while active; None: nothing declared or seen

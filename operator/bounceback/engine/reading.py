@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.status import CheckView
@@ -30,6 +30,7 @@ class Seen:
     probes: Mapping[str, History]
     detection: Mapping[str, History]
     error_state: Mapping[str, History]
+    categories: Mapping[str, History] = field(default_factory=dict)  # of signals: whether what they said was right
 
 
 def read(
@@ -49,6 +50,7 @@ def read(
     begun = bool(every) and all(history.samples for _, _, history in every)
     symptom, symptom_source = _first(_symptoms(seen, since))
     detected, detected_source = _first(_detections(seen, since))
+    rightly, wrongly = _named(seen, since)
     return Health(
         watching=begun or not every,
         healthy_for=min((healthy_for(h, now) for _, _, h in every), default=float("inf")),
@@ -60,6 +62,8 @@ def read(
         symptom_source=symptom_source,
         detected=detected,
         detected_source=detected_source,
+        named_rightly=rightly,
+        named_wrongly=wrongly,
         recovered=_recovered(seen, since, cleared, now),
         stable_seconds=max((float(s.spec.recovered.stable_seconds) for s in seen if s.probes), default=0.0),
         error_state=_error_state(seen, since, waning),
@@ -131,6 +135,21 @@ def first_holding(history: History, since: Instant) -> Interval | None:
             return Interval(before or run.first.start, run.soonest)
         before = None if run.healthy else run.last.start
     return None
+
+
+def _named(seen: Sequence[Seen], since: Instant | None) -> tuple[bool | None, tuple[str, ...]]:
+    """Whether any signal that came to hold named the trouble rightly, and what each said that did not."""
+    rightly, wrongly = False, []
+    declared = [(s, name, history) for s in seen for name, history in s.categories.items()]
+    for s, name, said in declared:
+        held = first_holding(s.detection[name], since) if since is not None else None
+        if held is None:
+            continue
+        since_then = [run for run in said.runs if run.last.start.since(held.earliest) >= 0]
+        rightly = rightly or any(run.healthy for run in since_then)
+        if since_then and not any(run.healthy for run in since_then):
+            wrongly.append(f"{s.check}/{name}: {said.latest_failure or 'it said something else'}")
+    return rightly if declared else None, tuple(wrongly)
 
 
 def held_once_reached(history: History, since: Instant, end: Instant | None) -> bool:

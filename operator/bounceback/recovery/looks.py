@@ -1,4 +1,4 @@
-"""One look at the system by HTTP or TCP: None when it is healthy, else what happened, in a line.
+"""One look at the system by HTTP or TCP.
 
 Each look makes a connection of its own. One that is kept open goes on working through a partition that cuts new ones
 off, through a dead name server and past a replica that no longer accepts, and would hide all of these.
@@ -7,18 +7,24 @@ off, through a dead name server and past a replica that no longer accepts, and w
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import ssl
-from typing import Final
+import time
+from typing import Any, Final
 
 import aiohttp
 
-from bounceback.api.probes import HttpLook, TcpLook
+from bounceback.api.looks import HttpLook, TcpLook
+from bounceback.recovery.errors import NotHealthyError
 from bounceback.recovery.names import Names, open_socket, refuse_forbidden
 
 LONGEST_BODY: Final = 1024 * 1024
 """Bytes of an answer that are read; what comes after them is neither waited for nor looked at."""
+LARGEST_JSON: Final = 256 * 1024
+"""Bytes of an answer that an expression looks into."""
+ANY_STATUS: Final = 0
 
 
 def probe_session(names: Names) -> aiohttp.ClientSession:
@@ -34,28 +40,75 @@ def probe_session(names: Names) -> aiohttp.ClientSession:
     )
 
 
-async def look_by_http(session: aiohttp.ClientSession, look: HttpLook) -> str | None:
-    """The whole exchange: name, connection, request, answer with its body."""
+async def ask_by_http(session: aiohttp.ClientSession, look: HttpLook, *, kept: bool) -> dict[str, Any]:
+    """The whole exchange: name, connection, request, answer with its body, which is looked into where it is `kept`.
+
+    Raises NotHealthyError.
+    """
+    began = time.monotonic()
     try:
         async with session.request(look.method, look.url, allow_redirects=look.follow_redirects) as answer:
-            found = await _contains(answer, (look.expect_body or "").encode())
-            if answer.status != look.expect_status:
-                return f"status {answer.status}, expected {look.expect_status}"
-            return None if found else f"the answer does not contain {(look.expect_body or '')[:80]!r}"
+            body = _Body((look.expect_body or "").encode(), LARGEST_JSON + 1 if kept else 0)
+            await body.read(answer)
     except (aiohttp.ClientError, OSError) as error:
-        return in_a_line(error)
+        raise NotHealthyError(in_a_line(error)) from error
+    milliseconds = round((time.monotonic() - began) * 1000)
+    if wrong := _unexpected(look, answer, milliseconds, body):
+        raise NotHealthyError(wrong)
+    headers: dict[str, str] = {}
+    for name, value in answer.headers.items():
+        headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
+    found = body.json() if kept else None
+    return {"status": answer.status, "headers": headers, "json": found, "milliseconds": milliseconds}
 
 
-async def _contains(answer: aiohttp.ClientResponse, wanted: bytes) -> bool:
-    """Whether the text is in the body, which is read through and not kept: many looks are under way at once."""
-    found, end, size = False, b"", 0
-    async for chunk in answer.content.iter_any():
-        found = found or wanted in end + chunk
-        end = (end + chunk)[-len(wanted) :]
-        size += len(chunk)
-        if size >= LONGEST_BODY:
-            break
-    return found or not wanted
+def _unexpected(look: HttpLook, answer: aiohttp.ClientResponse, milliseconds: int, body: _Body) -> str | None:
+    if look.expect_status not in (ANY_STATUS, answer.status):
+        return f"status {answer.status}, expected {look.expect_status}"
+    for name, wanted in look.expect_headers.items():
+        values = answer.headers.getall(name, [])
+        if wanted not in values:
+            return f"header {name}: {', '.join(values)[:80] or 'none'}, expected {wanted}"
+    if not body.found:
+        return f"the answer does not contain {(look.expect_body or '')[:80]!r}"
+    bound = look.expect_within_milliseconds
+    if bound is not None and milliseconds > bound:
+        return f"answered after {milliseconds} ms, expected within {bound}"
+    return None
+
+
+class _Body:
+    """Is read through, and kept only as far as somebody asked: many looks are under way at once."""
+
+    def __init__(self, wanted: bytes, keep: int) -> None:
+        self._wanted = wanted
+        self._keep = keep
+        self._kept = bytearray()
+        self.found = not wanted
+
+    async def read(self, answer: aiohttp.ClientResponse) -> None:
+        end, size = b"", 0
+        async for chunk in answer.content.iter_any():
+            self.found = self.found or self._wanted in end + chunk
+            end = (end + chunk)[-len(self._wanted) :]
+            self._kept += chunk[: self._keep - len(self._kept)]
+            size += len(chunk)
+            if size >= LONGEST_BODY:
+                break
+
+    def json(self) -> Any:
+        """None for what is no JSON. Raises NotHealthyError for what is too large to be looked into."""
+        if len(self._kept) > LARGEST_JSON:
+            raise NotHealthyError(f"the answer is larger than {LARGEST_JSON} bytes, too large for an expression")
+        return json_or_none(bytes(self._kept))
+
+
+def json_or_none(text: str | bytes) -> Any:
+    """What the text says as JSON, or None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 async def first_bytes(answer: aiohttp.ClientResponse, limit: int) -> bytes:

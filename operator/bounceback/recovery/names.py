@@ -49,6 +49,10 @@ class Names(AbstractResolver):
         self._free: dict[str, asyncio.Semaphore] = {}
         self._closed = False
 
+    def full(self, host: str) -> str:
+        """What the name is called outside the namespace."""
+        return f"{host}.{self._namespace}.svc" if self._namespace and "." not in host and host != "localhost" else host
+
     async def addresses(self, host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
         """All addresses, as the system orders them. Raises OSError where there is none."""
         try:
@@ -66,8 +70,9 @@ class Names(AbstractResolver):
             if not self._closed:
                 loop.call_soon_threadsafe(free.release)
 
-        name = f"{host}.{self._namespace}.svc" if self._namespace and "." not in host and host != "localhost" else host
-        found: Future[list[tuple[socket.AddressFamily, tuple[str, int]]]] = _threads.submit(_look_up, name, port)
+        found: Future[list[tuple[socket.AddressFamily, tuple[str, int]]]] = _threads.submit(
+            _look_up, self.full(host), port
+        )
         found.add_done_callback(release)
         return await asyncio.wrap_future(found)
 

@@ -9,19 +9,24 @@ when both are, there are no samples, which the history shows as a gap.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 
-from bounceback.api.probes import KubernetesLook, Probe
-from bounceback.engine.cel import CelError, check_syntax, evaluate
+from bounceback.api.looks_inside import KubernetesLook
+from bounceback.api.probes import Probe
+from bounceback.engine.cel import check_syntax
 from bounceback.engine.samples import History, Sample
-from bounceback.kube.client import Json, Kube
+from bounceback.kube.client import Json
 from bounceback.kube.errors import KubeError, WatchGoneError
+from bounceback.kube.kinds import UnknownKindError
 from bounceback.kube.resources import Resource
 from bounceback.kube.watching import BOOKMARK, DELETED, Backoff
-from bounceback.recovery.kinds import Kinds, UnknownKindError
+from bounceback.recovery.judging import Said, judge
+from bounceback.recovery.means import Means
 from bounceback.types.instants import Instant
 
 READ_SECONDS: Final = 1.0
@@ -40,31 +45,35 @@ UNANSWERED: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 """No answer, or one that was cut: we cannot look, which says nothing about the system."""
 
 
-class Objects:
-    """Keeps the selected objects, and adds a sample to the history whenever it knows more about them."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which objects of the namespace; labels and fields as the API's parameters take them."""
+
+    api_version: str
+    kind: str
+    labels: str = ""
+    fields: str = ""
+
+
+def reading_period(probe: Probe) -> float:
+    """Seconds."""
+    return max(READ_SECONDS, probe.period_milliseconds / 1000)
+
+
+class Watcher(ABC):
+    """Keeps the selected objects, and tells what there is whenever it knows more about them."""
 
     def __init__(
-        self,
-        acting: Kube,
-        kinds: Kinds,
-        namespace: str,
-        probe: Probe,
-        look: KubernetesLook,
-        restored: History | None,
-        changed: Callable[[], None],
+        self, means: Means, probe: Probe, wanted: Selection, history: History, changed: Callable[[], None]
     ) -> None:
-        self._acting = acting
-        self._kinds = kinds
-        self._namespace = namespace
-        self._look = look
-        self._labels = str(look.selector) if look.selector else ""
-        self._fields = f"metadata.name={look.name}" if look.name else ""
+        self._acting = means.acting
+        self._kinds = means.kinds
+        self._namespace = means.namespace
+        self._wanted = wanted
         self._changed = changed
         self._timeout = probe.timeout_milliseconds / 1000
-        self._period = max(READ_SECONDS, probe.period_milliseconds / 1000)
-        self.history = restored or History(
-            max(self._period, LONGEST_READ_SECONDS), self._timeout, threshold=probe.failure_threshold, ordered=True
-        )
+        self._period = reading_period(probe)
+        self.history = history
         self.problem: str | None = None  # why this probe cannot work at all
         self._objects: dict[str, Json] = {}
         self._version = ""  # of the newest state that is known
@@ -76,10 +85,6 @@ class Objects:
 
     async def run(self, phase: float) -> None:
         """For ever; cancel to end."""
-        wrong = check_syntax(self._look.expression, ["object" if self._look.name else "objects"])
-        if wrong:
-            self._cannot(f"expression: {wrong}")
-            return
         await asyncio.sleep(phase)
         resource = await self._discover()
         try:
@@ -93,7 +98,7 @@ class Objects:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                return await self._kinds.resource(self._look.api_version, self._look.kind)
+                return await self._kinds.resource(self._wanted.api_version, self._wanted.kind)
             except UnknownKindError as error:
                 self._cannot(str(error))
             except KubeError as error:
@@ -134,7 +139,7 @@ class Objects:
         start = Instant.now()
         async with asyncio.timeout(self._timeout):
             found, version = await self._acting.list(
-                resource, self._namespace, labels=self._labels, fields=self._fields
+                resource, self._namespace, labels=self._wanted.labels, fields=self._wanted.fields
             )
         end = Instant.now()
         if len(found) > MOST_OBJECTS:
@@ -157,7 +162,7 @@ class Objects:
             began = loop.time()
             try:
                 async for kind, item in self._acting.watch(
-                    resource, self._namespace, self._version, labels=self._labels, fields=self._fields
+                    resource, self._namespace, self._version, labels=self._wanted.labels, fields=self._wanted.fields
                 ):
                     self._take(kind, item)
             except WatchGoneError:
@@ -207,23 +212,14 @@ class Objects:
         clock = asyncio.get_running_loop().time
         self._drop_later()  # this tells all there is
         began = clock()
-        message = self._judge()
+        self._add(start, end, [item for _, item in sorted(self._objects.items())])
         took = clock() - began
         self._quiet_until = clock() + min(took * QUIET_FACTOR, READ_SECONDS) if took > CHEAP else 0.0
         self._known_since = start
-        if self.history.add(Sample(start, end, message is None, message or "")):
-            self._changed()
 
-    def _judge(self) -> str | None:
-        look = self._look
-        listed = [item for _, item in sorted(self._objects.items())]
-        if look.name and not listed:
-            return f"{look.kind} {look.name} does not exist"
-        variables: dict[str, Any] = {"object": listed[0]} if look.name else {"objects": listed}
-        try:
-            return None if evaluate(look.expression, variables) else f"{look.expression} is false"
-        except CelError as error:
-            return f"{look.expression}: {error}"
+    @abstractmethod
+    def _add(self, start: Instant, end: Instant, found: list[Json]) -> None:
+        """To the history: what was found, by name, at some moment between the two."""
 
     def _refused(self, what: str, error: KubeError) -> None:
         if error.status in (401, 403):
@@ -235,6 +231,46 @@ class Objects:
         if self.problem != problem:
             self.problem = problem
             self._changed()
+
+
+class Objects(Watcher):
+    """A sample for each state of the selected objects, judged by an expression."""
+
+    def __init__(
+        self,
+        means: Means,
+        probe: Probe,
+        look: KubernetesLook,
+        history: History,
+        said: Said,
+        changed: Callable[[], None],
+    ) -> None:
+        fields = f"metadata.name={look.name}" if look.name else ""
+        wanted = Selection(look.api_version, look.kind, str(look.selector or ""), fields)
+        super().__init__(means, probe, wanted, history, changed)
+        self._look = look
+        self._said = said
+
+    async def run(self, phase: float) -> None:
+        if wrong := check_syntax(self._look.expression, self._look.sees()):
+            self._cannot(f"expression: {wrong}")
+            return
+        await super().run(phase)
+
+    def _add(self, start: Instant, end: Instant, found: list[Json]) -> None:
+        message = self._judge(found)
+        if self.history.add(Sample(start, end, message is None, message or "")):
+            self._changed()
+
+    def _judge(self, found: list[Json]) -> str | None:
+        look = self._look
+        if look.name and not found:
+            return f"{look.kind} {look.name} does not exist"
+        values: dict[str, Any] = {"object": found[0]} if look.name else {"objects": found}
+        wrong = judge(look.expression, values)
+        if wrong is None:
+            self._said(values)
+        return wrong
 
 
 def is_older(version: str, known: str) -> bool:

@@ -12,9 +12,11 @@ from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.probes import HttpObservation, KubernetesObservation, Observation
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
-from bounceback.recovery.kinds import Kinds, UnknownKindError
-from bounceback.recovery.looks import first_bytes, in_a_line, probe_session
-from bounceback.recovery.names import Names
+from bounceback.kube.kinds import UnknownKindError
+from bounceback.recovery.asking import read_store
+from bounceback.recovery.errors import CannotLookError, NotHealthyError
+from bounceback.recovery.looks import first_bytes, in_a_line
+from bounceback.recovery.means import Means
 from bounceback.recovery.objects import trimmed
 
 LARGEST_OBSERVATION: Final = 16 * 1024
@@ -30,42 +32,36 @@ async def observe(acting: Kube, namespace: str, spec: RecoveryCheckSpec) -> Json
 
     Raises ObservationError for the first of them that cannot be read.
     """
-    kinds = Kinds(acting)
-    names = Names(namespace)
-    try:
-        async with probe_session(names) as session:
-            readings = [_read(acting, kinds, session, namespace, observation) for observation in spec.observations]
-            found = await asyncio.gather(*readings, return_exceptions=True)
-    finally:
-        await names.close()
+    async with Means(acting, namespace) as means:
+        readings = [_read(means, observation) for observation in spec.observations]
+        found = await asyncio.gather(*readings, return_exceptions=True)
     for value in found:
         if isinstance(value, BaseException):
             raise value
     return {observation.name: value for observation, value in zip(spec.observations, found, strict=True)}
 
 
-async def _read(
-    acting: Kube, kinds: Kinds, session: aiohttp.ClientSession, namespace: str, observation: Observation
-) -> Any:
+async def _read(means: Means, observation: Observation) -> Any:
     timeout = observation.timeout_milliseconds
     try:
         async with asyncio.timeout(timeout / 1000):
             if observation.http is not None:
-                value = await _read_http(session, observation.http)
+                value = await _read_http(means.session, observation.http)
+            elif observation.kubernetes is not None:
+                value = await _read_objects(means, observation.kubernetes)
             else:
-                assert observation.kubernetes is not None
-                value = await _read_objects(acting, kinds, namespace, observation.kubernetes)
+                value = await read_store(means, observation, timeout / 1000)
     except TimeoutError:
         raise ObservationError(f"observation {observation.name}: timed out after {timeout} ms") from None
     except (aiohttp.ClientError, OSError) as error:
         raise ObservationError(f"observation {observation.name}: {in_a_line(error)}") from error
-    except (KubeError, UnknownKindError, ValueError) as error:
+    except (KubeError, UnknownKindError, NotHealthyError, CannotLookError, ValueError) as error:
         raise ObservationError(f"observation {observation.name}: {error}") from error
     size = len(json.dumps(value))
     if size > LARGEST_OBSERVATION:
         raise ObservationError(
             f"observation {observation.name}: {size} bytes of JSON, more than {LARGEST_OBSERVATION}; select fewer "
-            "objects, or observe an address that answers only what the invariants need"
+            "objects or rows, or observe an address that answers only what the invariants need"
         )
     return value
 
@@ -81,9 +77,10 @@ async def _read_http(session: aiohttp.ClientSession, observation: HttpObservatio
         raise ValueError(f"the answer is not JSON: {error}") from error
 
 
-async def _read_objects(acting: Kube, kinds: Kinds, namespace: str, wanted: KubernetesObservation) -> Any:
-    resource = await kinds.resource(wanted.api_version, wanted.kind)
+async def _read_objects(means: Means, wanted: KubernetesObservation) -> Any:
+    resource = await means.kinds.resource(wanted.api_version, wanted.kind)
     if wanted.name:
-        return trimmed(await acting.get(resource, namespace, wanted.name))
-    found, _ = await acting.list(resource, namespace, labels=str(wanted.selector) if wanted.selector else "")
+        return trimmed(await means.acting.get(resource, means.namespace, wanted.name))
+    labels = str(wanted.selector) if wanted.selector else ""
+    found, _ = await means.acting.list(resource, means.namespace, labels=labels)
     return sorted((trimmed(item) for item in found), key=lambda item: str(item["metadata"]["name"]))

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from bounceback.engine.samples import History, Sample
+from bounceback.recovery.errors import CannotLookError, UnansweredError
 from bounceback.types.instants import Instant
 
 Look = Callable[[], Awaitable[str | None]]
-"""One look: None when the system is healthy, else what happened."""
+"""One look: None when the system is healthy, else what happened. Raises CannotLookError, which is no sample."""
 
 MOST_HELD_UP: Final = 0.25
 """Share of its timeout that a look may be held up by ourselves, for its silence to count against the system."""
@@ -57,12 +58,13 @@ class Sampler:
         pulse: Pulse,
         late: Callable[[float], None] | None = None,
     ) -> None:
-        self._history = history
+        self.history = history
         self._look = look
         self._changed = changed
         self._group = group
         self._pulse = pulse
         self._late = late
+        self.problem: str | None = None  # why nobody can look, as the newest look that ended told it
         self._under_way = 0
         self._most_under_way = math.ceil(history.timeout / history.period) + 2
 
@@ -72,17 +74,17 @@ class Sampler:
         first = clock() + phase
         point = 0
         while True:
-            due = first + point * self._history.period
+            due = first + point * self.history.period
             await asyncio.sleep(due - clock())
             late = clock() - due
             if self._under_way < self._most_under_way:
                 self._group.create_task(self._sample())
                 if self._late is not None:
                     self._late(late)
-            point += max(1, int(late / self._history.period))
+            point += max(1, int(late / self.history.period))
 
     async def _sample(self) -> None:
-        history, timeout = self._history, self._history.timeout
+        history, timeout = self.history, self.history.timeout
         start = Instant.now()
         held_up = self._pulse.held_up()
         history.begin(start)
@@ -98,10 +100,22 @@ class Sampler:
                     history.lose(start, Instant.now())
                     told = True
                     return
+            except CannotLookError as error:
+                history.lose(start, Instant.now())
+                told = True
+                if not isinstance(error, UnansweredError):
+                    self._tell(str(error))
+                return
             told = True
         finally:
             self._under_way -= 1
             if not told:
                 history.abandon(start)
+        self._tell(None)
         if history.add(Sample(start, Instant.now(), message is None, message or "")):
+            self._changed()
+
+    def _tell(self, problem: str | None) -> None:
+        if self.problem != problem:
+            self.problem = problem
             self._changed()

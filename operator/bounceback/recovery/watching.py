@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-import aiohttp
-
-from bounceback.api.check import RecoveryCheckSpec
-from bounceback.api.probes import Probe
-from bounceback.engine.samples import History
+from bounceback.api.check import PROBE_LISTS, RecoveryCheckSpec
+from bounceback.api.probes import Probe, Signal
+from bounceback.engine.samples import History, Sample
 from bounceback.kube.client import Json, Kube
-from bounceback.recovery.kinds import Kinds
-from bounceback.recovery.looks import look_by_http, look_by_tcp, probe_session
-from bounceback.recovery.names import Names
-from bounceback.recovery.objects import Objects
-from bounceback.recovery.sampling import Look, Pulse, Sampler
+from bounceback.recovery.asking import look_of, new_history, stream_of
+from bounceback.recovery.judging import Said, Values, in_short, judge, nothing_said
+from bounceback.recovery.means import Means
+from bounceback.recovery.sampling import Pulse, Sampler
+from bounceback.types.instants import Instant
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +27,22 @@ SNAPSHOT_BYTES: Final = 32 * 1024
 DETAILS: Final = ((8, 5), (6, 2), (4, 0))
 """(runs, messages) of each history, as they are stored: with less where there are many."""
 
-PROBES, DETECTION, ERROR_STATE = "probes", "detection", "errorState"
+PROBES, DETECTION, ERROR_STATE = PROBE_LISTS
+CATEGORY = "category"
+NO_PERIOD: Final = 86_400.0
+"""What a signal says is asked when it holds: nobody looks in between, and that is no gap."""
 
 
-@dataclass(frozen=True, slots=True)
+class Source(Protocol):
+    """What adds to a history, for as long as `run` is not cancelled."""
+
+    history: History
+    problem: str | None
+
+    async def run(self, phase: float) -> None: ...
+
+
+@dataclass(slots=True)
 class Watched:
     """One probe of one check, and what it saw."""
 
@@ -42,7 +51,8 @@ class Watched:
     index: int
     probe: Probe
     history: History
-    objects: Objects | None  # of a probe that reads Kubernetes objects
+    category: History | None  # of a signal that is asked whether it names the trouble rightly
+    source: Source | None = None
 
     @property
     def key(self) -> str:
@@ -50,7 +60,25 @@ class Watched:
 
     @property
     def field(self) -> str:
-        return f"RecoveryCheck {self.check}: spec.{self.section}[{self.index}]"
+        return f"RecoveryCheck {self.check}: spec.{self.section}[{self.index}].{self.probe.kind}"
+
+    @property
+    def category_key(self) -> str:
+        return f"{self.check}/{CATEGORY}/{self.probe.name}"
+
+    def said(self) -> Said:
+        """Holds what a signal says against its category."""
+        expression = self.probe.category if isinstance(self.probe, Signal) else None
+        history = self.category
+        if expression is None or history is None:
+            return nothing_said
+
+        def said(values: Values) -> None:
+            now = Instant.now()
+            wrong = judge(expression, values)
+            history.add(Sample(now, now, wrong is None, f"{wrong}; it said {in_short(values)}" if wrong else ""))
+
+        return said
 
 
 class Watching:
@@ -74,32 +102,32 @@ class Watching:
         self._pulse = pulse
         self._changed = changed
         self._late = late
-        self._names = Names(namespace)
-        kinds = Kinds(acting)
+        self._means = Means(acting, namespace)
         self._watched = [
-            _watched(acting, kinds, namespace, check, section, index, probe, restored or {}, changed)
-            for check, section, index, probe in _probes(checks)
+            _watched(check, section, index, probe, restored or {})
+            for check, spec in checks
+            for section, index, probe in spec.sections()
         ]
+        for watched in self._watched:
+            watched.source = stream_of(self._means, watched.probe, watched.history, watched.said(), changed)
         self._group = asyncio.TaskGroup()
-        self._session: aiohttp.ClientSession | None = None
         self._all: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = probe_session(self._names)
+        await self._means.__aenter__()
         await self._group.__aenter__()  # a defect in here cancels whoever entered us, and is raised as they leave
-        self._all = self._group.create_task(self._run(self._session), name="probes")
+        self._all = self._group.create_task(self._run(), name="probes")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._all is not None and self._session is not None
+        assert self._all is not None
         self._all.cancel()
         try:
             await self._group.__aexit__(kind, error, traceback)
         finally:
-            await self._session.close()
-            await self._names.close()
+            await self._means.__aexit__(kind, error, traceback)
 
     def histories(self, check: str) -> Mapping[str, History]:
         """Of `spec.probes`, by name."""
@@ -113,12 +141,16 @@ class Watching:
         """Of `spec.errorState`, by name."""
         return self._section(check, ERROR_STATE)
 
+    def categories(self, check: str) -> Mapping[str, History]:
+        """Of signals with a category, by name: when what they said was right."""
+        return {w.probe.name: w.category for w in self._watched if w.check == check and w.category is not None}
+
     def problems(self) -> list[str]:
         """Probes that cannot work at all, each with its field and the reason; this says nothing about the system."""
         return [
-            f"{watched.field}.kubernetes: {watched.objects.problem}"
+            f"{watched.field}: {watched.source.problem}"
             for watched in self._watched
-            if watched.objects is not None and watched.objects.problem
+            if watched.source is not None and watched.source.problem
         ]
 
     def snapshot(self) -> Json:
@@ -126,6 +158,7 @@ class Watching:
         found: Json = {}
         for runs, messages in DETAILS:
             found = {watched.key: watched.history.to_json(runs, messages) for watched in self._watched}
+            found |= {w.category_key: w.category.to_json(runs, messages) for w in self._watched if w.category}
             if len(json.dumps(found)) <= SNAPSHOT_BYTES:
                 break
         return found
@@ -133,7 +166,7 @@ class Watching:
     def _section(self, check: str, section: str) -> Mapping[str, History]:
         return {w.probe.name: w.history for w in self._watched if (w.check, w.section) == (check, section)}
 
-    async def _run(self, session: aiohttp.ClientSession) -> None:
+    async def _run(self) -> None:
         pulse = self._pulse or Pulse()
         async with asyncio.TaskGroup() as group:
             if self._pulse is None:
@@ -141,48 +174,21 @@ class Watching:
             for number, watched in enumerate(self._watched):
                 share = number / len(self._watched)  # of a period, so that not all are due at once
                 period = watched.probe.period_milliseconds / 1000
-                if watched.objects is not None:
-                    group.create_task(watched.objects.run(share * min(period, 1.0)))
+                if watched.source is not None:
+                    group.create_task(watched.source.run(share * min(period, 1.0)))
                 else:
-                    look = self._look(session, watched.probe)
-                    sampler = Sampler(watched.history, look, self._changed, group, pulse, self._late)
-                    group.create_task(sampler.run(share * period))
-
-    def _look(self, session: aiohttp.ClientSession, probe: Probe) -> Look:
-        if probe.http is not None:
-            return partial(look_by_http, session, probe.http)
-        assert probe.tcp is not None
-        return partial(look_by_tcp, self._names, probe.tcp)
+                    look = look_of(self._means, watched.probe, watched.said())
+                    watched.source = Sampler(watched.history, look, self._changed, group, pulse, self._late)
+                    group.create_task(watched.source.run(share * period))
 
 
-def _probes(checks: Sequence[tuple[str, RecoveryCheckSpec]]) -> Iterator[tuple[str, str, int, Probe]]:
-    for check, spec in checks:
-        for section, probes in ((PROBES, spec.probes), (DETECTION, spec.detection), (ERROR_STATE, spec.error_state)):
-            for index, probe in enumerate(probes):
-                yield check, section, index, probe
-
-
-def _watched(
-    acting: Kube,
-    kinds: Kinds,
-    namespace: str,
-    check: str,
-    section: str,
-    index: int,
-    probe: Probe,
-    restored: Mapping[str, Any],
-    changed: Callable[[], None],
-) -> Watched:
-    history = _restored(restored.get(f"{check}/{section}/{probe.name}"))
-    objects = None
-    if probe.kubernetes is not None:
-        objects = Objects(acting, kinds, namespace, probe, probe.kubernetes, history, changed)
-        history = objects.history
-    elif history is None:
-        history = History(
-            probe.period_milliseconds / 1000, probe.timeout_milliseconds / 1000, threshold=probe.failure_threshold
-        )
-    return Watched(check, section, index, probe, history, objects)
+def _watched(check: str, section: str, index: int, probe: Probe, restored: Mapping[str, Any]) -> Watched:
+    history = _restored(restored.get(f"{check}/{section}/{probe.name}")) or new_history(probe)
+    category = None
+    if isinstance(probe, Signal) and probe.category:
+        category = _restored(restored.get(f"{check}/{CATEGORY}/{probe.name}"))
+        category = category or History(NO_PERIOD, 0.0, ordered=True)
+    return Watched(check, section, index, probe, history, category)
 
 
 def _restored(stored: Mapping[str, Any] | None) -> History | None:

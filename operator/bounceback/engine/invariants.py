@@ -1,0 +1,33 @@
+"""Invariants over what was observed before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bounceback.api.status import FaultExperimentStatus
+from bounceback.api.status import InvariantResult as Invariant
+from bounceback.engine.cel import CelError, evaluate
+from bounceback.types.outcome import Judgement
+
+
+def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
+    """Each invariant of each check over what was observed before and after."""
+    before, after = status.observed.get("before"), status.observed.get("after")
+    results = []
+    for check in status.checks:
+        for invariant in check.spec.invariants:
+            outcome, message = Judgement.INCONCLUSIVE, str(status.observed.get("afterProblem") or "not observed")
+            if isinstance(before, dict) and isinstance(after, dict):
+                seen = {"before": before.get(check.name, {}), "after": after.get(check.name, {})}
+                outcome, message = _hold(invariant.expression, seen, invariant.message)
+            results.append(Invariant(check=check.name, name=invariant.name, result=outcome, message=message[:1024]))
+    return tuple(results)
+
+
+def _hold(expression: str, seen: dict[str, Any], message: str | None) -> tuple[Judgement, str]:
+    try:
+        if evaluate(expression, seen):
+            return Judgement.PASSED, ""
+    except CelError as error:
+        return Judgement.INCONCLUSIVE, str(error)
+    return Judgement.FAILED, message or f"{expression} is false"

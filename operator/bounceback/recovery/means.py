@@ -1,0 +1,88 @@
+"""What looks are made with: the account, names, connections, credentials."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import aiohttp
+
+from bounceback.api.credentials import ServerTls
+from bounceback.kube.client import Kube
+from bounceback.kube.kinds import Kinds
+from bounceback.recovery.errors import CannotLookError
+from bounceback.recovery.looks import probe_session
+from bounceback.recovery.names import Names, refuse_forbidden
+from bounceback.recovery.secrets import Secrets
+
+Reached = TypeVar("Reached")
+
+
+class Means:
+    """For the looks of one run; to be entered before the first of them."""
+
+    def __init__(self, acting: Kube, namespace: str) -> None:
+        self.acting = acting
+        self.namespace = namespace
+        self.names = Names(namespace)
+        self.kinds = Kinds(acting)
+        self.secrets = Secrets(acting, namespace)
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "not entered"
+        return self._session
+
+    async def __aenter__(self) -> Self:
+        self._session = probe_session(self.names)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.session.close()
+        await self.names.close()
+
+    async def reach(self, host: str, port: int, attempt: Callable[[str, int], Awaitable[Reached]]) -> Reached:
+        """Try the addresses of a name one after the other. Raises the last one's OSError."""
+        refusal = OSError("the name has no address")
+        for _, address in await self.names.addresses(host, port):
+            try:
+                refuse_forbidden(address[0])
+                return await attempt(*address)
+            except OSError as error:
+                refusal = error
+        raise refusal
+
+    async def context(self, tls: ServerTls, host: str) -> ssl.SSLContext:
+        """For a connection to that host. Raises CannotLookError."""
+        trusted = (
+            await self.secrets.value(tls.authorities.secret_name, tls.authorities.key) if tls.authorities else None
+        )
+        context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.server_name = tls.server_name or host
+        if not tls.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif trusted is None:
+            context.load_default_certs()
+        else:
+            try:
+                context.load_verify_locations(cadata=trusted)
+            except (ssl.SSLError, ValueError) as error:
+                assert tls.authorities is not None
+                where = f"key {tls.authorities.key} of Secret {tls.authorities.secret_name}"
+                raise CannotLookError(f"{where} must hold certificates in PEM: {error}") from error
+        return context
+
+
+class NamedContext(ssl.SSLContext):
+    """Asks for a name of its own: clients are given addresses that we looked up, and would ask for these."""
+
+    server_name: str = ""
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        return super().wrap_bio(*args, **{**options, "server_hostname": self.server_name})

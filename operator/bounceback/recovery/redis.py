@@ -1,0 +1,101 @@
+"""A command to a Redis server, on a connection of its own."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NoConnectionError
+from redis.exceptions import RedisError
+
+from bounceback.api.looks_stores import RedisSource
+from bounceback.recovery.errors import NotHealthyError
+from bounceback.recovery.looks import in_a_line
+from bounceback.recovery.means import Means
+from bounceback.recovery.secrets import Credentials
+
+RESP3: Final = 3
+"""Knows maps; Redis 6 and all that came after speak it."""
+
+
+async def ask_by_redis(means: Means, source: RedisSource) -> dict[str, Any]:
+    """Raises NotHealthyError, CannotLookError."""
+    login = await means.secrets.credentials(source.login)
+    context = await means.context(source.tls, source.host) if source.tls else None
+    began = time.monotonic()
+
+    async def attempt(address: str, port: int) -> Any:
+        return await _reply(source, address, port, login, context)
+
+    try:
+        reply = await means.reach(source.host, source.port, attempt)
+    except ssl.SSLCertVerificationError as error:
+        raise NotHealthyError(f"certificate not trusted: {error.verify_message}") from error
+    except OSError as error:
+        raise NotHealthyError(in_a_line(error)) from error
+    return {"reply": reply, "milliseconds": round((time.monotonic() - began) * 1000)}
+
+
+async def _reply(
+    source: RedisSource, address: str, port: int, login: Credentials, context: ssl.SSLContext | None
+) -> Any:
+    connection = _Connection(
+        context,
+        host=address,
+        port=port,
+        db=source.database,
+        username=login.username,
+        password=login.password,
+        protocol=RESP3,
+        socket_timeout=None,
+        socket_connect_timeout=None,
+        driver_info=None,
+        decode_responses=True,
+        encoding_errors="replace",
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+        await connection.send_command(*source.command)
+        return plain(await connection.read_response())
+    except NoConnectionError as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, OSError):
+            raise cause from error
+        raise NotHealthyError(f"Redis: {error}"[:200]) from error
+    except RedisError as error:
+        raise NotHealthyError(f"Redis: {error}"[:200]) from error
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+class _Connection(Connection):
+    """With a context that we made: the library's own takes no authorities from memory."""
+
+    def __init__(self, context: ssl.SSLContext | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._context = context
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), **({"ssl": self._context} if self._context else {})}
+
+
+def plain(reply: Any) -> Any:
+    """As JSON has it; a set is a list in order."""
+    match reply:
+        case bytes():
+            return reply.decode(errors="replace")
+        case list() | tuple():
+            return [plain(each) for each in reply]
+        case set() | frozenset():
+            return sorted((plain(each) for each in reply), key=str)
+        case dict():
+            return {str(plain(key)): plain(value) for key, value in reply.items()}
+        case RedisError():
+            raise reply
+    return reply
