@@ -34,6 +34,7 @@ from bounceback.faults.object_fault import ObjectFault
 from bounceback.faults.pod_delete import PodDelete, PodEvict, PodRemoval
 from bounceback.faults.process_pressure import ProcessPressure
 from bounceback.faults.process_signal import ContainerKill, ProcessSignal
+from bounceback.faults.socket_pressure import SocketPressure
 from bounceback.faults.tls_fault import TlsFault
 
 API_KINDS: Final[tuple[type[ClientFault], ...]] = (ApiFault, AuthFault)
@@ -58,6 +59,7 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     MemoryPressure,
     ProcessPressure,
     DiskPressure,
+    SocketPressure,
     FileFault,
     FileDescriptorPressure,
     ProcessSignal,

@@ -240,6 +240,7 @@ _ACTS: Final[dict[str, type[Drop | Netem | Rate | Reset | Redirect | ApiRules]]]
 _INSIDE: Final[dict[str, str]] = {
     "cpu": "pressure.Cpu",
     "disk": "scarce.Fill",
+    "backlog": "scarce.Backlog",
     "crowd": "scarce.Crowd",
     "descriptors": "scarce.Descriptors",
     "files": "files.Spoil",

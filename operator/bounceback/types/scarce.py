@@ -60,21 +60,32 @@ class Descriptors(InsideAct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd(InsideAct):
-    """Sockets in the target's network: all its ephemeral ports but `leave_ports`, or connections to `port`, held.
-
-    `backlog`: connections that nobody has accepted fill the queue of the port, which is made that short.
-    """
+    """Sockets in the target's network: connections to its `port`, held; or its ephemeral ports, all but so many."""
 
     mebibytes: ClassVar[int] = 192  # 4 KiB a socket, 28,000 of them, are billed to who made them
 
     port: int = 0
     connections: int = 0
-    per_second: int = 0  # 0: as fast as they can be made
-    backlog: int | None = None
+    per_second: int = 0  # connections that are opened
     leave_ports: int | None = None
-    share: float = 1.0  # of the ports that are not left
+    share: float = 1.0
     driver: str = field(default="crowd", init=False)
 
     def scaled(self, share: float) -> Self:
         """That share of the connections, or of the ports that are taken."""
-        return replace(self, connections=round(self.connections * share), share=self.share * share)
+        return replace(self, share=self.share * share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog(InsideAct):
+    """No more than `size` + 1 connections to `port` wait to be accepted, and so many do."""
+
+    outlives: ClassVar[bool] = True
+
+    port: int
+    size: int = 0
+    driver: str = field(default="backlog", init=False)
+
+    def scaled(self, share: float) -> Self:
+        """A queue that is longer: half the share, twice the length."""
+        return replace(self, size=round((self.size + 1) / share) - 1)
