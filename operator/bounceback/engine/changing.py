@@ -32,8 +32,8 @@ def rebased(change: Change, now: Json | None) -> Request | Nothing | None:
     if change.before is not None and now is None:
         return Nothing() if change.after is None else None
     wanted = restoring.patch(change)
-    if isinstance(wanted, Nothing) or (now is not None and _is_done(change, now)):
-        return Nothing()
+    if isinstance(wanted, Nothing) or (now is not None and restoring.in_force(change, now)):
+        return Nothing()  # there is nothing to do, or it was done: by an operator before us, for example
     if not isinstance(wanted, Patch) or now is None:
         return wanted
     ops = [op for op in wanted.ops if op["path"] != VERSION]
@@ -41,15 +41,6 @@ def rebased(change: Change, now: Json | None) -> Request | Nothing | None:
         return None
     version = {"op": "replace", "path": VERSION, "value": now["metadata"]["resourceVersion"]}
     return Patch((version, *ops))
-
-
-def _is_done(change: Change, now: Json) -> bool:
-    """By an operator before us, or by a request whose answer was lost."""
-    if change.before is None or change.after is None:
-        return restoring.in_force(change, now)
-    wanted = restoring.patch(change)
-    paths = [parts(op["path"]) for op in wanted.ops if op["path"] != VERSION] if isinstance(wanted, Patch) else []
-    return all(value_at(now, path) == value_at(change.after, path) for path in paths)
 
 
 def copy_of(body: Json) -> Json:
