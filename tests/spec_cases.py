@@ -34,6 +34,8 @@ from tests.spec_cases_names import NAMES
 from tests.spec_cases_objects import OBJECTS
 from tests.spec_cases_packets import PACKETS
 from tests.spec_cases_probes import ONE_READING, PROBES
+from tests.spec_cases_policy import POLICIES
+from tests.spec_cases_pressure import PRESSURE
 
 EXPERIMENTS: Final = (
     Case("the plain experiment", "FaultExperiment", having()),
@@ -435,6 +437,6 @@ _PACKETS: Final = tuple(
 )
 _NAMES: Final = tuple(
     Case(name, "FaultExperiment", with_fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)
-    for name, entry, message, field, *says in NAMES
+    for name, entry, message, field, *says in (*NAMES, *PRESSURE)
 )
-CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS)
+CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS, *POLICIES)

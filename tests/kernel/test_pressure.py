@@ -46,12 +46,12 @@ def limited(node: Lab, *, processors: float = 0.0, memory: int = 0, pids: int = 
         yield app
 
 
-def asked(app: Inside, act: InsideAct, **times: float) -> Order:
-    return replace(order(act, **times), pod_uid=app.uid)
+def asked(app: Inside, act: InsideAct) -> Order:
+    return replace(order(act), pod_uid=app.uid)
 
 
-def begun(node: Lab, app: Inside, act: InsideAct, **times: float) -> Agent:
-    agent = node.start(plan(asked(app, act, **times), on_node=True), where=node.one)
+def begun(node: Lab, app: Inside, act: InsideAct) -> Agent:
+    agent = node.start(plan(asked(app, act), on_node=True), where=node.one)
     agent.until(Told.IN_FORCE)
     return agent
 
@@ -109,7 +109,7 @@ def test_a_share_of_the_processor_limit_is_burned_and_no_more(node: Lab) -> None
 
 def test_what_is_more_than_the_limit_is_throttled(node: Lab) -> None:
     with limited(node, processors=0.2) as app:
-        agent = begun(node, app, Cpu(processors=1.0), pattern=None)
+        agent = begun(node, app, Cpu(processors=1.0))
         until(lambda: counter(f"{app.group('cpu')}/cpu.stat", "nr_throttled") > 5)
         assert app.say("1 + 1") == "2"  # slowed down, and alive
         time.sleep(0.6)  # the agent looks twice a second
