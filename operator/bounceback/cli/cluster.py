@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from bounceback.cli.exits import BAD_INPUT, ERROR, CommandError
 Json = dict[str, Any]
 FIELD_MANAGER: Final = "bounceback-cli"
 MERGE: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 WATCH_SECONDS: Final = 60
 NOT_INSTALLED: Final = (
@@ -91,9 +93,20 @@ class Cluster:
                 return items
             query["continue"] = more
 
-    def create(self, place: Place, body: Json, *, dry_run: bool = False) -> Json:
+    def served(self, api_version: str) -> builtins.list[Json]:
+        """The kinds of that group and version, subresources apart; none where it is not served."""
+        try:
+            found = self._request("GET", Place(api_version, ""), None)
+        except RefusedError as refusal:
+            if refusal.status == 404:
+                return []
+            raise
+        return [each for each in found["resources"] if "/" not in each["name"]]
+
+    def create(self, place: Place, body: Json, *, part: str = "", dry_run: bool = False) -> Json:
+        """`part`: what is made is part of an object: web-0/eviction."""
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
-        return self._request("POST", place, body["metadata"]["namespace"], query=query, body=body)
+        return self._request("POST", place, body["metadata"]["namespace"], part, query=query, body=body)
 
     def replace(self, place: Place, body: Json) -> Json:
         metadata = body["metadata"]
@@ -105,7 +118,7 @@ class Cluster:
         place: Place,
         namespace: str,
         name: str,
-        body: Json,
+        body: Json | builtins.list[Json],
         *,
         subresource: str = "",
         kind: str = MERGE,
@@ -152,7 +165,7 @@ class Cluster:
         name: str = "",
         *,
         query: Mapping[str, str] | None = None,
-        body: Json | None = None,
+        body: Json | builtins.list[Json] | None = None,
         content_type: str = "application/json",
         **options: Any,
     ) -> requests.Response:

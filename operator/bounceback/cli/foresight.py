@@ -12,20 +12,23 @@ from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, STRATEGIC, Cluster, RefusedError
 from bounceback.cli.exits import CommandError
 from bounceback.cli.follow import is_finished
+from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.planning import act_of, needs_guard, rung_for
 from bounceback.engine.targets import PROTECTED, choose
-from bounceback.faults import PodRemoval
+from bounceback.faults import ObjectFault, PodRemoval
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
+from bounceback.faults.node_fault import NodeFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
 from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused, refusal
+from bounceback.vehicles.pod_delete import eviction
 from bounceback.vehicles.pods import pod_info
 from bounceback.vehicles.sidecar import trial_patch
 
@@ -39,7 +42,7 @@ UNKNOWN: Final = "unknown: probed at the start"
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """One fault on one pod."""
+    """One fault on one pod, or on another object, whose kind and name are `pod` then."""
 
     pod: str
     node: str
@@ -54,7 +57,9 @@ class Outlook:
 
     namespace: str
     name: str
-    matching: dict[str, int] = field(default_factory=dict)  # running pods that match, by target
+    matching: dict[str, int] = field(default_factory=dict)  # by target: how many match (of pods: that run)
+    nouns: dict[str, str] = field(default_factory=dict)  # by target: what they are, in a word
+    on: dict[str, str] = field(default_factory=dict)  # by fault: its target
     faults: dict[str, list[Foreseen]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -90,11 +95,20 @@ class Foresight:
         pods = self._pods(outlook, spec, acting)
         self._busy(outlook, spec, pods)
         nodes = self._nodes(outlook, spec)
+        objects = ForesightObjects(acting, namespace, spec)
         for index, fault in enumerate(spec.faults):
+            if isinstance(fault.fault, ObjectFault):
+                outlook.faults[fault.name] = list(_objects(outlook, f"spec.faults[{index}]", fault, objects))
+                continue
             chosen = pods.get(fault.target, [])
             outlook.faults[fault.name] = list(
                 self._fault(outlook, f"spec.faults[{index}]", fault, chosen, nodes, acting)
             )
+        outlook.matching |= objects.matching
+        outlook.nouns = {target.name: target.noun for target in spec.targets}
+        outlook.on = {fault.name: fault.target for fault in spec.faults}
+        if any(isinstance(fault.fault, NodeFault) for fault in spec.faults):
+            outlook.note("which nodes are hit, and whether a FaultPolicy allows it, is seen at the start")
         _one_vehicle_each(outlook)
         return outlook
 
@@ -227,9 +241,12 @@ class Foresight:
                 continue
             if isinstance(kind, PodRemoval):
                 try:
-                    acting.delete(PODS, outlook.namespace, pod.name, pod.uid, dry_run=True)
+                    _try_removal(acting, kind, pod)
                 except RefusedError as error:
-                    outlook.refuse("spec.serviceAccountName", error.words)
+                    if error.status == 429:
+                        outlook.refuse(f"{path}.{kind.kind}", f"pod {pod.name}: {error.words}")
+                    else:
+                        outlook.refuse("spec.serviceAccountName", error.words)
                     continue
                 yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
                 continue
@@ -277,6 +294,23 @@ class Foresight:
                 ) from error
             return told
         return None
+
+
+def _try_removal(acting: Cluster, kind: PodRemoval, pod: PodInfo) -> None:
+    """Raises RefusedError: 429 where a PodDisruptionBudget forbids it."""
+    if kind.asks:
+        body = eviction(pod.namespace, pod.name, pod.uid, kind.grace_period_seconds)
+        acting.create(PODS, body, part=f"{pod.name}/eviction", dry_run=True)
+    else:
+        acting.delete(PODS, pod.namespace, pod.name, pod.uid, dry_run=True)
+
+
+def _objects(outlook: Outlook, path: str, fault: FaultTiming, objects: ForesightObjects) -> Iterator[Foreseen]:
+    for each in objects.look(path, fault):
+        if isinstance(each, Unforeseen):
+            outlook.refuse(each.field, each.message)
+        else:
+            yield Foreseen(str(each.key), "", VehicleKind.OBJECT_PATCH, "requests to the API", Rung.API)
 
 
 def _one_vehicle_each(outlook: Outlook) -> None:

@@ -83,15 +83,17 @@ def told(outlook: Outlook) -> Iterator[str]:
     """For people: each fault with its pods, then what stands against it."""
     yield f"{outlook.namespace}/{outlook.name}"
     for fault, pods in outlook.faults.items():
-        yield f"  {fault} on {count(len(pods), 'pod')}"
+        noun = outlook.nouns.get(outlook.on.get(fault, ""), "pod")
+        yield f"  {fault} on {count(len(pods), noun)}"
         if pods:
             rows = [
-                ("POD", "NODE", "VEHICLE", "RUNG", "WHY"),
+                ("TARGET", "NODE", "VEHICLE", "RUNG", "WHY"),
                 *((p.pod, p.node, p.vehicle, p.rung, p.why) for p in pods),
             ]
             yield from (f"    {line}" for line in table(rows))
     for target, number in outlook.matching.items():
-        yield f"  {target}: {count(number, 'running pod')} to choose from"
+        noun = outlook.nouns.get(target, "pod")
+        yield f"  {target}: {count(number, 'running pod' if noun == 'pod' else noun)} to choose from"
     yield from (f"  note: {note}" for note in outlook.notes)
     yield from (f"  refused: {refusal}" for refusal in outlook.refusals)
     yield "  nothing was touched" + ("; it would not run" if outlook.refusals else "; nothing stands against it")

@@ -17,11 +17,11 @@ from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.kinds import ClusterScopedError, Kinds, UnknownKindError
 from bounceback.kube.resources import Resource
-from bounceback.types.objects import Change, ObjectKey
+from bounceback.types.objects import RBAC, Change, ObjectKey
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import Refused
-from bounceback.vehicles.object_patch import RBAC, ObjectPatch
+from bounceback.vehicles.object_patch import ObjectPatch
 
 READING: Final = ("get", "list", "watch")
 BINDINGS: Final = Resource(f"{RBAC}v1", "rolebindings")

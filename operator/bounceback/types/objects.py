@@ -8,6 +8,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 Json = dict[str, Any]
+SECRET_KINDS: Final = frozenset({"Secret"})
+"""What the API server says about these may repeat what they hold: only its status and reason are told."""
+RBAC: Final = "rbac.authorization.k8s.io/"
 RUN_LABEL: Final = "bounceback.dev/experiment-uid"
 """On all that is made for a run: whose it is."""
 

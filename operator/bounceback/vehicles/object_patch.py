@@ -15,16 +15,13 @@ from bounceback.kube.kinds import Kinds
 from bounceback.kube.resources import Resource
 from bounceback.kube.watching import Backoff
 from bounceback.types.instants import Instant
-from bounceback.types.objects import Change, Dependents, ObjectKey
+from bounceback.types.objects import RBAC, SECRET_KINDS, Change, Dependents, ObjectKey
 from bounceback.vehicles.errors import Refused, refusal
 
 ATTEMPTS: Final = 5
 """How often a request is computed anew because others wrote the object meanwhile."""
 WRITTEN_MEANWHILE: Final = "others write it all the time"
 PROPAGATION: Final = {Dependents.DELETE: "Background", Dependents.KEEP: "Orphan"}
-SECRET_KINDS: Final = frozenset({"Secret"})
-"""What the API server says about these may repeat what they hold: only its status and reason are told."""
-RBAC: Final = "rbac.authorization.k8s.io/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ class ObjectPatch:
 
     async def resource(self, key: ObjectKey) -> Resource:
         """Where it is served. Raises UnknownKindError."""
-        return await self._kinds.resource(key.api_version, key.kind)
+        return await self._kinds.resource(key.api_version, key.kind, namespaced=bool(key.namespace))
 
     async def read(self, key: ObjectKey) -> Json | None:
         """The object as it is now; None: there is none."""
