@@ -41,6 +41,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RESOURCE,...",
         help="what objectFault may change there: deployments.apps,configmaps",
     )
+    parser.add_argument(
+        "--nodes", action="store_true", help="also the right to change nodes; which of them, a FaultPolicy says"
+    )
     operator_namespace(parser)
     for option in ("--kubeconfig", "--context"):  # taken, though no cluster is asked: they stand on every command line
         parser.add_argument(option, help=argparse.SUPPRESS)
@@ -57,6 +60,10 @@ def run(options: argparse.Namespace) -> int:
         options.authority_secret,
         [each for listed in options.objects for each in listed],
     )
+    if options.nodes:
+        from bounceback.vehicles.node_access import node_access_manifest
+
+        manifests += node_access_manifest(options.namespace, options.service_account)
     print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
     return PASSED
 

@@ -13,8 +13,11 @@ from bounceback.api import API_VERSION, GROUP
 from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.kinds import KINDS, Kind
+from bounceback.api.policy import FaultPolicySpec
 from bounceback.api.problems import Problem, parse
 from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
+from bounceback.faults import ObjectFault
+from bounceback.faults.node_fault import NodeFault
 from bounceback.types.fields import Model, ObjectName
 from bounceback.types.outcome import Expect
 from bounceback.types.rules import Path
@@ -75,6 +78,10 @@ class Linted:
     def checks(self) -> list[tuple[Object, RecoveryCheckSpec]]:
         return [(each, each.spec) for each in self.objects if isinstance(each.spec, RecoveryCheckSpec)]
 
+    @property
+    def policies(self) -> list[tuple[Object, FaultPolicySpec]]:
+        return [(each, each.spec) for each in self.objects if isinstance(each.spec, FaultPolicySpec)]
+
 
 class _Name(Model):
     """For the bounds of metadata.name alone."""
@@ -115,6 +122,7 @@ def _document(document: Document, found: Linted) -> None:
         spec, wrong = parse(kind.spec, data.get("spec")) if "spec" in data else (None, (_no_spec(),))
         problems += wrong
         problems += [Problem((key,), _no_such(key)) for key in data if key not in TOP_LEVEL]
+        problems += [Problem(("metadata", "namespace"), _of_cluster(kind))] if _misplaced(kind, data) else []
         if spec is not None:
             problems += _expressions(spec)
         if spec is not None and not problems:
@@ -155,6 +163,15 @@ def _metadata(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield from parse(_Name, {"name": namespace}, ("metadata",))[1]
 
 
+def _misplaced(kind: Kind, data: Mapping[str, Any]) -> bool:
+    metadata = data.get("metadata")
+    return not kind.namespaced and isinstance(metadata, dict) and metadata.get("namespace") is not None
+
+
+def _of_cluster(kind: Kind) -> str:
+    return f"must not be given: a {kind.kind} is of the whole cluster"
+
+
 def _expressions(spec: BaseModel) -> Iterator[Problem]:
     """The expressions of a check, each held to the names that it can see."""
     if not isinstance(spec, RecoveryCheckSpec):
@@ -185,8 +202,39 @@ def _references(found: Linted) -> None:
     checks = {(each.namespace, each.name): spec for each, spec in found.checks}
     for each, spec in found.experiments:
         known = {c.name: checks[each.namespace, c.name] for c in spec.checks if (each.namespace, c.name) in checks}
-        for severity, problem in _between(spec, known):
+        missing = _not_allowed(each.namespace, spec, [policy for _, policy in found.policies])
+        for severity, problem in (*_between(spec, known), *missing):
             found.remarks.append(Remark(each.document.place(problem.path), severity, str(problem)))
+
+
+def _not_allowed(
+    namespace: str, spec: FaultExperimentSpec, policies: Iterable[FaultPolicySpec]
+) -> Iterator[tuple[Severity, Problem]]:
+    """Faults that take a policy: none of these files may, as far as names tell, be it; labels are the cluster's."""
+    near = [policy.allow.nodes for policy in policies if _may_be_for(policy, namespace)]
+    for index, entry in enumerate(spec.faults):
+        fault = entry.fault
+        if isinstance(fault, NodeFault) and not any(fault.node_kind in allowed.faults for allowed in near):
+            text = (
+                "takes a FaultPolicy that allows it to experiments of this namespace; none in these files does, so the "
+                "cluster must have one when the run starts"
+            )
+            yield Severity.WARNING, Problem(("spec", "faults", index, fault.kind), text)
+
+
+def _may_be_for(policy: FaultPolicySpec, namespace: str) -> bool:
+    names = policy.experiments.namespaces.names
+    return not namespace or names is None or namespace in names
+
+
+def _unfit_objects(spec: FaultExperimentSpec) -> Iterator[tuple[Severity, Problem]]:
+    """Kinds of which nothing can be the target of that fault, whatever the cluster holds."""
+    targets = {target.name: (index, target.objects) for index, target in enumerate(spec.targets)}
+    for entry in spec.faults:
+        index, objects = targets[entry.target]
+        if isinstance(entry.fault, ObjectFault) and objects is not None:
+            if unfit := entry.fault.unfit(objects.api_version, objects.kind):
+                yield Severity.ERROR, Problem(("spec", "targets", index, "objects", "kind"), unfit)
 
 
 def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:
@@ -202,6 +250,7 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
                 path = ("spec", "abortWhen", index, "probe")
                 text = f"must be one of the probes of {bound.check}: {', '.join(probes) or '(it has none)'}"
                 yield Severity.ERROR, Problem(path, text)
+    yield from _unfit_objects(spec)
     all_known = len(checks) == len(spec.checks)
     if spec.expect is Expect.FAIL_SAFE and all_known and not any(check.error_state for check in checks.values()):
         text = f"FailSafe needs a check that declares errorState; none of {', '.join(checks)} does"

@@ -11,6 +11,7 @@ from bounceback.api.status import CheckCopy
 from bounceback.api.targets import PodTargets
 from bounceback.controller.copying import copy_checks
 from bounceback.controller.office import Office
+from bounceback.controller.prepare_nodes import PreparingNodes
 from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
 from bounceback.controller.signing import leaf_for
 from bounceback.engine.model import NodeCapability, PodInfo
@@ -22,6 +23,7 @@ from bounceback.faults import ObjectFault, PodRemoval
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
+from bounceback.faults.node_fault import NodeFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
@@ -53,6 +55,7 @@ class Preparing:
         self._refusals: dict[tuple[str, bool, bool], Refused | None] = {}  # dry runs: pod, with a guard, with rights
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._objects = PreparingObjects(office.kube, office.settings, namespace, uid, spec)
+        self._nodes = PreparingNodes(office.kube, namespace, spec)
 
     async def run(self) -> Preparation | Refusal:
         """Raises KubeError, aiohttp.ClientError or TimeoutError when the API server cannot be asked."""
@@ -95,6 +98,7 @@ class Preparing:
         )
 
     async def _choose(self) -> list[Chosen]:
+        await self._nodes.look()
         pods = {
             target.name: await self._pods_of(index, target.name, target.pods)
             for index, target in enumerate(self._spec.targets)
@@ -112,9 +116,11 @@ class Preparing:
             field = f"spec.faults[{index}]"
             if isinstance(fault.fault, ObjectFault):
                 chosen += await self._objects.chosen(field, fault)
+            elif isinstance(fault.fault, NodeFault):
+                chosen += await self._nodes.chosen(field, fault)
             else:
                 chosen += await self._carry(field, fault, pods[fault.target], capabilities)
-        self._matching |= self._objects.matching
+        self._matching |= self._objects.matching | self._nodes.matching
         self._refuse_overlap(chosen)
         return _one_vehicle_each(chosen)
 
@@ -225,14 +231,14 @@ class Preparing:
 
     async def _exempt(self, chosen: Iterable[Chosen]) -> dict[str, tuple[str, ...]]:
         """By node: its own addresses (kubelet probes come from there) and those of Bounceback's probes."""
-        nodes = {c.pod.node for c in chosen if c.rung not in BY_OPERATOR}
+        nodes = {c.node for c in chosen if c.rung not in BY_OPERATOR}
         ours = self._office.settings.own_addresses
         return {node: (*ours, *await self._office.nodes.addresses(node)) for node in sorted(nodes)}
 
 
 def _one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
     """All faults on one pod travel together: where one needs a NodePod, the others take it too."""
-    on_node = {c.pod.uid for c in chosen if c.vehicle is VehicleKind.NODE_POD}
+    on_node = {c.on.uid for c in chosen if c.vehicle is VehicleKind.NODE_POD}
     return [
         replace(c, vehicle=VehicleKind.NODE_POD, vehicle_reason="another fault on this pod needs it")
         if c.vehicle is VehicleKind.SIDECAR and c.pod.uid in on_node
@@ -245,8 +251,8 @@ def _needs(spec: FaultExperimentSpec) -> set[str]:
     """Rights of the account that the experiment will use; whoever may not change a pod may not break it either."""
     needs = set(PODS_NEEDS) if any(target.pods for target in spec.targets) else set()
     for entry in spec.faults:
-        if isinstance(entry.fault, ObjectFault):
-            continue  # those depend on where a kind is served
+        if isinstance(entry.fault, ObjectFault | NodeFault):
+            continue  # those depend on where a kind is served, or are of no namespace
         if isinstance(entry.fault, PodRemoval):
             needs |= DELETE_NEEDS
             continue

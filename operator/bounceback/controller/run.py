@@ -18,6 +18,7 @@ from bounceback.controller.deleting import Deleting
 from bounceback.controller.looking import Looking
 from bounceback.controller.office import Office
 from bounceback.controller.patching import Patching
+from bounceback.controller.policing import Policing
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import journal_record, originals_in, restored
 from bounceback.controller.way import Way, all_of
@@ -29,6 +30,7 @@ from bounceback.engine.planning import Carried, agents
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.faults.api_fault import ApiFault
+from bounceback.faults.node_fault import NodeFault
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import InjectionState, Phase
@@ -127,7 +129,9 @@ class Run:
     def _now_seen(self, state: State, now: Instant) -> Seen:
         health = self._looking.health(state.injections, state.status, now)
         more = tuple(choice for way in self._ways if isinstance(way, Deleting) for choice in way.more)
-        return replace(self._seen, health=health, freeze=self._office.freeze.reason, more=more)
+        withdrawn = next((way.withdrawn for way in self._ways if isinstance(way, Policing)), None)
+        frozen = self._office.freeze.reason
+        return replace(self._seen, health=health, freeze=frozen, withdrawn=withdrawn, more=more)
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
         self._injections.decided(after.injections)
@@ -206,6 +210,8 @@ class Run:
         self._ways = [Carrying(self._office, self._namespace, spec, injections, carried)]
         if originals is not None:
             self._ways.append(Patching(self._office, self._uid, injections, originals))
+        if any(isinstance(entry.fault, NodeFault) for entry in spec.faults):
+            self._ways.append(Policing(self._office.kube, self._namespace, spec, injections, self.wake))
         for entry in spec.faults:
             if isinstance(entry.fault, PodRemoval):
                 self._ways.append(Deleting(self._office, self._namespace, spec, entry, injections))

@@ -21,6 +21,8 @@ def ended(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> 
         return aborted("Cancelled", "spec.cancel was set")
     if seen.freeze is not None:
         return aborted("Frozen", f"all experiments are frozen: {seen.freeze or 'no reason given'}")
+    if seen.withdrawn is not None:
+        return aborted("NotAllowed", f"what was allowed is withdrawn: {seen.withdrawn}")
     if status.deadline_at is not None and now.utc >= status.deadline_at:
         return aborted(
             "DeadlineExceeded", f"spec.deadlineSeconds ({spec.deadline_seconds}) were over in {status.phase}"

@@ -15,6 +15,7 @@ from bounceback.faults.base import NetworkFault, first_possible
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
 from bounceback.faults.name_fault import NameFault
+from bounceback.faults.node_not_ready import NodeNotReady
 from bounceback.faults.relayed import not_relayed, rules
 from bounceback.types.inside import InsideAct
 from bounceback.types.names import Leaf, TlsRule
@@ -51,6 +52,11 @@ class Chosen:
     guarded: bool = False  # what it leaves in the kernel is not bound to the agent's life
     leaf: Leaf | None = None  # for tlsFault with an authority: what it has signed
     changes: tuple[Change, ...] = ()  # for objectFault: what is done to which objects
+
+    @property
+    def node(self) -> str:
+        """The node that is hit, or that what is hit is on; "" where that makes no difference."""
+        return self.on.node if isinstance(self.on, PodInfo) else self.on.name if self.on.key.kind == "Node" else ""
 
     @property
     def pod(self) -> PodInfo:
@@ -93,7 +99,7 @@ def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) 
     fault, choice = entry.fault, entry.choice()
     if isinstance(fault, ClientFault):
         return entry.mechanism or Rung.PROXY, ""  # no kernel has a part in it
-    if isinstance(fault, InsideFault):
+    if isinstance(fault, InsideFault | NodeNotReady):
         return Rung.NODE, ""
     assert isinstance(fault, NetworkFault)
     allowed = (entry.mechanism,) if entry.mechanism else fault.rungs(choice)
@@ -111,6 +117,8 @@ def act_of(entry: FaultTiming, rung: Rung, leaf: Leaf | None = None) -> Act:
         return ApiRules(json.dumps([asdict(fault.rule(entry.name, choice))]))
     if isinstance(fault, InsideFault):
         return fault.act(entry.name, choice)
+    if isinstance(fault, NodeNotReady):
+        return fault.act()
     assert isinstance(fault, NetworkFault)
     if rung is not Rung.RELAY:
         return fault.act(rung, choice)
@@ -160,10 +168,10 @@ def _injection(run: str, choice: Chosen, now: float) -> InjectionStatus:
 def _place(run: str, choice: Chosen) -> dict[str, Any]:
     """The fields of the injection that say where it is."""
     on = choice.on
-    if isinstance(on, ObjectInfo):
-        return {"object": ObjectStatus.of(on.key, on.uid)}
-    place = on.node if choice.vehicle is VehicleKind.NODE_POD else on.uid
+    place = choice.node if choice.vehicle is VehicleKind.NODE_POD else on.uid
     agent = "" if choice.rung in BY_OPERATOR else agent_name(run, place)
+    if isinstance(on, ObjectInfo):
+        return {"object": ObjectStatus.of(on.key, on.uid), "node": choice.node, "agent": agent}
     return {"pod": on.name, "pod_uid": on.uid, "node": on.node, "agent": agent}
 
 
@@ -192,10 +200,10 @@ def _carried(
         namespace=operator_namespace if on_node else first.pod.namespace,
         pod=name if on_node else first.pod.name,
         container="agent" if on_node else name,
-        node=first.pod.node,
+        node=first.node,
         guarded=guarded,
     )
-    exempt = preparation.exempt.get(first.pod.node, ())
+    exempt = preparation.exempt.get(first.node, ())
     return Carried(ref, Plan(run=run, agent=name, on_node=on_node, orders=orders, exempt=exempt, guarded=guarded))
 
 
@@ -204,7 +212,7 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
     return Order(
         injection=injection.name,
         fault=injection.fault,
-        pod_namespace=choice.pod.namespace,
+        pod_namespace=choice.on.namespace if isinstance(choice.on, PodInfo) else "",
         pod_name=injection.pod,
         pod_uid=injection.pod_uid,
         act=act_of(choice.fault, choice.rung, choice.leaf),

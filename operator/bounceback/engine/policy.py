@@ -27,21 +27,30 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class NodeUse:
-    """One fault on one node."""
+    """One fault on one node; `entry` is the fault's name."""
 
+    entry: str
     fault: NodeFaultKind
     node: Labelled
 
 
-def withheld(policies: Sequence[Policy], namespace: Labelled, uses: Sequence[NodeUse]) -> str | None:
-    """The first thing that no policy allows experiments of that namespace, and why; None: all of it is allowed."""
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What no policy allows, and why, in words."""
+
+    use: NodeUse
+    words: str
+
+
+def withheld(policies: Sequence[Policy], namespace: Labelled, uses: Sequence[NodeUse]) -> Withheld | None:
+    """The first thing that no policy allows experiments of that namespace; None: all of it is allowed."""
     ours = [p for p in policies if p.spec.experiments.namespaces.matches(namespace.name, dict(namespace.labels))]
     for use in uses:
         reasons = [against for policy in ours if (against := _against(policy.spec.allow.nodes, use, uses)) is not None]
         if len(reasons) == len(ours):
             told = [f"{policy.name} is {reason}" for policy, reason in zip(ours, reasons, strict=True)]
             why = "; ".join(told[:5]) or f"of {len(policies)} policies none is for namespace {namespace.name}"
-            return f"no FaultPolicy allows {use.fault} on node {use.node.name}: {why}; {WAY_OUT}"
+            return Withheld(use, f"no FaultPolicy allows {use.fault} on node {use.node.name}: {why}; {WAY_OUT}")
     return None
 
 

@@ -52,6 +52,7 @@ class Seen:
     cancel: bool = False
     deleted: bool = False
     freeze: str | None = None
+    withdrawn: str | None = None  # what policies no longer allow, in words
     preparation: Preparation | Refusal | None = None
     claimed: bool = False
     health: Health = NOTHING_SEEN

@@ -24,11 +24,13 @@ class Kinds:
         self._kube = kube
         self._known: dict[tuple[str, str], Resource] = {}
 
-    async def resource(self, api_version: str, kind: str) -> Resource:
-        """Raises UnknownKindError, ClusterScopedError, or what Kube raises."""
+    async def resource(self, api_version: str, kind: str, *, namespaced: bool = True) -> Resource:
+        """Raises UnknownKindError, what Kube raises, or, where a namespaced kind is wanted, ClusterScopedError."""
         key = (api_version, kind)
         if key not in self._known:
             self._known[key] = await self._discover(api_version, kind)
+        if namespaced and not self._known[key].namespaced:
+            raise ClusterScopedError(f"{kind} has no namespace; only objects of the experiment's namespace can be read")
         return self._known[key]
 
     async def _discover(self, api_version: str, kind: str) -> Resource:
@@ -43,6 +45,4 @@ class Kinds:
         if entry is None:
             kinds = sorted({r["kind"] for r in served if "/" not in r["name"] and r["namespaced"]})
             raise UnknownKindError(f"{api_version} has no kind {kind}; it has {', '.join(kinds[:20])}")
-        if not entry["namespaced"]:
-            raise ClusterScopedError(f"{kind} has no namespace; only objects of the experiment's namespace can be read")
-        return Resource(api_version, entry["name"])
+        return Resource(api_version, entry["name"], entry["namespaced"])

@@ -1,0 +1,118 @@
+"""Policies, asked before a run touches anything beyond its namespace, and watched for as long as it does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import aiohttp
+
+from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.policy import FaultPolicySpec
+from bounceback.api.problems import parse
+from bounceback.api.status import InjectionStatus
+from bounceback.controller.carry import Injections
+from bounceback.controller.way import Way
+from bounceback.engine.evidence import DONE
+from bounceback.engine.policy import Labelled, NodeUse, Policy, withheld
+from bounceback.faults.node_fault import NodeFault
+from bounceback.kube import Kube, KubeError
+from bounceback.kube.client import Json
+from bounceback.kube.resources import NAMESPACES, NODES, POLICIES
+from bounceback.kube.watching import mirror
+
+PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
+AGAIN: Final = 2.0
+"""Seconds until policies that could not be read are read again."""
+log = logging.getLogger(__name__)
+
+
+async def policies(kube: Kube) -> list[Policy]:
+    """All of the cluster; none where it does not know them. Raises what Kube raises."""
+    try:
+        found, _ = await kube.list(POLICIES)
+    except KubeError as error:
+        if error.gone:
+            return []
+        raise
+    return list(_in_order(found))
+
+
+async def labelled_namespace(kube: Kube, name: str) -> Labelled:
+    body = await kube.get(NAMESPACES, None, name)
+    return Labelled(name, body["metadata"].get("labels") or {})
+
+
+class Policing(Way):
+    """Whether what a run does to nodes is still allowed. Nothing of it is in force by this way."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        spec: FaultExperimentSpec,
+        injections: Injections,
+        changed: Callable[[], None],
+    ) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._kinds = {e.name: e.fault.node_kind for e in spec.faults if isinstance(e.fault, NodeFault)}
+        self._injections = injections
+        self._changed = changed
+        self.withdrawn: str | None = None  # what is no longer allowed, in words
+
+    async def carry(self) -> None:
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self._injections.until(lambda each: not self._open(each))
+        finally:
+            watching.cancel()
+
+    def _open(self, injections: Iterable[InjectionStatus]) -> list[InjectionStatus]:
+        return [i for i in injections if i.fault in self._kinds and i.object is not None and i.state not in DONE]
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async with aclosing(mirror(self._kube, POLICIES, None)) as told:
+                    async for found in told:
+                        await self._judge(list(_in_order(found)))
+            except PASSING as error:
+                log.warning("policies cannot be watched: %s", error)
+            await asyncio.sleep(AGAIN)
+
+    async def _judge(self, there: Sequence[Policy]) -> None:
+        """Labels are read anew with each change of a policy. Raises what Kube raises."""
+        uses = []
+        for injection in self._open(self._injections.all()):
+            assert injection.object is not None
+            if (node := await self._node(injection.object.name)) is not None:
+                uses.append(NodeUse(injection.fault, self._kinds[injection.fault], node))
+        found = withheld(there, await labelled_namespace(self._kube, self._namespace), uses)
+        if found is not None:
+            self.withdrawn = found.words
+            self._changed()
+
+    async def _node(self, name: str) -> Labelled | None:
+        """None: there is none any more, and nothing to be protected."""
+        try:
+            body = await self._kube.get(NODES, None, name)
+        except KubeError as error:
+            if error.gone:
+                return None
+            raise
+        return Labelled(name, body["metadata"].get("labels") or {})
+
+
+def _in_order(found: Iterable[Json]) -> Iterable[Policy]:
+    """Those that can be understood: one that cannot allows nothing."""
+    for body in found:
+        name = body["metadata"]["name"]
+        spec, problems = parse(FaultPolicySpec, body.get("spec") or {})
+        if spec is None:
+            log.warning("FaultPolicy %s allows nothing: %s", name, problems[0])
+        else:
+            yield Policy(name, spec)
