@@ -21,7 +21,11 @@ EXPERIMENT: Final[Json] = {
 CHECK: Final[Json] = {
     "probes": [{"name": "home", "http": {"url": "http://web.shop.svc/"}, "periodMilliseconds": 200}],
 }
-BASES: Final = {"FaultExperiment": EXPERIMENT, "RecoveryCheck": CHECK}
+POLICY: Final[Json] = {
+    "experiments": {"namespaces": {"names": ["shop"]}},
+    "allow": {"nodes": {"names": ["node-1"], "faults": ["nodeCordon"]}},
+}
+BASES: Final = {"FaultExperiment": EXPERIMENT, "RecoveryCheck": CHECK, "FaultPolicy": POLICY}
 
 
 @dataclass(frozen=True)
