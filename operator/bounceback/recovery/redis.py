@@ -86,14 +86,12 @@ class _Connection(Connection):
 
 
 def plain(reply: Any) -> Any:
-    """As JSON has it; a set is a list in order."""
+    """As JSON has it; a set is a list, in the order that the server tells it in."""
     match reply:
         case bytes():
             return reply.decode(errors="replace")
-        case list() | tuple():
+        case list() | tuple() | set():
             return [plain(each) for each in reply]
-        case set() | frozenset():
-            return sorted((plain(each) for each in reply), key=str)
         case dict():
             return {str(plain(key)): plain(value) for key, value in reply.items()}
         case RedisError():

@@ -1,0 +1,218 @@
+"""Real stores for the tests, each on a free port of loopback, with its data in a folder that goes away."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from bounceback.proxy.certificates import Authority
+from dev import stores
+from dev.progress import UnsupportedError
+
+READY_SECONDS = 60.0
+PEM = serialization.Encoding.PEM
+
+
+@dataclass
+class Server:
+    """A process that can be stopped and started again on the same port, with the same data."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    folder: Path
+    port: int
+    user: str | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, ready: Callable[[], bool] | None = None) -> None:
+        log = (self.folder / "log").open("ab")
+        owner = pwd.getpwnam(self.user) if self.user and os.geteuid() == 0 else None
+        self.process = subprocess.Popen(
+            self.command,
+            env=self.environment,
+            cwd=self.folder,
+            stdout=log,
+            stderr=log,
+            user=owner.pw_uid if owner else None,
+            group=owner.pw_gid if owner else None,
+        )
+        deadline = time.monotonic() + READY_SECONDS
+        while not (ready or self.listens)():
+            told = (self.folder / "log").read_text(errors="replace")[-2000:]
+            assert self.process.poll() is None and time.monotonic() < deadline, f"{self.name} did not start: {told}"
+            time.sleep(0.05)
+
+    def listens(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def program(name: str) -> tuple[str, dict[str, str]]:
+    """Skips the test, with the reason, where it cannot be had."""
+    if found := shutil.which(name):
+        return found, dict(os.environ)
+    try:
+        path, environment = stores.fetch(name)
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    return str(path), environment
+
+
+@contextmanager
+def folder(owner: str | None = None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bounceback-store-") as name:
+        if owner and os.geteuid() == 0:
+            shutil.chown(name, owner)
+        yield Path(name)
+
+
+@contextmanager
+def served(server: Server) -> Iterator[Server]:
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def redis(*options: str) -> Iterator[Server]:
+    path, environment = program("redis-server")
+    with folder() as place:
+        port = free_port()
+        command = [path, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(place), "--save", "", *options]
+        with served(Server("redis-server", command, environment, place, port)) as server:
+            yield server
+
+
+@contextmanager
+def nats(*options: str) -> Iterator[Server]:
+    path, environment = program("nats-server")
+    with folder() as place:
+        port = free_port()
+        command = [path, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(place / "jetstream"), *options]
+        with served(Server("nats-server", command, environment, place, port)) as server:
+            yield server
+
+
+@contextmanager
+def postgresql(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    """User `postgres` with the password `secret`."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("There is no PostgreSQL here: it comes with the package postgresql.")
+    user = "postgres" if os.geteuid() == 0 else None
+    with folder(user) as place:
+        port = free_port()
+        (place / "password").write_text("secret")
+        data = place / "data"
+        options = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}", "-c", "listen_addresses=127.0.0.1"]
+        if tls:
+            for file, name in zip(tls, ("server.crt", "server.key"), strict=True):
+                copied = Path(shutil.copy(file, place / name))
+                copied.chmod(0o600)
+                if user:
+                    shutil.chown(copied, user)
+            options += [
+                "-c",
+                "ssl=on",
+                "-c",
+                f"ssl_cert_file={place}/server.crt",
+                "-c",
+                f"ssl_key_file={place}/server.key",
+            ]
+        owner = pwd.getpwnam(user) if user else None
+        made = [str(binaries[-1] / "initdb"), "-D", str(data), "-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8"]
+        subprocess.run(
+            [*made, "--no-sync", f"--pwfile={place}/password"],
+            check=True,
+            capture_output=True,
+            cwd=place,
+            user=owner.pw_uid if owner else None,
+            group=owner.pw_gid if owner else None,
+        )
+        command = [str(binaries[-1] / "postgres"), "-D", str(data), "-p", str(port), *options]
+        with served(Server("postgres", command, dict(os.environ), place, port, user)) as server:
+            yield server
+
+
+@contextmanager
+def mariadb() -> Iterator[Server]:
+    """User `root` without a password, in a database `shop` that is empty."""
+    path, environment = program("mariadbd")
+    share = Path(path).parent.parent / "share" / "mysql"
+    with folder() as place:
+        port = free_port()
+        (place / "data" / "shop").mkdir(parents=True)
+        command = [path, "--no-defaults", f"--datadir={place}/data", f"--port={port}", "--bind-address=127.0.0.1"]
+        command += [f"--socket={place}/socket", f"--pid-file={place}/pid", f"--lc-messages-dir={share}"]
+        command += ["--skip-grant-tables", "--skip-networking=0", "--innodb-flush-log-at-trx-commit=0"]
+        command += ["--user=root"] if os.geteuid() == 0 else []
+        with served(Server("mariadbd", command, environment, place, port)) as server:
+            yield server
+
+
+@contextmanager
+def prometheus(target: int) -> Iterator[Server]:
+    """Scrapes the page of that port of loopback twice a second, as job `web`."""
+    path, environment = program("prometheus")
+    with folder() as place:
+        port = free_port()
+        (place / "prometheus.yml").write_text(
+            "global: {scrape_interval: 500ms, scrape_timeout: 400ms}\n"
+            f'scrape_configs: [{{job_name: web, static_configs: [{{targets: ["127.0.0.1:{target}"]}}]}}]\n'
+        )
+        command = [path, f"--config.file={place}/prometheus.yml", f"--storage.tsdb.path={place}/data"]
+        command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+        with served(Server("prometheus", command, environment, place, port)) as server:
+            yield server
+
+
+def certificate(place: Path, authority: Authority, names: Sequence[str], days: int = 90) -> tuple[Path, Path]:
+    """Files with a server's certificate for these names and its key, signed now and valid for so many days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days, hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+    )
+    files = place / f"{names[0]}-{days}.crt", place / f"{names[0]}-{days}.key"
+    files[0].write_bytes(authority.sign(builder).public_bytes(PEM))
+    encoded = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    files[1].write_bytes(encoded)
+    return files
