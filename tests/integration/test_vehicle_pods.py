@@ -62,13 +62,13 @@ async def test_pods_are_listed_and_watched(kube: Kube, acting: Kube, namespace: 
 
 async def test_a_namesake_is_not_deleted(kube: Kube, acting: Kube, namespace: str) -> None:
     one, two = await running(kube, namespace, [web("one"), web("two")])
-    assert [each for each, _ in await delete_pods(acting, [one], 0)] == [one]
+    assert [each for each, _ in (await delete_pods(acting, [one], 0)).going] == [one]
     (again,) = await running(kube, namespace, [web("one")])
     assert again.uid != one.uid
-    deleted = await delete_pods(acting, [one, two], 0)
+    deleted = (await delete_pods(acting, [one, two], 0)).going
     assert [each for each, _ in deleted] == [two], "the other had been gone"
     assert [each.uid for each in await list_pods(acting, namespace, WEB)] == [again.uid]
-    assert await delete_pods(acting, [two], None) == []
+    assert (await delete_pods(acting, [two], None)).going == []
 
 
 async def test_what_could_not_be_deleted_is_told_apart(kube: Kube, namespace: str) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from bounceback.agent.course import Course
 from bounceback.agent.evidence import tell
-from bounceback.agent.schedule import DONE, OVER, Due, Times, due, ends_at, over
+from bounceback.agent.schedule import OVER, Due, Times, due, ends_at, over
 from bounceback.drivers import (
     DRAIN_SECONDS,
     InForce,
@@ -28,7 +28,7 @@ from bounceback.drivers import (
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.pattern import Step
-from bounceback.types.plan import Flow, Order, Told
+from bounceback.types.plan import AT_ONCE, Flow, Order, Told
 
 FIRST_HIT_SECONDS: Final = 0.05
 HITS_SECONDS: Final = 1.0
@@ -221,7 +221,7 @@ class Job:
             self._fail(f"no longer in force: {error}")
         else:
             if seconds is None:
-                self._lift(now, DONE)
+                self._lift(now, AT_ONCE)
             else:
                 self._next_turn = now + self.clock() - began + seconds
 

@@ -15,8 +15,6 @@ from bounceback.types.plan import Order
 
 OVER: Final = "Duration"
 """Why an order ends that had all its time."""
-DONE: Final = "Done"
-"""Why an order ends that has no more to do, whatever time is left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,14 @@ class InjectionStatus(StatusModel):
     behavior: dict[str, Any] = Field(
         default_factory=dict, description="Of a fault on a client of the Kubernetes API: how the client took it."
     )
+    owner: str = Field("", description="The UID of what keeps pods like it there: a Deployment, a StatefulSet.")
+    replaces: str = Field("", description="The injection whose target its own took the place of (followReplacements).")
+    replaced_by: str = Field("", description="The pod that took the target's place when that was gone.")
+    gap_milliseconds: int | None = Field(
+        None, description="How long nothing was in force in that place, from the end of the one that it replaces."
+    )
+    restarts_before: int = Field(0, description="How often its containers had been started again when it was planned.")
+    restarts: int = Field(0, description="How often they have been since, as the kubelet counts it.")
     healed: Healed | None = Field(None, description="Of an objectFault: who put the object right, and when.")
     planned_utc: float = Field(0, description="UTC seconds, on the operator's clock: when it was planned.")
     start_at: float = Field(0, description="UTC seconds: when it is to begin.")

@@ -1,10 +1,11 @@
-"""Pods that are deleted: the requests, and the watch that sees them go."""
+"""Pods that have to go: the requests, and the watch that sees them go."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -15,41 +16,48 @@ from bounceback.api.status import InjectionStatus, Moment
 from bounceback.controller.carry import Injections
 from bounceback.controller.office import Office
 from bounceback.controller.way import Way
+from bounceback.engine.changing import never_begun
 from bounceback.engine.evidence import DONE
 from bounceback.engine.model import PodInfo
 from bounceback.engine.planning import Chosen
 from bounceback.engine.targets import choose
 from bounceback.faults import PodRemoval
+from bounceback.faults.node_drain import NodeDrain
 from bounceback.kube import KubeError
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import mirror
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import Cleanup, InjectionState, VehicleKind
 from bounceback.types.plan import Rung
-from bounceback.vehicles.errors import DeletionRefused, Refused
-from bounceback.vehicles.pod_delete import delete_pods
+from bounceback.vehicles.errors import BUDGET, DeletionRefused, Refused
+from bounceback.vehicles.pod_delete import Asked, delete_pods
 from bounceback.vehicles.pods import list_pods
 
 PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
+ASK_AGAIN: Final = 2.0
+"""Seconds until a budget that kept a pod is asked again; `kubectl drain` takes 5."""
 log = logging.getLogger(__name__)
 
 
 class Deleting(Way):
-    """One podDelete entry of a run. A pod is deleted by UID: its replacement never is by mistake."""
+    """One podDelete or podEvict entry of a run. A pod goes by its UID: its replacement never does by mistake."""
 
     def __init__(
         self, office: Office, namespace: str, spec: FaultExperimentSpec, entry: FaultTiming, injections: Injections
     ) -> None:
         target = next(t.pods for t in spec.targets if t.name == entry.target)
-        assert isinstance(entry.fault, PodRemoval) and target is not None
+        assert isinstance(entry.fault, PodRemoval | NodeDrain)
         self._office = office
         self._entry = entry
-        self._fault = entry.fault
+        self._fault = entry.fault.eviction if isinstance(entry.fault, NodeDrain) else entry.fault
         self._namespace = namespace
         self._spec = spec
         self._target = target
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._injections = injections
+        self._follows = entry.follow_replacements
+        self._ask_again = 0.0
+        self._stopping = False
         self._present: set[str] | None = None  # UIDs of the pods that match; None: not listed yet
         self.more: tuple[Chosen, ...] = ()  # who is next, for the engine to plan
 
@@ -59,52 +67,81 @@ class Deleting(Way):
             await self._delete_when_due()
             watching.cancel()
 
+    async def stop(self) -> None:
+        """Those that nobody has asked to go yet stay."""
+        self._stopping = True
+        planned = [i.name for i in self._mine() if i.state is InjectionState.PLANNED]
+        self._injections.learn(planned, lambda each: never_begun(each, Instant.now()))
+
     def _mine(self) -> list[InjectionStatus]:
-        return [i for i in self._injections.all() if i.fault == self._entry.name]
+        return [i for i in self._injections.all() if i.fault == self._entry.name and i.object is None]
+
+    def _may_go(self, injection: InjectionStatus) -> bool:
+        """Not once the run is being ended, nor from a node that takes pods yet: what comes instead might come there."""
+        if self._stopping:
+            return False
+        if not isinstance(self._entry.fault, NodeDrain):
+            return True
+        nodes = (i for i in self._injections.all() if i.fault == self._entry.name and i.object is not None)
+        return any(i.node == injection.node and i.in_force_at is not None for i in nodes)
 
     async def _delete_when_due(self) -> None:
         """Until every planned one is gone and no further round is due."""
         first = min((i.start_at for i in self._mine()), default=Instant.now().utc)
         ends = first + self._entry.duration_seconds
-        next_round = first + (self._fault.every_seconds or 0)
+        rounds = self._rounds(first)
+        next_round = next(rounds, ends)
         while True:
             now = Instant.now().utc
-            due = [i for i in self._mine() if i.state is InjectionState.PLANNED and i.start_at <= now]
-            await self._delete(due)
+            planned = [i for i in self._mine() if i.state is InjectionState.PLANNED and i.start_at <= now]
+            due = [i for i in planned if self._may_go(i)]
+            await self._delete(due, last=now >= ends)
             self._see_them_go()
-            repeats = self._fault.every_seconds is not None and now < ends
-            if not repeats and all(i.state in DONE for i in self._mine()):
+            if (now >= ends or self._stopping) and all(i.state in DONE for i in self._mine()):
                 return
-            if repeats and now >= next_round:
-                next_round += self._fault.every_seconds or 0
+            if next_round <= now < ends:
+                next_round = next((at for at in rounds if at > now), ends)  # what was slept through is not made up for
                 self.more = await self._next()
+            if next_round >= ends and not self._follows and all(i.state in DONE for i in self._mine()):
+                return
             await asyncio.sleep(0.2)
 
-    async def _delete(self, due: Sequence[InjectionStatus]) -> None:
-        if not due:
+    def _rounds(self, first: float) -> Iterator[float]:
+        """UTC seconds of the second round and those that follow."""
+        repeat = self._fault.repeat(self._entry.name, self._entry.choice())
+        return (first + after for after in repeat.times()) if repeat else iter(())
+
+    async def _delete(self, due: Sequence[InjectionStatus], *, last: bool) -> None:
+        """Those that a budget keeps are asked for again, until the fault's time is over (`last`)."""
+        if not due or (time.monotonic() < self._ask_again and not last):
             return
         self._office.leadership.check()
         pods = [_pod(i, self._namespace) for i in due]
         try:
-            deleted = await delete_pods(self._acting, pods, self._fault.grace_period_seconds)
+            grace = self._fault.grace_period_seconds
+            asked = await delete_pods(self._acting, pods, grace, by_leave=self._fault.asks)
         except DeletionRefused as refused:
-            deleted = refused.deleted
-            self._failed(due, {pod.uid for pod, _ in deleted}, refused)
+            asked = Asked(refused.deleted, {})
+            self._failed(due, {pod.uid for pod, _ in asked.going}, refused)
         except PASSING as error:
             log.info("%s not deleted yet: %s", ", ".join(p.name for p in pods), error)
             return
-        for pod, at in deleted:
+        for pod, at in asked.going:
             names = [i.name for i in due if i.pod_uid == pod.uid]
             self._injections.learn(names, lambda injection, at=at: _asked(injection, at))  # type: ignore[misc]
-        unasked = [i.name for i in due if i.pod_uid not in {pod.uid for pod, _ in deleted}]
-        self._injections.learn(unasked, _already_gone)
+        known = {pod.uid for pod, _ in asked.going} | set(asked.kept)
+        self._injections.learn([i.name for i in due if i.pod_uid not in known], _already_gone)
+        for uid, message in asked.kept.items():
+            self._ask_again = time.monotonic() + ASK_AGAIN
+            kept = [i.name for i in due if i.pod_uid == uid]
+            self._injections.learn(kept, lambda i, message=message: _kept(i, message, last))  # type: ignore[misc]
 
     def _failed(self, due: Sequence[InjectionStatus], deleted: set[str], refused: Refused) -> None:
         names = [i.name for i in due if i.pod_uid not in deleted]
         self._injections.learn(names, lambda injection: _refused(injection, refused))
 
     async def _see_who_is_there(self) -> None:
-        selector = str(self._target.selector)
+        selector = str(self._target.selector) if self._target else ""
         async with aclosing(mirror(self._acting, PODS, self._namespace, labels=selector)) as told:
             async for pods in told:
                 self._present = {pod["metadata"]["uid"] for pod in pods}
@@ -118,6 +155,7 @@ class Deleting(Way):
 
     async def _next(self) -> tuple[Chosen, ...]:
         """The pods that the target selects now, without those that were deleted already."""
+        assert self._target is not None  # a drain has no rounds
         try:
             found = await list_pods(self._acting, self._namespace, self._target.selector)
         except PASSING as error:
@@ -152,6 +190,7 @@ def _gone(injection: InjectionStatus) -> InjectionStatus:
         update={
             "state": InjectionState.CLEARED,
             "reason": "PodDeleted" if ours else "TargetGone",
+            "message": "",
             "hits": 1 if ours else 0,
             "first_hit_at": injection.in_force_at,
             "cleared_at": now,
@@ -159,6 +198,20 @@ def _gone(injection: InjectionStatus) -> InjectionStatus:
             "cleanup": Cleanup.CLEAN,
         }
     )
+
+
+def _kept(injection: InjectionStatus, message: str, last: bool) -> InjectionStatus:
+    """Its budget does not let it go: it is asked for again, until the fault's time is over and it was not hit."""
+    if injection.state is not InjectionState.PLANNED:
+        return injection
+    told = injection.model_copy(update={"reason": BUDGET, "message": message[:512]})
+    over = {
+        "state": InjectionState.CLEARED,
+        "cleared_at": Moment.of(Instant.now()),
+        "clock_offset_milliseconds": 0,
+        "cleanup": Cleanup.CLEAN,
+    }
+    return told.model_copy(update=over) if last else told
 
 
 def _already_gone(injection: InjectionStatus) -> InjectionStatus:

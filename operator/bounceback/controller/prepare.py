@@ -23,15 +23,17 @@ from bounceback.faults import ObjectFault, PodRemoval
 from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
+from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import NodeFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import BY_OPERATOR, Flow, Rung
-from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
+from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, EVICT_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
 from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.peers import resolve
+from bounceback.vehicles.pod_delete import try_eviction
 from bounceback.vehicles.pods import list_pods
 
 
@@ -156,6 +158,8 @@ class Preparing:
     ) -> list[Chosen]:
         kind = fault.fault
         if isinstance(kind, PodRemoval):
+            if kind.asks:
+                await self._try_eviction(f"{field}.{kind.kind}", kind, pods)
             return [Chosen(fault, pod, VehicleKind.POD_DELETE, "a request to the API", Rung.API) for pod in pods]
         if isinstance(kind, ClientFault):
             return [await self._for_client(field, fault, kind, pod) for pod in pods]
@@ -166,6 +170,12 @@ class Preparing:
         leaf = await self._sign(f"{field}.{kind.kind}", kind)
         chosen = [await self._place(field, fault, kind, pod, flows, capabilities[pod.node]) for pod in pods]
         return [replace(each, leaf=leaf) for each in chosen]
+
+    async def _try_eviction(self, field: str, kind: PodRemoval, pods: Sequence[PodInfo]) -> None:
+        try:
+            await try_eviction(self._acting, pods, kind.grace_period_seconds)
+        except Refused as refused:
+            raise refused.at(refused.field or field) from refused
 
     async def _for_client(self, field: str, fault: FaultTiming, kind: ClientFault, pod: PodInfo) -> Chosen:
         if fault.mechanism is Rung.ADMISSION or not (pod.armed or fault.mechanism):
@@ -251,10 +261,12 @@ def _needs(spec: FaultExperimentSpec) -> set[str]:
     """Rights of the account that the experiment will use; whoever may not change a pod may not break it either."""
     needs = set(PODS_NEEDS) if any(target.pods for target in spec.targets) else set()
     for entry in spec.faults:
+        if isinstance(entry.fault, NodeDrain):
+            needs |= EVICT_NEEDS
         if isinstance(entry.fault, ObjectFault | NodeFault):
             continue  # those depend on where a kind is served, or are of no namespace
         if isinstance(entry.fault, PodRemoval):
-            needs |= DELETE_NEEDS
+            needs |= EVICT_NEEDS if entry.fault.asks else DELETE_NEEDS
             continue
         needs |= AGENT_NEEDS
         peers = entry.fault.peers if isinstance(entry.fault, NetworkFault) else ()

@@ -13,6 +13,7 @@ from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.health import Health
+from bounceback.engine.planning import rest_of
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.timeline import figures, judge_budget
 from bounceback.types.instants import Interval, Span
@@ -28,7 +29,7 @@ from bounceback.types.outcome import (
     Mark,
     Verdict,
 )
-from bounceback.types.plan import Rung
+from bounceback.types.plan import AT_ONCE, Rung
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,12 @@ def _lasted(run: Run, injection: InjectionStatus) -> bool:
         return True
     if injection.healed is not None and injection.healed.by is HealedBy.SYSTEM:  # it lasted as long as it was left to
         return True
-    asked = next(f.duration_seconds for f in run.spec.faults if f.name == injection.fault)
+    if injection.reason == AT_ONCE:  # nor has a signal
+        return True
+    entry = next(f for f in run.spec.faults if f.name == injection.fault)
+    if entry.follow_replacements and injection.reason == "TargetGone":  # what took its place has the rest of the time
+        return True
+    asked = rest_of(entry, injection) if injection.replaces else entry.duration_seconds
     return seconds_in_force(injection) * 100 >= asked * run.spec.proof.duration_percent
 
 

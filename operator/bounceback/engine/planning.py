@@ -51,7 +51,8 @@ class Chosen:
     flows: tuple[Flow, ...] = ()
     guarded: bool = False  # what it leaves in the kernel is not bound to the agent's life
     leaf: Leaf | None = None  # for tlsFault with an authority: what it has signed
-    changes: tuple[Change, ...] = ()  # for objectFault: what is done to which objects
+    changes: tuple[Change, ...] = ()  # what is done to which objects, of faults that change some
+    beside: bool = False  # it comes along with a target: a pod on a node that is drained
 
     @property
     def node(self) -> str:
@@ -78,7 +79,7 @@ class Preparation:
     @property
     def per_target(self) -> dict[str, int]:
         found: dict[str, set[str]] = {}
-        for choice in self.chosen:
+        for choice in (each for each in self.chosen if not each.beside):
             found.setdefault(choice.fault.target, set()).add(choice.on.uid)
         return {target: len(uids) for target, uids in found.items()}
 
@@ -135,6 +136,12 @@ def act_of(entry: FaultTiming, rung: Rung, leaf: Leaf | None = None) -> Act:
 def lasts(entry: FaultTiming, rung: Rung) -> float:
     """Seconds from when it is in force until nothing of it is there any more: a relay drains."""
     return entry.duration_seconds + (entry.relay.drain_seconds if rung is Rung.RELAY else 0)
+
+
+def rest_of(entry: FaultTiming, injection: InjectionStatus) -> float:
+    """Seconds that were left of its fault's time when that injection was planned."""
+    after = lasts(entry, injection.rung) - entry.duration_seconds
+    return min(float(entry.duration_seconds), injection.not_after - injection.start_before - after)
 
 
 def needs_guard(act: Act, has: Set[Feature]) -> bool:

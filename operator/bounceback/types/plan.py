@@ -342,6 +342,10 @@ def _order(data: dict[str, Any]) -> Order:
     return Order(act=act, direction=direction, flows=flows, pattern=pattern, **data)
 
 
+AT_ONCE: Final = "Done"
+"""Why an order was cleared that had no more to do, whatever was left of its time: what it is about has no length."""
+
+
 class Told(StrEnum):
     """The kinds of lines that an agent writes."""
 
@@ -350,8 +354,8 @@ class Told(StrEnum):
     IN_FORCE = "inForce"  # applied; `detail` says with what
     HITS = "hits"  # `hits` so far (whole numbers only grow); the first one is told within 50 ms
     FAILED = "failed"  # could not be applied, and what was begun is undone: `detail.message`
-    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost or TargetGone; `at` is
-    # when it hit nothing any more, which is earlier where connections have ended in peace since
+    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost, TargetGone or Done; `at`
+    # is when it hit nothing any more, which is earlier where connections have ended in peace since
     CLEARED = "cleared"
     VERIFIED = "verified"  # looked for what could be left: `detail.leftovers` (empty: clean)
     CAPABLE = "capable"  # answer of `probe`: `detail.features`, `detail.kernel`

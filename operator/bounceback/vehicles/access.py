@@ -30,6 +30,7 @@ PEER_NEEDS: Final = frozenset(
 CHANGING: Final = ("create", "patch", "delete")
 """What it takes to change objects, and to put them right."""
 DELETE_NEEDS: Final = PODS_NEEDS | {"delete pods"}
+EVICT_NEEDS: Final = PODS_NEEDS | {"create pods/eviction"}
 
 
 async def check_access(
@@ -108,6 +109,7 @@ def access_manifest(
     rights = [
         _rule("", ["pods"], [*reading, "delete"]),
         _rule("", ["pods/ephemeralcontainers"], ["patch", "update"]),
+        _rule("", ["pods/eviction"], ["create"]),
         _rule("", ["pods/log"], ["get"]),
         _rule("", ["pods/exec"], ["create", "get"]),
         _rule("", ["services"], reading),

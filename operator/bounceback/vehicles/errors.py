@@ -43,6 +43,7 @@ POD_SECURITY = "PodSecurity"
 FORBIDDEN = "Forbidden"
 ADMISSION_DENIED = "AdmissionDenied"
 UNSUPPORTED = "Unsupported"
+BUDGET = "BudgetForbids"
 TARGET_GONE = "TargetGone"
 
 
