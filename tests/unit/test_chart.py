@@ -154,6 +154,20 @@ def test_an_account_reads_the_secrets_that_are_named_and_no_others() -> None:
     ]
 
 
+def test_an_account_changes_the_objects_that_are_named_and_no_others() -> None:
+    def changing(*values: str) -> list[Json]:
+        role = one(render("targetNamespaces[0].name=shop", *values), "Role", "bounceback-experiments")
+        return [rule for rule in role["rules"] if {"create", "patch"} <= set(rule["verbs"])]
+
+    verbs = ["get", "list", "watch", "create", "patch", "delete"]
+    assert changing() == []
+    assert changing("targetNamespaces[0].objects={deployments.apps,configmaps,roles.rbac.authorization.k8s.io}") == [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": verbs},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs},
+        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": verbs},
+    ]
+
+
 def test_no_pod_of_the_release_has_any_privilege() -> None:
     for pod in pods(render()):
         assert pod["securityContext"]["runAsNonRoot"] is True

@@ -232,9 +232,10 @@ def _unfit_objects(spec: FaultExperimentSpec) -> Iterator[tuple[Severity, Proble
     targets = {target.name: (index, target.objects) for index, target in enumerate(spec.targets)}
     for entry in spec.faults:
         index, objects = targets[entry.target]
-        if isinstance(entry.fault, ObjectFault) and objects is not None:
-            if unfit := entry.fault.unfit(objects.api_version, objects.kind):
-                yield Severity.ERROR, Problem(("spec", "targets", index, "objects", "kind"), unfit)
+        if not isinstance(entry.fault, ObjectFault) or objects is None:
+            continue
+        if unfit := entry.fault.unfit(objects.api_version, objects.kind):
+            yield Severity.ERROR, Problem(("spec", "targets", index, "objects", "kind"), unfit)
 
 
 def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:
