@@ -14,9 +14,11 @@ from typing import Any, Final
 IMMEDIATE: Final = 0.05
 """Pauses up to this are none: a busy machine makes as much of its own."""
 BUSY: Final = 0.16
-"""What a machine that is busy with others makes of none: growth has to go beyond."""
+"""What a machine that is busy with others makes of none, most of the time."""
 HICCUP: Final = 1.0
 """What such a machine adds to a quarter of the pauses, or a little more. It never takes anything away."""
+TIGHT: Final = 0.2**2
+"""Variance of the logarithms of pauses up to HICCUP around what they should be, from which on growth may be chance."""
 LEAST: Final = 3
 """Pauses that it takes to tell one way from another."""
 GROWTH: Final = 2.5
@@ -81,14 +83,19 @@ def fitted(gaps: Sequence[float]) -> Backoff:
     later = gaps[1:]
     if len(later) >= LEAST and gaps[0] < min(later) and _spread(later) <= 1.5:
         return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(later, [middle(later)] * len(later)))
-    factor, second = _growth(gaps), sorted(gaps)[-2]
-    if factor is not None and second > IMMEDIATE:  # what rests on one long pause alone is none
-        if max(gaps) < BUSY:
+    fit = _growth(gaps)
+    if fit is not None and sorted(gaps)[-2] > IMMEDIATE:  # what rests on one long pause alone is none
+        if not _is_beyond_noise(gaps, fit):
             return Backoff(BackoffKind.UNKNOWN, *found)
-        return Backoff(BackoffKind.EXPONENTIAL, *found, factor=factor, jitter=_jitter_of_growth(gaps))
+        return Backoff(BackoffKind.EXPONENTIAL, *found, factor=fit.factor, jitter=_jitter_of_growth(gaps))
     kind = _but_for_hiccups(gaps)
     is_scattered = kind is BackoffKind.CONSTANT and _scattered(gaps, [middle(gaps)] * len(gaps))
     return Backoff(kind, *found, jitter=is_scattered)
+
+
+def _is_beyond_noise(gaps: Sequence[float], fit: _Fit) -> bool:
+    """Two pauses are longer than those that a busy machine makes, or else one is, and all are where they should be."""
+    return sorted(gaps)[-2] > HICCUP or (max(gaps) >= BUSY and fit.error < TIGHT)
 
 
 def _but_for_hiccups(gaps: Sequence[float]) -> BackoffKind:
@@ -109,16 +116,17 @@ class _Fit:
     score: float  # the Bayesian information criterion: less is better
     factor: float
     expected: list[float]
+    error: float  # variance of the logarithms around those expected
 
 
-def _growth(gaps: Sequence[float]) -> float | None:
-    """The factor by which they grow, if growth explains them better than staying the same does."""
+def _growth(gaps: Sequence[float]) -> _Fit | None:
+    """How they grow, if growth explains them better than staying the same does."""
     logs = [math.log(max(gap, IMMEDIATE / 25)) for gap in gaps]  # 2 ms: below that it is the machine that counts
     fit = _best_fit(logs)
     if fit is None or not FACTORS[0] <= fit.factor <= FACTORS[1]:
         return None
     grown = math.exp(max(fit.expected) - fit.expected[0])
-    return fit.factor if grown >= GROWTH and fit.score + 2 < _score(logs, [_mean(logs)] * len(logs), 1) else None
+    return fit if grown >= GROWTH and fit.score + 2 < _score(logs, [_mean(logs)] * len(logs), 1) else None
 
 
 def _best_fit(logs: Sequence[float]) -> _Fit | None:
@@ -133,7 +141,8 @@ def _best_fit(logs: Sequence[float]) -> _Fit | None:
                 continue  # they fall again
             expected += [level] * len(rest)
         if slope > 0:
-            fits.append(_Fit(_score(logs, expected, 4 if rest else 2), math.exp(slope), expected))
+            score, error = _score(logs, expected, 4 if rest else 2), _error(logs, expected)
+            fits.append(_Fit(score, math.exp(slope), expected, error))
     return min(fits, key=lambda fit: fit.score, default=None)
 
 
@@ -146,8 +155,11 @@ def _line(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _score(logs: Sequence[float], expected: Sequence[float], parameters: int) -> float:
-    error = _mean([(log - value) ** 2 for log, value in zip(logs, expected, strict=True)])
-    return len(logs) * math.log(error + NOISE) + parameters * math.log(len(logs))
+    return len(logs) * math.log(_error(logs, expected) + NOISE) + parameters * math.log(len(logs))
+
+
+def _error(logs: Sequence[float], expected: Sequence[float]) -> float:
+    return _mean([(log - value) ** 2 for log, value in zip(logs, expected, strict=True)])
 
 
 def _jitter_of_growth(gaps: Sequence[float]) -> bool:
