@@ -36,6 +36,7 @@ from tests.spec_cases_packets import PACKETS
 from tests.spec_cases_probes import ONE_READING, PROBES
 from tests.spec_cases_policy import POLICIES
 from tests.spec_cases_pressure import PRESSURE
+from tests.spec_cases_scarce import SCARCE
 
 EXPERIMENTS: Final = (
     Case("the plain experiment", "FaultExperiment", having()),
@@ -437,6 +438,6 @@ _PACKETS: Final = tuple(
 )
 _NAMES: Final = tuple(
     Case(name, "FaultExperiment", with_fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)
-    for name, entry, message, field, *says in (*NAMES, *PRESSURE)
+    for name, entry, message, field, *says in (*NAMES, *PRESSURE, *SCARCE)
 )
 CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS, *POLICIES)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from bounceback.api.schema import structural
 from bounceback.faults.api_fault import HEADER_PATTERN, REASON_PATTERN, VALUE_PATTERN
 from bounceback.faults.client_fault import GROUP_PATTERN, PATH_PATTERN, RESOURCE_PATTERN
+from bounceback.faults.inside import FILE_PATTERN, FOLDER_PATTERN
 from bounceback.types.fields import NAME_PATTERN, OBJECT_NAME_PATTERN
 from bounceback.types.names import PATTERN, PATTERN_WORDS
 from bounceback.types.rules import FieldError, Path
@@ -30,6 +31,8 @@ PATTERNS: Final[Mapping[str, str]] = {
     PATH_PATTERN: "a path such as /version or /openapi/*: with a slash first, * at its end only, and no query",
     HEADER_PATTERN: "the name of a header: letters, digits and dashes",
     VALUE_PATTERN: "printable ASCII without spaces around it",
+    FOLDER_PATTERN: "a path in the container, with a slash first",
+    FILE_PATTERN: "a file's path in the container, with a slash first and none at the end",
     REASON_PATTERN: "a reason such as AlreadyExists: letters, a capital first",
 }
 LONGEST_VALUE: Final = 60

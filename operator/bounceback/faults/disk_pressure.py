@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from bounceback.faults.inside import Bytes, ContainerPath, InsideFault, not_by_chance
+from bounceback.faults.inside import Bytes, FolderPath, InsideFault, not_by_chance
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import Percent
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
@@ -35,7 +35,7 @@ class DiskPressure(InsideFault):
         Rule("!self.keep || !has(self.amountBytes)", KEEP_WITH, ".keep"),
     )
 
-    path: ContainerPath = Field(description="A folder of the container, on the file system that is meant.")
+    path: FolderPath = Field(description="A folder of the container, on the file system that is meant.")
     free_bytes: Bytes | None = Field(None, description="So much is free afterwards, for others than root.")
     free_percent: Percent | None = Field(None, description="The same, of the file system's size.")
     amount_bytes: Bytes | None = Field(None, ge=1, description="So much is taken.")

@@ -6,14 +6,13 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from bounceback.faults.inside import Bytes, InsideFault, not_by_chance
+from bounceback.faults.inside import Bytes, FilePath, InsideFault, not_by_chance
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.files import Damage, Spoil
 from bounceback.types.rules import Rule, refuse
 
 PERCENT_WITH: Final = "corruptPercent must be given with damage Corrupt, and with it only"
 KEEP_WITH: Final = "keepBytes must be unset with any damage but Truncate"
-FilePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[^\x00]*[^/\x00]$")]
 
 
 class FileFault(InsideFault):

@@ -17,8 +17,11 @@ from bounceback.types.plan import Rung
 from bounceback.types.rules import Rule
 
 ProcessName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^\s/]+$")]
-ContainerPath = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^/[^\x00]*$")]
-"""As the container sees it."""
+FOLDER_PATTERN: Final = r"^/[^\x00]*$"
+FILE_PATTERN: Final = r"^/[^\x00]*[^/\x00]$"
+FolderPath = Annotated[str, Field(min_length=1, max_length=1024, pattern=FOLDER_PATTERN)]
+FilePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=FILE_PATTERN)]
+"""As the container sees them."""
 Bytes = Annotated[int, Field(ge=0, le=1 << 50)]
 NOT_BY_CHANCE: Final = "probability, nth and firstN must be unset for {}: there is nothing to choose from"
 
