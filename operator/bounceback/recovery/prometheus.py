@@ -50,7 +50,7 @@ async def _queried(means: Means, look: PrometheusLook, seconds: float) -> Sequen
     try:
         async with (
             asyncio.timeout(seconds),
-            means.session.post(address, data={"query": look.query, "timeout": f"{seconds:.3f}s"}) as answer,
+            means.session.post(address, data={"query": look.query, "timeout": f"{seconds * 1000:.0f}ms"}) as answer,
         ):
             body = await first_bytes(answer, LARGEST_PAGE)
     except TimeoutError as error:
