@@ -13,23 +13,29 @@ from tests.commands import PROJECT, Commands, Json
 
 ROLLOUT_SECONDS = 120
 AUTHORITY = "shop-ca"
+OBJECTS = (
+    "configmaps,secrets,services,resourcequotas,deployments.apps,poddisruptionbudgets.policy,"
+    "rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io"
+)
+"""What an objectFault of some example changes."""
 
 
 @contextmanager
 def shop(commands: Commands, system: str, replicas: int = 4, node: str = "") -> Iterator[str]:
     """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named."""
     with commands.namespace("shop") as namespace:
-        access = commands.bounceback("access", namespace, "--authority-secret", AUTHORITY)
+        access = commands.bounceback("access", namespace, "--authority-secret", AUTHORITY, "--objects", OBJECTS)
         assert access.code == 0, access.err
         commands.kubectl("apply", "-f", "-", stdin=access.out)
         commands.apply(namespace, authority())
         objects = list(yaml.safe_load_all((PROJECT / "examples" / "systems" / system / "system.yaml").read_text()))
-        web = next(o for o in objects if o["kind"] == "Deployment" and o["metadata"]["name"] == "web")
-        web["spec"]["replicas"] = replicas
-        if node:
-            web["spec"]["template"]["spec"]["nodeName"] = node
+        deployments = {o["metadata"]["name"]: o for o in objects if o["kind"] == "Deployment"}
+        if web := deployments.get("web"):
+            web["spec"]["replicas"] = replicas
+            if node:
+                web["spec"]["template"]["spec"]["nodeName"] = node
         commands.apply(namespace, *objects)
-        for app in ("store", "web", "shopper"):
+        for app in deployments:
             timeout = f"--timeout={ROLLOUT_SECONDS}s"
             commands.kubectl("rollout", "status", "-n", namespace, f"deployment/{app}", timeout)
         yield namespace
