@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from bounceback.controller.records import journal_record
+from bounceback.controller.records import Planned, journal_record
 from bounceback.controller.signing import leaf_for
 from bounceback.engine.planning import Chosen, Preparation, agents, injections
 from bounceback.faults.tls_fault import TlsFault
@@ -63,7 +63,7 @@ async def test_what_the_account_may_read_signs(
     with pytest.raises(Refused) as refused:
         await sign(acting, namespace)
     assert (refused.value.field, refused.value.reason) == (f"{FIELD}.authority.secretName", "Forbidden")
-    assert f"bounceback access {namespace} --authority-secret shop-ca" in refused.value.message
+    assert f"bounceback access {namespace} --secret shop-ca" in refused.value.message
     await allow(kube, namespace, home)
     leaf = await sign(acting, namespace)
     assert leaf is not None
@@ -115,7 +115,7 @@ async def test_the_authoritys_key_is_stored_nowhere(
     chosen = Chosen(spec.faults[0], pod(), VehicleKind.SIDECAR, "", Rung.RELAY, leaf=leaf)
     planned = injections("uid", [chosen], 1.0)
     carried = agents("uid", Preparation((chosen,)), planned, home)
-    await Journal(kube, home).write("uid", namespace, "old", journal_record(planned, carried))
+    await Journal(kube, home).write("uid", namespace, "old", journal_record(planned, Planned(carried)))
     secrets, _ = await kube.list(SECRETS, home)
     kept = [zlib.decompress(base64.b64decode(s["data"]["record"])).decode() for s in secrets if "record" in s["data"]]
     told = [carried[0].plan.to_json(), json.dumps([injection.to_json() for injection in planned]), *kept]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bounceback.api.status import InjectionStatus, Moment, ObjectStatus
-from bounceback.controller.records import journal_record, originals_in, restored
+from bounceback.controller.records import Planned, journal_record, restored
 from bounceback.engine import changing
 from bounceback.engine.changing import Originals, originals_of, rebased, still_needed, to_be_undone
 from bounceback.engine.judge import judge
@@ -119,11 +119,11 @@ def test_the_journal_brings_back_what_it_was_given() -> None:
     )
     originals = originals_of(spec(), "shop", "web-zero", "run-1", [chosen])
     assert originals is not None
-    record = journal_record([planned()], (), originals)
-    assert originals_in(record) == originals
+    record = journal_record([planned()], Planned((), originals))
+    assert restored(record, ())[1].originals == originals
     assert originals.seconds == {planned().name: 10.0}
     assert restored(record, ())[0] == (planned(),)
-    assert originals_in(journal_record([], ())) is None
+    assert restored(journal_record([], Planned()), ())[1].originals is None
 
 
 def test_contents_are_in_no_representation() -> None:

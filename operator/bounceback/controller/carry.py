@@ -76,7 +76,9 @@ class Carrying(Way):
         self._namespace = namespace
         self._spec = spec
         self._injections = injections
-        self._carried = carried
+        self._carried = list(carried)
+        self._growing = any(entry.follow_replacements for entry in spec.faults)
+        self._tasks: asyncio.TaskGroup | None = None  # while it carries
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._wanted: dict[str, tuple[Flow, ...]] = {}  # where each fault's peers are now
@@ -86,15 +88,29 @@ class Carrying(Way):
     async def carry(self) -> None:
         """Start every agent and follow its evidence to the end; peers are followed beside it."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for carried in self._carried:
-                tasks.create_task(self._one(carried))
+                if any(i.state not in DONE or i.cleanup is Cleanup.UNVERIFIED for i in self._of(carried)):
+                    tasks.create_task(self._one(carried))
             followers = [
                 tasks.create_task(self._follow_peers(entry)) for entry in self._spec.faults if _has_peers(entry)
             ]
             followers.append(tasks.create_task(self._keep_up()))
-            await self._all_done()
-            for follower in followers:
-                follower.cancel()
+            try:
+                await self._all_done()
+            finally:
+                self._tasks = None
+                for follower in followers:
+                    follower.cancel()
+
+    def add(self, carried: Sequence[Carried]) -> None:
+        """More of them, known to the journal by now; those that are known already are left out."""
+        known = {each.plan.agent for each in self._carried}
+        for each in carried:
+            if each.plan.agent not in known:
+                self._carried.append(each)
+                if self._tasks is not None:
+                    self._tasks.create_task(self._one(each))
 
     async def stop(self) -> None:
         """End what is in force or about to be, through the kubelets; raises what the last one could not do."""
@@ -225,8 +241,13 @@ class Carrying(Way):
         return True
 
     async def _all_done(self) -> None:
-        names = {order.injection for carried in self._carried for order in carried.plan.orders}
-        await self._injections.until(lambda each: all(i.state in DONE for i in each if i.name in names))
+        """Never, where more of them may still come."""
+
+        def over(injections: tuple[InjectionStatus, ...]) -> bool:
+            names = {order.injection for carried in self._carried for order in carried.plan.orders}
+            return not self._growing and all(i.state in DONE for i in injections if i.name in names)
+
+        await self._injections.until(over)
 
 
 def _has_peers(entry: FaultTiming) -> bool:

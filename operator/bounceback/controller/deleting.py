@@ -19,7 +19,7 @@ from bounceback.controller.way import Way
 from bounceback.engine.changing import never_begun
 from bounceback.engine.evidence import DONE
 from bounceback.engine.model import PodInfo
-from bounceback.engine.planning import Chosen
+from bounceback.engine.planning import NOTHING_FOUND, Chosen, Preparation
 from bounceback.engine.targets import choose
 from bounceback.faults import PodRemoval
 from bounceback.faults.node_drain import NodeDrain
@@ -59,7 +59,7 @@ class Deleting(Way):
         self._ask_again = 0.0
         self._stopping = False
         self._present: set[str] | None = None  # UIDs of the pods that match; None: not listed yet
-        self.more: tuple[Chosen, ...] = ()  # who is next, for the engine to plan
+        self.more = NOTHING_FOUND  # who is next, for the engine to plan
 
     async def carry(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -101,7 +101,7 @@ class Deleting(Way):
                 return
             if next_round <= now < ends:
                 next_round = next((at for at in rounds if at > now), ends)  # what was slept through is not made up for
-                self.more = await self._next()
+                self.more = Preparation(await self._next())
             if next_round >= ends and not self._follows and all(i.state in DONE for i in self._mine()):
                 return
             await asyncio.sleep(0.2)

@@ -20,5 +20,10 @@ class Locks:
             self._holders |= dict.fromkeys(wanted, holder)
         return busy
 
+    def take_more(self, holder: str, pods: Iterable[str]) -> dict[str, str]:
+        """As `take`, beside what it holds already."""
+        held = {pod for pod, other in self._holders.items() if other == holder}
+        return self.take(holder, held | set(pods))
+
     def release(self, holder: str) -> None:
         self._holders = {pod: other for pod, other in self._holders.items() if other != holder}

@@ -10,7 +10,7 @@ import aiohttp
 
 from bounceback.controller.office import Office
 from bounceback.controller.patching import put_right
-from bounceback.controller.records import originals_in, restored
+from bounceback.controller.records import restored
 from bounceback.kube import KubeError
 from bounceback.kube.kinds import UnknownKindError
 from bounceback.kube.resources import EXPERIMENTS
@@ -50,10 +50,10 @@ async def _clear(office: Office, uid: str, name: str) -> None:
     """NodePods are deleted, which reverts; sidecars went with their pods, or end by their own deadline."""
     office.leadership.check()
     record = await office.journal.read(uid)
-    _, carried = restored(record, ())
-    for agent in carried:
+    _, planned = restored(record, ())
+    for agent in planned.carried:
         await office.agents.remove(agent.ref)
-    if (originals := originals_in(record)) is not None:
+    if (originals := planned.originals) is not None:
         await put_right(office, uid, originals)
     await office.journal.remove(uid)
     log.warning("%s is gone: its agents were ended, and what it had changed was put right", name)

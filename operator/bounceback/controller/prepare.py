@@ -14,6 +14,7 @@ from bounceback.controller.office import Office
 from bounceback.controller.prepare_nodes import PreparingNodes
 from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
 from bounceback.controller.signing import leaf_for
+from bounceback.engine.following import watched
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import overlapping
 from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, rung_for
@@ -32,6 +33,7 @@ from bounceback.types.plan import BY_OPERATOR, Flow, Rung
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, EVICT_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
 from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused
+from bounceback.vehicles.owners import Owners
 from bounceback.vehicles.peers import resolve
 from bounceback.vehicles.pod_delete import try_eviction
 from bounceback.vehicles.pods import list_pods
@@ -54,8 +56,10 @@ class Preparing:
         self._spec = spec
         self._checks = tuple(known_checks)  # copied once: what they say at the start is what counts
         self._matching: dict[str, int] = {}
+        self._bystanders: dict[str, tuple[str, ...]] = {}  # by target: UIDs of pods that match and are not chosen
         self._refusals: dict[tuple[str, bool, bool], Refused | None] = {}  # dry runs: pod, with a guard, with rights
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
+        self._owners = Owners(self._acting, namespace)
         self._objects = PreparingObjects(office.kube, office.settings, namespace, uid, spec)
         self._nodes = PreparingNodes(office.kube, namespace, spec)
 
@@ -86,7 +90,14 @@ class Preparing:
                 final=True,
             )
         exempt = await self._exempt(chosen)
-        return Preparation(tuple(chosen), self._checks, exempt, at=time.time(), matching=dict(self._matching))
+        return Preparation(
+            tuple(chosen),
+            self._checks,
+            exempt,
+            at=time.time(),
+            matching=dict(self._matching),
+            bystanders=self._bystanders,
+        )
 
     async def _check_access(self) -> None:
         account = self._spec.service_account_name
@@ -124,7 +135,24 @@ class Preparing:
                 chosen += await self._carry(field, fault, pods[fault.target], capabilities)
         self._matching |= self._objects.matching | self._nodes.matching
         self._refuse_overlap(chosen)
-        return _one_vehicle_each(chosen)
+        return _one_vehicle_each([await self._owned(choice) for choice in chosen])
+
+    async def _owned(self, choice: Chosen) -> Chosen:
+        """With the owner, where it matters who takes the pod's place."""
+        if not isinstance(choice.on, PodInfo) or not watched(choice.fault):
+            return choice
+        return replace(choice, owner=await self._owners.root(choice.on))
+
+    async def again(self, entry: FaultTiming, replaces: str, pod: PodInfo) -> Preparation:
+        """For a pod that took the place of that injection's target. Raises Refused, and as `run` does."""
+        field = f"spec.faults[{next(n for n, each in enumerate(self._spec.faults) if each.name == entry.name)}]"
+        nodes = {pod.node} if isinstance(entry.fault, NetworkFault) else set()
+        capabilities = await self._office.nodes.capabilities(nodes) if nodes else {}
+        found = [await self._owned(each) for each in await self._carry(field, entry, [pod], capabilities)]
+        if self._office.locks.take_more(self._uid, [pod.uid]):
+            raise Refused(field, "TargetBusy", f"pod {pod.name} is held by another experiment")
+        exempt = await self._exempt(found)
+        return Preparation(tuple(replace(each, replaces=replaces) for each in found), exempt=exempt, at=time.time())
 
     def _refuse_overlap(self, chosen: Sequence[Chosen]) -> None:
         one_fault_each(chosen)
@@ -145,6 +173,7 @@ class Preparing:
         found = await list_pods(self._acting, self._namespace, selector)
         pods = choose(found, targets, self._spec.seed, name)
         self._matching[name] = sum(pod.running for pod in found)
+        self._bystanders[name] = tuple(sorted({pod.uid for pod in found} - {pod.uid for pod in pods}))
         if not pods:
             raise Refused(
                 f"spec.targets[{index}].pods.selector",

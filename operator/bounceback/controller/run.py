@@ -9,27 +9,30 @@ from dataclasses import replace
 from typing import Any, Final
 
 from bounceback.api.experiment import FaultExperimentSpec
-from bounceback.api.status import LISTED_INJECTIONS, FaultExperimentStatus
+from bounceback.api.status import LISTED_INJECTIONS, FaultExperimentStatus, InjectionStatus
 from bounceback.controller import metrics, resources
 from bounceback.controller.admitting import Admitting
 from bounceback.controller.attending import FIRST_PAUSE, LONGEST_PAUSE, PASSING, Attending
 from bounceback.controller.carry import Carrying, Injections
 from bounceback.controller.deleting import Deleting
+from bounceback.controller.following import Following
 from bounceback.controller.looking import Looking
 from bounceback.controller.office import Office
 from bounceback.controller.patching import Patching
 from bounceback.controller.policing import Policing
 from bounceback.controller.prepare import Preparing
-from bounceback.controller.records import journal_record, originals_in, restored
+from bounceback.controller.records import Planned, journal_record, restored
 from bounceback.controller.way import Way, all_of
 from bounceback.engine.advance import advance
-from bounceback.engine.changing import Originals, originals_of, still_needed
+from bounceback.engine.changing import originals_of, still_needed
 from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
-from bounceback.engine.planning import Carried, agents
+from bounceback.engine.following import watched
+from bounceback.engine.planning import Preparation, agents
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.faults.api_fault import ApiFault
+from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import NodeFault
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant
@@ -53,6 +56,7 @@ class Run:
         self._state = State(status.model_copy(update={"run_uid": self._uid}))
         self._seen = Seen(claimed=resources.is_claimed(body))
         self._injections = Injections(status.injections, self.wake)
+        self._planned = Planned()
         self._ways: list[Way] = []  # none before anything is planned
         self._looking = Looking(office, self._namespace, spec, self.wake)
         self._preparing = Preparing(office, self._namespace, self._uid, spec, status.checks)
@@ -108,16 +112,27 @@ class Run:
         state = replace(before, injections=self._injections.all())
         decision = self._decided(state, now)
         if decision.plan is not None:
-            planned = decision.state.injections
-            carried = agents(self._uid, decision.plan, planned, self._office.settings.namespace)
-            originals = originals_of(self._spec, self._namespace, self._name, self._uid, decision.plan.chosen)
-            record = journal_record(planned, carried, originals)
-            await self._office.journal.write(self._uid, self._namespace, self._name, record)
-            self._set_out(carried, originals)
+            await self._write_ahead(decision.plan, decision.state.injections)
         await self._write(before, decision.state, now)
         if decision.again > 0:  # what was just planned names its duties in the step that follows at once
             self._attending.want(decision.duties)
         return decision
+
+    async def _write_ahead(self, plan: Preparation, planned: Sequence[InjectionStatus]) -> None:
+        """The first plan of a run, or one more that joins it."""
+        fresh = agents(self._uid, plan, planned, self._office.settings.namespace)
+        if not self._ways:
+            originals = originals_of(self._spec, self._namespace, self._name, self._uid, plan.chosen)
+            self._planned = Planned(fresh, originals, plan.bystanders)
+        else:
+            self._planned = replace(self._planned, carried=(*self._planned.carried, *fresh))
+        record = journal_record(planned, self._planned)
+        await self._office.journal.write(self._uid, self._namespace, self._name, record)
+        if not self._ways:
+            self._set_out()
+        for way in self._ways:
+            if isinstance(way, Carrying):
+                way.add(fresh)
 
     def _decided(self, state: State, now: Instant) -> Decision:
         """On to where something is to be done: phases that are entered and left at once are written down together."""
@@ -128,10 +143,15 @@ class Run:
 
     def _now_seen(self, state: State, now: Instant) -> Seen:
         health = self._looking.health(state.injections, state.status, now)
-        more = tuple(choice for way in self._ways if isinstance(way, Deleting) for choice in way.more)
+        coming = [way.more for way in self._ways if isinstance(way, Deleting | Following)]
+        more = Preparation(
+            tuple(choice for each in coming for choice in each.chosen),
+            exempt={node: addresses for each in coming for node, addresses in each.exempt.items()},
+        )
+        missed = tuple(told for way in self._ways if isinstance(way, Following) for told in way.missed.values())
         withdrawn = next((way.withdrawn for way in self._ways if isinstance(way, Policing)), None)
         frozen = self._office.freeze.reason
-        return replace(self._seen, health=health, freeze=frozen, withdrawn=withdrawn, more=more)
+        return replace(self._seen, health=health, freeze=frozen, withdrawn=withdrawn, more=more, missed=missed)
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
         self._injections.decided(after.injections)
@@ -197,26 +217,29 @@ class Run:
                 await self._office.journal.read(self._uid)  # of a plan that never became a status: to be written over
             return
         record = await self._office.journal.read(self._uid)
-        injections, carried = restored(record, status.injections)
+        injections, self._planned = restored(record, status.injections)
         self._state = State(status, injections)
         self._injections.decided(injections)
         if status.phase is not Phase.FINISHED:
             self._looking.resume(status)
             self._office.locks.take(self._uid, (i.on_uid for i in injections))
-        self._set_out(carried, originals_in(record))
+        self._set_out()
 
-    def _set_out(self, carried: Sequence[Carried], originals: Originals | None) -> None:
-        spec, injections = self._spec, self._injections
-        self._ways = [Carrying(self._office, self._namespace, spec, injections, carried)]
-        if originals is not None:
-            self._ways.append(Patching(self._office, self._uid, injections, originals))
+    def _set_out(self) -> None:
+        spec, injections, planned = self._spec, self._injections, self._planned
+        self._ways = [Carrying(self._office, self._namespace, spec, injections, planned.carried)]
+        if planned.originals is not None:
+            self._ways.append(Patching(self._office, self._uid, injections, planned.originals))
         if any(isinstance(entry.fault, NodeFault) for entry in spec.faults):
             self._ways.append(Policing(self._office.kube, self._namespace, spec, injections, self.wake))
         for entry in spec.faults:
-            if isinstance(entry.fault, PodRemoval):
+            if isinstance(entry.fault, PodRemoval | NodeDrain):
                 self._ways.append(Deleting(self._office, self._namespace, spec, entry, injections))
             if isinstance(entry.fault, ApiFault):
                 self._ways.append(Admitting(self._office, self._namespace, self._uid, entry, injections))
+            if watched(entry):
+                others, prepare = planned.bystanders.get(entry.target, ()), self._preparing.again
+                self._ways.append(Following(self._office, self._namespace, spec, entry, injections, others, prepare))
 
     async def _prepare(self) -> None:
         self._seen = replace(self._seen, preparation=await self._preparing.run())

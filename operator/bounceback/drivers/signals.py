@@ -41,10 +41,11 @@ def left(order: Order, site: Site) -> list[str]:
 
 
 def meant(order: Order, site: Site) -> list[Process]:
-    """The processes that the order is about. Raises Refused where there is none."""
+    """The processes that the order is about. Raises Refused where there is none, and none is waited for."""
     everybody = _of_pod(order, site)
     assert isinstance(order.act, ToProcesses)
-    if found := _among(everybody, order.act):
+    found = _among(everybody, order.act)
+    if found or order.act.waits:
         return found
     names = Counter(f"{each.name} (container {each.container})" for each in everybody if each.container)
     there = ", ".join(sorted(names)[:10]) or "no process in any container"

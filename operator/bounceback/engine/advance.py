@@ -25,6 +25,7 @@ from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE, given_up, on_our_clock
 from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
+from bounceback.engine.naming import injection_name
 from bounceback.engine.planning import Preparation, injections, lasts
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodRemoval
@@ -139,23 +140,38 @@ def _active(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     state = _with_marks(state, seen, now)
     if state.status.ending is not None:
         return _enter(Phase.CLEARING, state, now, state.status.ending.message)
-    state = _give_up_unseen(spec, _with_strength(spec, _with_more(state, seen, now), now), now)
+    state, plan = _with_more(_with_missed(state, seen, now), seen, now)
+    state = _give_up_unseen(spec, _with_strength(spec, state, now), now)
     if all(i.state in DONE for i in state.injections) and now.utc >= repeats_until(spec, state.injections):
         return _enter(Phase.CLEARING, state, now, "all faults are over")
-    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}))
+    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), plan=plan)
 
 
-def _with_more(state: State, seen: Seen, now: Instant) -> State:
-    """Further injections of a fault that repeats, each planned once."""
-    known = {i.name for i in state.injections}
-    planned = injections(state.status.run_uid or "", seen.more, now.utc)
-    return replace(state, injections=(*state.injections, *(i for i in planned if i.name not in known)))
+def _with_more(state: State, seen: Seen, now: Instant) -> tuple[State, Preparation | None]:
+    """Further injections of faults that repeat or follow, planned once; and what is to be written ahead of them."""
+    run, known = state.status.run_uid or "", {i.name for i in state.injections}
+    chosen = tuple(c for c in seen.more.chosen if injection_name(run, c.fault.name, c.on.uid) not in known)
+    if not chosen:
+        return state, None
+    planned = injections(run, chosen, now.utc)
+    return replace(state, injections=(*state.injections, *planned)), replace(seen.more, chosen=chosen)
+
+
+def _with_missed(state: State, seen: Seen, now: Instant) -> State:
+    """A line for each pod that took a target's place and is not hit."""
+    told = {line.message for line in state.status.timeline}
+    for missed in seen.missed:
+        if missed[:512] not in told:
+            state = _note(state, "NotFollowed", missed, now)
+    return state
 
 
 def repeats_until(spec: FaultExperimentSpec, planned: Iterable[InjectionStatus]) -> float:
-    """UTC seconds: when the last of the faults that repeat is over; 0 where none does."""
+    """UTC seconds: when the last of the faults that repeat or follow is over; 0 where none does."""
     first = {i.fault: i.start_at for i in reversed(list(planned))}
-    repeating = (f for f in spec.faults if isinstance(f.fault, PodRemoval) and f.fault.every_seconds)
+    repeating = (
+        f for f in spec.faults if f.follow_replacements or (isinstance(f.fault, PodRemoval) and f.fault.every_seconds)
+    )
     return max((first[f.name] + f.duration_seconds for f in repeating if f.name in first), default=0.0)
 
 

@@ -33,6 +33,8 @@ def fold(injection: InjectionStatus, line: Line, received: Instant) -> Injection
     match line.told:
         case Told.REFUSED | Told.FAILED:
             reason = str(line.detail.get("reason") or line.told.capitalize())
+            if reason == "TargetGone" and injection.replaces:  # like the one whose place it took: nobody's mistake
+                return _to(injection, InjectionState.CLEARED, reason, cleared_at=moment, cleanup=Cleanup.CLEAN)
             clean = Cleanup.CLEAN if line.told is Told.REFUSED else injection.cleanup
             return _to(injection, InjectionState.FAILED, reason, str(line.detail.get("message", "")), cleanup=clean)
         case Told.IN_FORCE:

@@ -13,8 +13,8 @@ from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.health import Health
-from bounceback.engine.planning import rest_of
 from bounceback.engine.invariants import invariant_results
+from bounceback.engine.planning import rest_of
 from bounceback.engine.timeline import figures, judge_budget
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (

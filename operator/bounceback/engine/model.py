@@ -13,6 +13,15 @@ from bounceback.types.plan import Feature
 
 
 @dataclass(frozen=True, slots=True)
+class Controller:
+    """What an object says of who controls it."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class PodInfo:
     """A pod that could be a target."""
 
@@ -29,6 +38,8 @@ class PodInfo:
     armed: bool = False  # our API proxy stands between it and the API server
     not_armed: str = ""  # why it does not, where it was to
     containers: tuple[Container, ...] = ()  # the ordinary ones and the sidecars, in that order
+    controller: Controller | None = None
+    restarts: int = 0  # of these containers, all together
 
 
 @dataclass(frozen=True, slots=True)

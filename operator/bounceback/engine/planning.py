@@ -53,6 +53,8 @@ class Chosen:
     leaf: Leaf | None = None  # for tlsFault with an authority: what it has signed
     changes: tuple[Change, ...] = ()  # what is done to which objects, of faults that change some
     beside: bool = False  # it comes along with a target: a pod on a node that is drained
+    owner: str = ""  # the UID of what keeps the pod there
+    replaces: str = ""  # the injection whose target's place it took
 
     @property
     def node(self) -> str:
@@ -75,6 +77,7 @@ class Preparation:
     exempt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by node
     at: float = 0.0  # UTC seconds
     matching: Mapping[str, int] = field(default_factory=dict)  # by target: how many there were to choose from
+    bystanders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by target: UIDs of pods not chosen
 
     @property
     def per_target(self) -> dict[str, int]:
@@ -82,6 +85,9 @@ class Preparation:
         for choice in (each for each in self.chosen if not each.beside):
             found.setdefault(choice.fault.target, set()).add(choice.on.uid)
         return {target: len(uids) for target, uids in found.items()}
+
+
+NOTHING_FOUND: Final = Preparation(())
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,8 @@ def act_of(entry: FaultTiming, rung: Rung, leaf: Leaf | None = None) -> Act:
     if isinstance(fault, ClientFault):
         return ApiRules(json.dumps([asdict(fault.rule(entry.name, choice))]))
     if isinstance(fault, InsideFault):
-        return fault.act(entry.name, choice)
+        inside = fault.act(entry.name, choice)
+        return inside.following() if entry.follow_replacements else inside
     if isinstance(fault, NodeNotReady):
         return fault.act()
     assert isinstance(fault, NetworkFault)
@@ -153,15 +160,25 @@ def needs_guard(act: Act, has: Set[Feature]) -> bool:
 
 def injections(run: str, chosen: Iterable[Chosen], now: float) -> tuple[InjectionStatus, ...]:
     """Planned under names that do not change when planned again."""
-    return tuple(_injection(run, choice, now) for choice in chosen)
+    listed = list(chosen)
+    later = {node: min(c.on.uid for c in listed if c.replaces and c.node == node) for node in _later_on(listed)}
+    return tuple(_injection(run, choice, now, later.get(choice.node, "")) for choice in listed)
 
 
-def _injection(run: str, choice: Chosen, now: float) -> InjectionStatus:
+def _later_on(chosen: Iterable[Chosen]) -> set[str]:
+    """Nodes that take one more agent, for pods that came later: a plan is never changed once an agent has it."""
+    return {c.node for c in chosen if c.replaces and c.vehicle is VehicleKind.NODE_POD}
+
+
+def _injection(run: str, choice: Chosen, now: float, later: str) -> InjectionStatus:
     start_at = now + choice.fault.start_after_seconds
     return InjectionStatus(
         name=injection_name(run, choice.fault.name, choice.on.uid),
         fault=choice.fault.name,
-        **_place(run, choice),
+        **_place(run, choice, later if choice.replaces else ""),
+        owner=choice.owner,
+        replaces=choice.replaces,
+        restarts_before=choice.on.restarts if isinstance(choice.on, PodInfo) else 0,
         vehicle=choice.vehicle,
         vehicle_reason=choice.vehicle_reason,
         rung=choice.rung,
@@ -172,10 +189,10 @@ def _injection(run: str, choice: Chosen, now: float) -> InjectionStatus:
     )
 
 
-def _place(run: str, choice: Chosen) -> dict[str, Any]:
-    """The fields of the injection that say where it is."""
+def _place(run: str, choice: Chosen, later: str) -> dict[str, Any]:
+    """The fields of the injection that say where it is; `later` tells a node's later agents apart."""
     on = choice.on
-    place = choice.node if choice.vehicle is VehicleKind.NODE_POD else on.uid
+    place = f"{choice.node} {later}".strip() if choice.vehicle is VehicleKind.NODE_POD else on.uid
     agent = "" if choice.rung in BY_OPERATOR else agent_name(run, place)
     if isinstance(on, ObjectInfo):
         return {"object": ObjectStatus.of(on.key, on.uid), "node": choice.node, "agent": agent}
@@ -222,7 +239,7 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         pod_namespace=choice.on.namespace if isinstance(choice.on, PodInfo) else "",
         pod_name=injection.pod,
         pod_uid=injection.pod_uid,
-        act=act_of(choice.fault, choice.rung, choice.leaf),
+        act=_act(choice),
         direction=fault.ways() if isinstance(fault, NetworkFault) else Direction.BOTH,
         flows=choice.flows,
         start_at=injection.start_at,
@@ -231,3 +248,8 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         duration=float(choice.fault.duration_seconds),
         pattern=choice.fault.pattern.planned() if choice.fault.pattern else None,
     )
+
+
+def _act(choice: Chosen) -> Act:
+    act = act_of(choice.fault, choice.rung, choice.leaf)
+    return act.taking_place() if isinstance(act, InsideAct) and choice.replaces else act

@@ -8,7 +8,7 @@ from typing import Any
 
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus
 from bounceback.engine.health import NOTHING_SEEN, Health
-from bounceback.engine.planning import Chosen, Preparation
+from bounceback.engine.planning import NOTHING_FOUND, Preparation
 from bounceback.types.outcome import Verdict
 
 
@@ -58,7 +58,8 @@ class Seen:
     health: Health = NOTHING_SEEN
     before: dict[str, Any] | str | None = None  # observations, or why they could not be made
     after: dict[str, Any] | str | None = None
-    more: tuple[Chosen, ...] = ()  # for faults that repeat: who is next
+    more: Preparation = NOTHING_FOUND  # for faults that repeat or follow: who is next
+    missed: tuple[str, ...] = ()  # for faults that follow: who took a target's place and cannot be hit, and why
     released: bool = False
 
 
@@ -69,4 +70,4 @@ class Decision:
     state: State
     duties: frozenset[Duty] = frozenset()
     again: float = 1.0
-    plan: Preparation | None = None  # set once, in the step that plans: to be journaled before the state is written
+    plan: Preparation | None = None  # in a step that plans: to be journaled before the state is written

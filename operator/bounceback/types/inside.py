@@ -57,6 +57,10 @@ class InsideAct:
         """The same where also what takes the place of what ended in the pod is to be hit."""
         return self
 
+    def taking_place(self) -> Self:
+        """The same for a pod that took a target's place: what it is about may not be there yet."""
+        return self
+
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """From what dataclasses.asdict made of it. Raises KeyError, TypeError."""

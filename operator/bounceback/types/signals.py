@@ -19,6 +19,7 @@ class ToProcesses(InsideAct):
 
     name: str = ""  # the fault's: the dice depend on it
     choice: Choice = ALWAYS  # among the processes that are meant, the oldest first
+    waits: bool = False  # nobody to be hit is no reason to refuse it: they are still to come
     follow: bool = False  # processes that take the place of those that ended are hit, too
 
     def scaled(self, share: float) -> Self:
@@ -27,6 +28,9 @@ class ToProcesses(InsideAct):
 
     def following(self) -> Self:
         return replace(self, follow=True)
+
+    def taking_place(self) -> Self:
+        return replace(self, waits=True)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

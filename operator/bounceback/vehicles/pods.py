@@ -8,7 +8,7 @@ from contextlib import aclosing
 from decimal import Decimal
 from typing import Final
 
-from bounceback.engine.model import PodInfo
+from bounceback.engine.model import Controller, PodInfo
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import DELETED, LISTED, changes
@@ -49,8 +49,21 @@ def pod_info(pod: Json) -> PodInfo:
         memory_limit=memory_limit(spec),
         armed=any(each["name"] == PROXY for each in spec.get("initContainers") or []),
         containers=tuple(_container(each) for each in (*(spec.get("containers") or []), *_sidecars(spec))),
+        controller=_controller(metadata),
+        restarts=sum(each.get("restartCount") or 0 for each in _statuses(status)),
         not_armed=(metadata.get("annotations") or {}).get(NOT_ARMED, ""),
     )
+
+
+def _controller(metadata: Json) -> Controller | None:
+    for each in metadata.get("ownerReferences") or []:
+        if each.get("controller"):
+            return Controller(each["kind"], each["name"], each["uid"])
+    return None
+
+
+def _statuses(status: Json) -> list[Json]:
+    return [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
 
 
 def _sidecars(spec: Json) -> list[Json]:
