@@ -13,6 +13,7 @@ CONTAINERD_SOCKET: Final = "/run/containerd/containerd.sock"
 VOLUME_PLUGINS: Final = "/var/lib/kubelet/volume-plugins"  # by default they would be made in the machine's /usr
 HIDDEN: Final = (Path("/var"), Path("/run"))  # a node has folders of its own there
 MAX_PODS: Final = 250  # what fits into a node's range of addresses
+POD_PIDS_LIMIT: Final = 1024  # processes and threads; the kubelet sets no limit by itself, clusters in use have one
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def kubelet_config(node: Node, cgroup_root: str) -> str:
         "failCgroupV1": False,
         "failSwapOn": False,
         "maxPods": MAX_PODS,
+        "podPidsLimit": POD_PIDS_LIMIT,
         "resolvConf": f"{node.conf}/resolv.conf",
         "volumePluginDir": VOLUME_PLUGINS,
         # A developer's disk is often nearly full; what counts there is the space that is left, not the share of it.

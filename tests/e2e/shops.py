@@ -24,7 +24,7 @@ OBJECTS = (
 def shop(commands: Commands, system: str, replicas: int = 4, node: str = "") -> Iterator[str]:
     """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named."""
     with commands.namespace("shop") as namespace:
-        access = commands.bounceback("access", namespace, "--authority-secret", AUTHORITY, "--objects", OBJECTS)
+        access = commands.bounceback("access", namespace, "--secret", AUTHORITY, "--objects", OBJECTS)
         assert access.code == 0, access.err
         commands.kubectl("apply", "-f", "-", stdin=access.out)
         commands.apply(namespace, authority())

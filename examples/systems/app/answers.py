@@ -4,7 +4,9 @@ import json
 import signal
 import ssl
 import sys
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 PORT = 8080
 
@@ -37,13 +39,23 @@ class Server(ThreadingHTTPServer):
     """A thread for each connection; peers may go without saying good-bye."""
 
     daemon_threads = True
+    no_thread: Callable[[], None] = staticmethod(lambda: None)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # "can't start new thread"
+            self.no_thread()
+            raise
 
     def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError):
+        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError | RuntimeError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-def serve(handler: type[Answers]) -> None:
-    """Until SIGTERM."""
+def serve(handler: type[Answers], no_thread: Callable[[], None] = lambda: None) -> None:
+    """Until SIGTERM; `no_thread` is called when one cannot be started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    Server(("", PORT), handler).serve_forever()
+    server = Server(("", PORT), handler)
+    server.no_thread = no_thread
+    server.serve_forever()

@@ -1,14 +1,24 @@
-"""The shop's store: keeps orders, in memory, and answers over HTTP. One of it runs.
+"""The shop's store: keeps orders, in memory and in a file, and answers over HTTP. One of it runs.
 
-PUT /orders/ID   writes an order; 200 when it is kept
-GET /orders      {"count": n, "duplicated": n, "ids": [...]}, the newest LIMIT of them
+PUT /orders/ID   writes an order; 200 when it is kept, 503 when it cannot be
+GET /orders      {"count": n, "duplicated": n, "ids": [...]}, the newest LIMIT of those in the file
+GET /health      200 if an order could be written now, 503 otherwise
 GET /            {"count": n}
 GET /authority   who signed the certificate with which the same is answered over TLS, where TLS_PORT is set (PEM)
+
+FOLDER: where the file is; unset: orders are in memory only. Each time before it is used it is compared with memory, and
+written anew where others have damaged it.
+
+FLAW breaks one promise, to show that a check can fail:
+  careless-store  the file is believed as it is, and an order counts as kept though it could not be written
 """
 
+import collections
+import contextlib
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +27,87 @@ from answers import Answers, Server, serve
 LIMIT = 20_000
 TLS_PORT = int(os.environ.get("TLS_PORT", "0"))
 NAME = "store"
+FOLDER = os.environ.get("FOLDER", "")
+FLAW = os.environ.get("FLAW", "")
 AUTHORITY = Path("/authority")  # where the Secret shop-ca is, if there is one
 
 orders: dict[str, int] = {}  # id -> how often it was written
 lock = threading.Lock()
 
 
-def write(order: str) -> None:
-    """Keep an order; the oldest goes when there are more than LIMIT."""
+class Ledger:
+    """The file: an order a line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "orders"
+        self.spare = folder / "orders.new"
+        self.written = self.path.read_bytes() if self.path.exists() else b""
+
+    def append(self, order: str) -> None:
+        """Raises OSError, and the file is as it was."""
+        if FLAW == "careless-store":
+            with contextlib.suppress(OSError), self.path.open("ab", buffering=0) as file:
+                file.write(f"{order}\n".encode())
+            return
+        self.check()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                line = f"{order}\n".encode()
+                if file.write(line) != len(line):
+                    raise OSError("there was no room for all of it")
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, len(self.written))
+            raise
+        self.written += line
+
+    def check(self) -> None:
+        """It is what was written, or is written anew. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.read_bytes() == self.written:
+                return
+        print("the file is not what was written: written anew", flush=True)
+        self.spare.write_bytes(self.written)
+        self.spare.replace(self.path)
+
+    def lines(self) -> list[str]:
+        if FLAW != "careless-store":
+            self.check()
+        return self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+
+    def try_it(self) -> None:
+        """Raises OSError where no order could be written."""
+        self.spare.write_bytes(bytes(8192))
+        self.spare.unlink()
+
+
+ledger = Ledger(Path(FOLDER)) if FOLDER else None
+
+
+def write(order: str) -> dict[str, object]:
+    """Keep an order; the oldest goes when there are more than LIMIT. Raises OSError."""
     with lock:
+        if ledger is not None:
+            ledger.append(order)
         orders[order] = orders.get(order, 0) + 1
         if len(orders) > LIMIT:
             del orders[next(iter(orders))]
+    return {"kept": True}
 
 
 def listing() -> dict[str, object]:
+    """Raises OSError."""
     with lock:
-        return {"count": len(orders), "duplicated": sum(n > 1 for n in orders.values()), "ids": list(orders)}
+        found = orders if ledger is None else collections.Counter(ledger.lines()[-LIMIT:])
+        return {"count": len(found), "duplicated": sum(n > 1 for n in found.values()), "ids": list(found)}
+
+
+def health() -> dict[str, object]:
+    """Raises OSError."""
+    with lock:
+        if ledger is not None and FLAW != "careless-store":
+            ledger.try_it()
+    return {"healthy": True}
 
 
 class Handler(Answers):
@@ -42,16 +116,25 @@ class Handler(Answers):
             case "/":
                 self.answer(200, {"count": len(orders)})
             case "/orders":
-                self.answer(200, listing())
+                self.attempt(listing)
+            case "/health":
+                self.attempt(health)
             case "/authority" if TLS_PORT:
                 self.reply(200, "application/x-pem-file", SecureServer.authority)
             case _:
-                self.answer(404, {"error": "there is only / and /orders"})
+                self.answer(404, {"error": "there is only /, /orders and /health"})
 
     def do_PUT(self) -> None:
         self.body()
-        write(self.path.rpartition("/")[2])
-        self.answer(200, {"kept": True})
+        self.attempt(lambda: write(self.path.rpartition("/")[2]))
+
+    def attempt(self, work: Callable[[], dict[str, object]]) -> None:
+        try:
+            result = work()
+        except OSError as error:
+            self.answer(503, {"error": f"the file cannot be used: {error}"})
+        else:
+            self.answer(200, result)
 
 
 class SecureServer(Server):

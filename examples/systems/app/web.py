@@ -12,6 +12,7 @@ FLAW breaks one promise, to show that a check can fail:
   early-answer      an order is acknowledged before it is stored, and forgotten when that fails
   kept-address      the store's address is looked up when it is first reconnected to, and never again
   any-certificate   a certificate that cannot be believed is believed all the same
+and two about limits: see load.py.
 """
 
 import http.client
@@ -24,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import load
 from answers import Answers, serve
 
 STORE = os.environ.get("STORE", "store:8080")
@@ -107,15 +109,18 @@ class Store:
         return http.client.HTTPConnection(STORE, timeout=PATIENCE_SECONDS)
 
     def ask(self, method: str, path: str) -> bytes:
-        """The store's answer. Raises StoreError after PATIENCE_SECONDS without one."""
+        """The store's answer. Raises StoreError after PATIENCE_SECONDS without one, or when it says that it cannot."""
         try:
             connection = self.idle.get(timeout=PATIENCE_SECONDS)
         except queue.Empty:
             raise StoreError("all connections are busy") from None
         try:
             connection.request(method, path)
-            answer = connection.getresponse().read()
+            response = connection.getresponse()
+            answer = response.read()
             self.answered = True
+            if response.status >= 500:
+                raise StoreError(answer.decode(errors="replace"))
             return answer
         except (OSError, http.client.HTTPException) as error:
             if FLAW != "dead-connections":
@@ -178,7 +183,13 @@ class Handler(Answers):
         self.attempt(201, lambda: take_order(order))
 
     def attempt(self, status: int, work: Callable[[], object]) -> None:
+        if load.breaker.open:
+            count("refused")
+            self.answer(503, {"error": "too much to do"})
+            return
+        began = time.monotonic()
         try:
+            load.work()
             result = work()
         except StoreError as error:
             count("refused")
@@ -186,10 +197,12 @@ class Handler(Answers):
         else:
             count("served")
             self.answer(status, {"result": result})
+        load.took(time.monotonic() - began)
 
 
 if __name__ == "__main__":
+    load.own_state()
     store = first_contact()
     if FLAW == "early-answer":
         threading.Thread(target=write_later, daemon=True).start()
-    serve(Handler)
+    serve(Handler, no_thread=lambda: load.breaker.trip("no thread can be started"))
