@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.targets import NodeTargets
@@ -12,18 +13,24 @@ from bounceback.engine.model import ObjectInfo
 from bounceback.engine.planning import Chosen
 from bounceback.engine.policy import Labelled, NodeUse, withheld
 from bounceback.engine.targets import choose
+from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import CordonFault, NodeFault
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.kinds import Kinds
-from bounceback.kube.resources import NODES
+from bounceback.kube.resources import NODES, PODS
 from bounceback.types.objects import Change, ObjectKey
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.node_access import check_node_access, may_change
 from bounceback.vehicles.object_patch import ObjectPatch
-from bounceback.vehicles.pods import list_pods
+from bounceback.vehicles.pod_delete import try_eviction
+from bounceback.vehicles.pods import list_pods, pod_info
+
+ANEW: Final = 3
+"""How often a cordon is planned anew because others wrote the node between the look at it and the dry run."""
+MIRROR: Final = "kubernetes.io/config.mirror"
 
 
 class PreparingNodes:
@@ -55,18 +62,42 @@ class PreparingNodes:
     async def chosen(self, field: str, entry: FaultTiming) -> list[Chosen]:
         """What this fault does to which nodes, tried as far as dry runs go. Raises Refused, and what Kube raises."""
         field, nodes = f"{field}.{entry.fault.kind}", self._found[entry.target]
+        if isinstance(entry.fault, NodeDrain):
+            pods = await self._evicted(field, entry, entry.fault, nodes)
+            return [*[await self._cordoned(field, entry, entry.fault, node) for node in nodes], *pods]
         if isinstance(entry.fault, CordonFault):
             return [await self._cordoned(field, entry, entry.fault, node) for node in nodes]
         return [await self._by_agent(field, entry, node) for node in nodes]
 
     async def _cordoned(self, field: str, entry: FaultTiming, fault: CordonFault, node: ObjectInfo) -> Chosen:
+        for _ in range(ANEW):  # the kubelet writes the node's status again and again
+            try:
+                changes = tuple([_slim(await self._patch.rehearse(change)) for change in fault.changes(node.body)])
+            except ValueError as error:
+                raise Refused(field, "DoesNotFit", str(error)) from error
+            except Refused as refused:
+                raise refused.at(refused.field or field) from refused
+            except KubeError as error:
+                if not error.conflict:
+                    raise
+                node = _info(await self._named(field, node.name))
+                continue
+            return Chosen(entry, node, VehicleKind.OBJECT_PATCH, "requests to the API", Rung.API, changes=changes)
+        raise Refused(field, "ChangedMeanwhile", f"{node.key} is written by others all the time")
+
+    async def _evicted(
+        self, field: str, entry: FaultTiming, fault: NodeDrain, nodes: Sequence[ObjectInfo]
+    ) -> list[Chosen]:
+        """The pods that are to go. Raises Refused where a budget lets none go, or the account may not do it."""
+        labels, names = str(fault.pods or ""), {node.name for node in nodes}
+        found, _ = await self._acting.list(PODS, self._namespace, labels=labels)
+        pods = [pod_info(body) for body in found if drained(body) and body["spec"].get("nodeName") in names]
         try:
-            changes = tuple([_slim(await self._patch.rehearse(change)) for change in fault.changes(node.body)])
-        except ValueError as error:
-            raise Refused(field, "DoesNotFit", str(error)) from error
+            await try_eviction(self._acting, pods, fault.grace_period_seconds)
         except Refused as refused:
             raise refused.at(refused.field or field) from refused
-        return Chosen(entry, node, VehicleKind.OBJECT_PATCH, "requests to the API", Rung.API, changes=changes)
+        why = "evicted from its node"
+        return [Chosen(entry, pod, VehicleKind.POD_DELETE, why, Rung.API, beside=True) for pod in pods]
 
     async def _by_agent(self, field: str, entry: FaultTiming, node: ObjectInfo) -> Chosen:
         try:
@@ -119,6 +150,14 @@ class PreparingNodes:
 def _info(body: Json) -> ObjectInfo:
     whole = {**body, "apiVersion": "v1", "kind": "Node"}  # entries of lists go without
     return ObjectInfo(ObjectKey.of(whole), whole["metadata"]["uid"], whole)
+
+
+def drained(pod: Json) -> bool:
+    """As `kubectl drain` chooses: not those of a DaemonSet, of the kubelet itself, or that are over."""
+    metadata = pod["metadata"]
+    owners = [owner["kind"] for owner in metadata.get("ownerReferences") or [] if owner.get("controller")]
+    over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") or "deletionTimestamp" in metadata
+    return not over and "DaemonSet" not in owners and MIRROR not in (metadata.get("annotations") or {})
 
 
 def _labelled(node: ObjectInfo) -> Labelled:

@@ -29,6 +29,7 @@ from bounceback.faults.network_loss import NetworkLoss
 from bounceback.faults.network_partition import NetworkPartition
 from bounceback.faults.network_reorder import NetworkReorder
 from bounceback.faults.node_cordon import NodeCordon
+from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_not_ready import NodeNotReady
 from bounceback.faults.object_fault import ObjectFault
 from bounceback.faults.pod_delete import PodDelete, PodEvict, PodRemoval
@@ -68,6 +69,7 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     PodEvict,
     ObjectFault,
     NodeCordon,
+    NodeDrain,
     NodeNotReady,
 )
 
