@@ -27,12 +27,8 @@ def spec_of(block: str) -> dict[str, Any]:
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_examples_are_valid_checks(block: str) -> None:
     spec = RecoveryCheckSpec.model_validate(spec_of(block))
-    for probe in (*spec.probes, *spec.detection, *spec.error_state):
-        if probe.kubernetes:
-            seen = "object" if probe.kubernetes.name else "objects"
-            assert check_syntax(probe.kubernetes.expression, [seen]) is None
-    for invariant in spec.invariants:
-        assert check_syntax(invariant.expression, ["before", "after"]) is None
+    for path, expression, variables in spec.expressions():
+        assert check_syntax(expression, variables) is None, path
 
 
 def test_there_are_examples() -> None:

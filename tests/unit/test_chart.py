@@ -149,7 +149,7 @@ def test_an_account_reads_the_secrets_that_are_named_and_no_others() -> None:
         return [rule for rule in role["rules"] if "secrets" in rule["resources"]]
 
     assert of_secrets() == []
-    assert of_secrets("targetNamespaces[0].authoritySecrets={shop-ca}") == [
+    assert of_secrets("targetNamespaces[0].secrets={shop-ca}") == [
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["shop-ca"], "verbs": ["get"]}
     ]
 

@@ -27,11 +27,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--operator-account", default="bounceback", metavar="NAME", help="the operator's own service account"
     )
     parser.add_argument(
-        "--authority-secret",
+        "--secret",
         action="append",
         default=[],
         metavar="NAME",
-        help="a Secret there that tlsFault may have certificates signed by; several times for several",
+        help="a Secret there that it may read, of probes' credentials or a tlsFault's authority; several times for several",
     )
     parser.add_argument(
         "--objects",
@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_resources,
         metavar="RESOURCE,...",
-        help="what objectFault may change there: deployments.apps,configmaps",
+        help="what objectFault may change there: deployments.apps,configmaps; jobs.batch for job probes",
     )
     parser.add_argument(
         "--nodes", action="store_true", help="also the right to change nodes; which of them, a FaultPolicy says"
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         options.service_account,
         options.operator_namespace,
         options.operator_account,
-        options.authority_secret,
+        options.secret,
         [each for listed in options.objects for each in listed],
     )
     if options.nodes:

@@ -10,7 +10,7 @@ from bounceback.engine.cel import check_syntax
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.resources import CHECKS
 from bounceback.recovery.errors import CannotLookError
-from bounceback.recovery.needs import needs_of
+from bounceback.recovery.needs import JOB_NEEDS, needs_of
 from bounceback.recovery.secrets import Secrets
 from bounceback.vehicles.access import check_access
 from bounceback.vehicles.errors import Refused
@@ -35,7 +35,8 @@ async def copy_checks(kube: Kube, acting: Kube, namespace: str, spec: FaultExper
             raise Refused(field, "CheckInvalid", f"RecoveryCheck {reference.name}: {problems[0]}")
         _expressions_compile(field, reference.name, check)
         if needs := needs_of(check):
-            await check_access(acting, namespace, spec.service_account_name, needs=needs)
+            objects = ["jobs.batch"] if needs >= JOB_NEEDS else []
+            await check_access(acting, namespace, spec.service_account_name, needs=needs, objects=objects)
         await _secrets_are_there(field, reference.name, check, secrets)
         metadata = body["metadata"]
         copies.append(

@@ -77,10 +77,10 @@ async def check_access(
         )
 
 
-def way_out(namespace: str, account: str, authority: str = "", objects: Iterable[str] = ()) -> str:
-    """`authority` is a Secret that it is to be allowed to read, `objects` are resources that it is to change."""
+def way_out(namespace: str, account: str, secret: str = "", objects: Iterable[str] = ()) -> str:
+    """`secret` is one that it is to be allowed to read, `objects` are resources that it is to change."""
     words = f"bounceback access {namespace}" + (f" --account {account}" if account != "bounceback" else "")
-    words += f" --authority-secret {authority}" if authority else ""
+    words += f" --secret {secret}" if secret else ""
     words += f" --objects {','.join(listed)}" if (listed := sorted(set(objects))) else ""
     return f"`{words} | kubectl apply -f -` grants what is needed"
 
@@ -95,12 +95,12 @@ def access_manifest(
     account: str,
     operator_namespace: str,
     operator_account: str,
-    authorities: Sequence[str] = (),
+    secrets: Sequence[str] = (),
     objects: Sequence[str] = (),
 ) -> list[Json]:
     """All that lets experiments of a namespace run: the account, its rights, and the operator's to speak for it.
 
-    `authorities` are Secrets that tlsFault may have certificates signed by: these may be read, and no others.
+    `secrets` are those that may be read, and no others: credentials of probes, authorities of tlsFault.
     `objects` are resources that objectFault may change, written as kubectl does: configmaps, deployments.apps.
     """
     here = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
@@ -112,11 +112,11 @@ def access_manifest(
         _rule("", ["pods/eviction"], ["create"]),
         _rule("", ["pods/log"], ["get"]),
         _rule("", ["pods/exec"], ["create", "get"]),
-        _rule("", ["services"], reading),
+        _rule("", ["services", "events"], reading),
         _rule("discovery.k8s.io", ["endpointslices"], reading),
         _rule("apps", ["deployments", "statefulsets", "daemonsets", "replicasets"], reading),
         {**_rule("", ["serviceaccounts"], ["get"]), "resourceNames": [account]},
-        *([{**_rule("", ["secrets"], ["get"]), "resourceNames": list(authorities)}] if authorities else []),
+        *([{**_rule("", ["secrets"], ["get"]), "resourceNames": list(secrets)}] if secrets else []),
         *(_rule(group, [plural], [*reading, *CHANGING]) for plural, _, group in (o.partition(".") for o in objects)),
     ]
     speaking = [{**_rule("", ["serviceaccounts"], ["impersonate"]), "resourceNames": [account]}]
