@@ -26,6 +26,28 @@ SHARED = ("usr", "bin", "lib", "lib64", "etc")  # of this machine's files, for p
 
 
 @contextlib.contextmanager
+def with_processes(lab: Lab) -> Iterator[str]:
+    """The lab's node has processes of its own, its process 1 in the node's network, as on any machine: its number."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "1000"]
+    with lab.node.entered():
+        first = subprocess.Popen(command)
+    try:
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+        end = time.monotonic() + 5
+        while (
+            not (inside := children.read_text().strip())
+            or not Path("/proc", inside, "root", "proc", "1", "status").exists()
+        ):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        lab.among = ("nsenter", "-t", inside, "-p", "-m")
+        yield inside
+    finally:
+        first.kill()
+        first.wait()
+
+
+@contextlib.contextmanager
 def group(uid: str, *hierarchies: Path) -> Iterator[list[Path]]:
     """Cgroups of a pod in each of those hierarchies."""
     folders = [

@@ -18,6 +18,7 @@ from bounceback.drivers.leftovers import left
 from bounceback.drivers.netns import Netns
 from bounceback.types.plan import Drop, Feature, Netem, Order, Told
 from tests.kernel.lab import ONE, Lab, connect, echo, order, peer, plan, reach, round_trip
+from tests.kernel.pods import with_processes
 
 # The hierarchies of version 1 that every kernel has, and version 2's own.
 GROUPS = [Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified")]
@@ -30,24 +31,8 @@ def owned_tables(needs: Callable[..., None]) -> None:
 
 @pytest.fixture
 def node(lab: Lab) -> Iterator[Lab]:
-    """The lab's node with processes of its own; its process 1 is in the node's network, as on any machine."""
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "1000"]
-    with lab.node.entered():
-        first = subprocess.Popen(command)
-    try:
-        children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
-        end = time.monotonic() + 5
-        while (
-            not (inside := children.read_text().strip())
-            or not Path("/proc", inside, "root", "proc", "1", "status").exists()
-        ):
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        lab.among = ("nsenter", "-t", inside, "-p", "-m")
+    with with_processes(lab):
         yield lab
-    finally:
-        first.kill()
-        first.wait()
 
 
 @contextlib.contextmanager
