@@ -34,9 +34,10 @@ from tests.spec_cases_names import NAMES
 from tests.spec_cases_objects import OBJECTS
 from tests.spec_cases_packets import PACKETS
 from tests.spec_cases_probes import ONE_READING, PROBES
-from tests.spec_cases_policy import POLICIES
+from tests.spec_cases_policy import NODES, POLICIES
 from tests.spec_cases_pressure import PRESSURE
 from tests.spec_cases_scarce import SCARCE
+from tests.spec_cases_signals import SIGNALS
 
 EXPERIMENTS: Final = (
     Case("the plain experiment", "FaultExperiment", having()),
@@ -438,6 +439,6 @@ _PACKETS: Final = tuple(
 )
 _NAMES: Final = tuple(
     Case(name, "FaultExperiment", with_fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)
-    for name, entry, message, field, *says in (*NAMES, *PRESSURE, *SCARCE)
+    for name, entry, message, field, *says in (*NAMES, *PRESSURE, *SCARCE, *SIGNALS)
 )
-CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS, *POLICIES)
+CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS, *POLICIES, *NODES)

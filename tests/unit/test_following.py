@@ -23,8 +23,8 @@ FREEZE = {"name": "still", "target": "web", "durationSeconds": 30, "processSigna
 SPEC = experiment(faults=[{**FREEZE, "followReplacements": True}])
 
 
-def on(where: PodInfo, **more: str) -> Chosen:
-    return Chosen(SPEC.faults[0], where, VehicleKind.NODE_POD, "", Rung.NODE, guarded=True, owner="web", **more)
+def on(where: PodInfo, replaces: str = "") -> Chosen:
+    return Chosen(SPEC.faults[0], where, VehicleKind.NODE_POD, "", Rung.NODE, guarded=True, owner="web", replaces=replaces)
 
 
 def test_a_pod_of_the_same_owner_that_was_not_there_takes_the_place_of_one_that_is_gone() -> None:

@@ -15,8 +15,8 @@ from bounceback.types.inside import InsideAct
 from bounceback.types.rules import Rule, refuse
 from bounceback.types.signals import Freeze, Signal
 
-_FREEZE_IS_LONG = "everySeconds must be unset for Freeze, which lasts; use pattern to freeze again and again"
-_NOT_FROZEN = "signals other than Freeze"
+FREEZE_IS_LONG = "everySeconds must be unset for Freeze, which lasts; use pattern to freeze again and again"
+NOT_FROZEN = "signals other than Freeze"
 
 
 class SignalName(StrEnum):
@@ -42,12 +42,12 @@ class ProcessSignal(Repeated, ProcessFault):
     hit_words: ClassVar[str] = "signals delivered"
     rules: ClassVar[tuple[Rule, ...]] = (
         *Repeated.rules,
-        Rule("self.signal != 'Freeze' || !has(self.everySeconds)", _FREEZE_IS_LONG, ".everySeconds"),
+        Rule("self.signal != 'Freeze' || !has(self.everySeconds)", FREEZE_IS_LONG, ".everySeconds"),
     )
     entry_rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(self.processSignal) || !has(self.pattern) || self.processSignal.signal == 'Freeze'",
-            NO_PATTERN.format(_NOT_FROZEN),
+            NO_PATTERN.format(NOT_FROZEN),
             ".pattern",
         ),
     )
@@ -57,12 +57,12 @@ class ProcessSignal(Repeated, ProcessFault):
     @model_validator(mode="after")
     def _freeze_is_not_repeated(self) -> Self:
         if self.signal is SignalName.FREEZE and self.every_seconds is not None:
-            raise refuse(_FREEZE_IS_LONG, "everySeconds")
+            raise refuse(FREEZE_IS_LONG, "everySeconds")
         return self
 
     @property
     def momentary(self) -> str:
-        return "" if self.signal is SignalName.FREEZE else _NOT_FROZEN
+        return "" if self.signal is SignalName.FREEZE else NOT_FROZEN
 
     def act(self, name: str, choice: Choice = ALWAYS) -> InsideAct:
         if self.signal is SignalName.FREEZE:

@@ -11,14 +11,18 @@ from bounceback.types.choice import Choice
 from bounceback.types.repeat import Repeat
 from bounceback.types.rules import Rule, refuse
 
-_RANGE = "upToSeconds must be given with everySeconds only, and must not be below it"
+RANGE = "upToSeconds must be given with everySeconds only, and must not be below it"
 
 
 class Repeated(Fault):
     """Once, in turns of one length, or in turns of random lengths."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("!has(self.upToSeconds) || (has(self.everySeconds) && self.upToSeconds >= self.everySeconds)", _RANGE),
+        Rule(
+            "!has(self.upToSeconds) || (has(self.everySeconds) && self.upToSeconds >= self.everySeconds)",
+            RANGE,
+            ".upToSeconds",
+        ),
     )
 
     every_seconds: int | None = Field(
@@ -34,7 +38,7 @@ class Repeated(Fault):
     @model_validator(mode="after")
     def _range_is_one(self) -> Self:
         if self.up_to_seconds is not None and (self.every_seconds is None or self.up_to_seconds < self.every_seconds):
-            raise refuse(_RANGE)
+            raise refuse(RANGE, "upToSeconds")
         return self
 
     def repeat(self, name: str, choice: Choice) -> Repeat | None:
