@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from bounceback.kube.client import APPLY_PATCH, Json
 from bounceback.kube.resources import NAMESPACES, SERVICE_ACCOUNTS
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.containers import AGENT_ACCOUNT
+from dev.state import clusters_folder
 from tests.commands import CHART, SYSTEM, Commands
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +48,12 @@ def kubeconfig() -> str:
     return path
 
 
+def at_hand(otherwise: str) -> str:
+    """The name of the cluster that the tests have, where it is one of `dev`'s and can be given another node."""
+    path = Path(os.environ.get("BOUNCEBACK_TEST_KUBECONFIG", ""))
+    return path.parent.name if clusters_folder() in path.parents else otherwise
+
+
 @pytest.fixture
 async def kube(kubeconfig: str) -> AsyncIterator[Kube]:
     """A connection with all rights."""
@@ -57,21 +64,15 @@ async def kube(kubeconfig: str) -> AsyncIterator[Kube]:
 @pytest.fixture
 async def home(kube: Kube) -> AsyncIterator[str]:
     """A namespace as the operator's own: privileged pods may run there."""
-    name = f"bb-home-{secrets.token_hex(4)}"
-    await make_namespace(kube, name, {"pod-security.kubernetes.io/enforce": "privileged"})
-    await kube.create(SERVICE_ACCOUNTS, name, {"metadata": {"name": AGENT_ACCOUNT}})
-    yield name
-    await kube.delete(NAMESPACES, None, name)
+    async with home_in(kube) as name:
+        yield name
 
 
 @pytest.fixture
 async def namespace(kube: Kube, home: str) -> AsyncIterator[str]:
     """A namespace for experiments, whose account has the rights that `bounceback access` grants."""
-    name = f"bb-test-{secrets.token_hex(4)}"
-    await make_namespace(kube, name)
-    await apply(kube, access_manifest(name, ACCOUNT, home, OPERATOR))
-    yield name
-    await drop_namespace(kube, name)
+    async with opened(kube, home) as name:
+        yield name
 
 
 @pytest.fixture
@@ -112,6 +113,28 @@ def installed(commands: Commands, values: str) -> Iterator[None]:
         yield
     finally:
         commands.helm("uninstall", *place, "--wait")
+
+
+@asynccontextmanager
+async def home_in(kube: Kube) -> AsyncIterator[str]:
+    name = f"bb-home-{secrets.token_hex(4)}"
+    await make_namespace(kube, name, {"pod-security.kubernetes.io/enforce": "privileged"})
+    try:
+        await kube.create(SERVICE_ACCOUNTS, name, {"metadata": {"name": AGENT_ACCOUNT}})
+        yield name
+    finally:
+        await kube.delete(NAMESPACES, None, name)
+
+
+@asynccontextmanager
+async def opened(kube: Kube, home: str) -> AsyncIterator[str]:
+    name = f"bb-test-{secrets.token_hex(4)}"
+    await make_namespace(kube, name)
+    try:
+        await apply(kube, access_manifest(name, ACCOUNT, home, OPERATOR))
+        yield name
+    finally:
+        await drop_namespace(kube, name)
 
 
 async def make_namespace(kube: Kube, name: str, labels: dict[str, str] | None = None) -> None:

@@ -73,10 +73,12 @@ async def running(kube: Kube, namespace: str, pods: Iterable[Json], seconds: flo
     raise AssertionError("the mirror ended")
 
 
-async def caller_and_server(kube: Kube, namespace: str, callers: Sequence[str] = ("caller",)) -> list[PodInfo]:
+async def caller_and_server(
+    kube: Kube, namespace: str, callers: Sequence[str] = ("caller",), labels: dict[str, str] | None = None
+) -> list[PodInfo]:
     """Pods that connect to a server all the time, and that server last."""
     server = (await running(kube, namespace, [pod("server", "python3", "-c", SERVE)]))[0]
-    calling = [pod(name, "python3", "-c", CALL, server.ips[0]) for name in callers]
+    calling = [pod(name, "python3", "-c", CALL, server.ips[0], labels=labels) for name in callers]
     return [*await running(kube, namespace, calling), server]
 
 

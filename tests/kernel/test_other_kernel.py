@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from dev.state import Cluster
+from tests.conftest import at_hand
+
 PROJECT = Path(__file__).resolve().parents[2]
 NODE = "node-uml"
 SAME_EVERYWHERE = ("test_api_rules.py",)
 """What asks nothing of a kernel but sockets: that one is slow, and there is nothing to find."""
-CLUSTER = f"bbt-kernel-{os.getpid()}"
+CLUSTER = at_hand(f"bbt-kernel-{os.getpid()}")
 
 
 def dev(*words: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +33,7 @@ def node() -> Iterator[str]:
     if there := os.environ.get("BOUNCEBACK_TEST_OTHER_KERNEL"):
         yield there
         return
+    was_up = Cluster(CLUSTER).record() is not None
     made = dev("up", "--name", CLUSTER, "--nodes", "2")
     try:
         if made.returncode == 3:
@@ -37,7 +41,8 @@ def node() -> Iterator[str]:
         assert made.returncode == 0, made.stderr
         yield CLUSTER
     finally:
-        dev("down", "--name", CLUSTER)
+        if not was_up:
+            dev("down", "--name", CLUSTER)
 
 
 @pytest.mark.cluster

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import yaml
 
 from bounceback.engine.model import PodInfo
@@ -17,13 +17,12 @@ from bounceback.kube.client import APPLY_PATCH
 from bounceback.kube.resources import CHECKS, EXPERIMENTS
 from dev.state import Cluster
 from tests.conftest import ROOT, run_dev
-from tests.survival.operators import OperatorProcess
-from tests.survival.runs import make_check
-from tests.workload import CALL, SERVE, pod, running
+from tests.survival.operators import OperatorProcess, ports
+from tests.survival.runs import open_shop
+from tests.survival.together import playing
 
 DEFINITIONS = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
 NAME = os.environ.get("BOUNCEBACK_SURVIVAL_CLUSTER", "survival")
-ports = itertools.count(19000)
 
 
 @pytest.fixture(scope="session")
@@ -94,12 +93,16 @@ def operator(make_operator: Callable[[], OperatorProcess]) -> OperatorProcess:
 
 
 @pytest.fixture
-async def shop(kube: Kube, namespace: str, resources: None) -> AsyncIterator[tuple[list[PodInfo], PodInfo]]:
-    """Two pods that call a server all the time, that server, and a check that it answers."""
-    (server,) = await running(kube, namespace, [pod("server", "python3", "-c", SERVE)])
-    calling = [
-        pod(n, "python3", "-c", CALL, server.ips[0], labels={"role": "caller"}) for n in ("caller-1", "caller-2")
-    ]
-    callers = await running(kube, namespace, calling)
-    await make_check(kube, namespace, server.ips[0])
-    yield callers, server
+async def shop(kube: Kube, namespace: str, resources: None) -> tuple[list[PodInfo], PodInfo]:
+    return await open_shop(kube, namespace)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plays(
+    request: pytest.FixtureRequest, kubeconfig: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Mapping[str, asyncio.Task[None]]]:
+    """What becomes of the module's tests that are played together."""
+    async with Kube.connected(kubeconfig) as kube:
+        await apply_definitions(kube)
+        async with playing(request, kube, kubeconfig, tmp_path_factory) as tasks:
+            yield tasks

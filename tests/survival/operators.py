@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from dev.state import Cluster
 from tests.conftest import IMAGE, ROOT
 
 START_SECONDS: Final = 30.0
+ports: Final = itertools.count(19000)
 
 
 class OperatorProcess:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -14,13 +16,29 @@ from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import in_pod
 from bounceback.engine.model import PodInfo
-from bounceback.kube import Kube
+from bounceback.kube import Kube, Resource
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS, EXPERIMENTS, PODS
 from bounceback.kube.watching import mirror
 from bounceback.types.outcome import Phase
+from tests.conftest import ROOT
+from tests.workload import caller_and_server
 
 CALLERS = {"matchLabels": {"role": "caller"}}
+
+
+async def open_shop(kube: Kube, namespace: str) -> tuple[list[PodInfo], PodInfo]:
+    """Two pods that call a server all the time, that server, and a check that it answers."""
+    *callers, server = await caller_and_server(kube, namespace, ("caller-1", "caller-2"), {"role": "caller"})
+    await make_check(kube, namespace, server.ips[0])
+    return callers, server
+
+
+async def let_go(kube: Kube, resource: Resource, namespace: str) -> None:
+    """What a run that failed still holds would hold its namespace, and its definition, for ever."""
+    for item in (await kube.list(resource, namespace))[0]:
+        if item["metadata"].get("finalizers"):
+            await kube.patch(resource, namespace, item["metadata"]["name"], {"metadata": {"finalizers": None}})
 
 
 async def make_check(kube: Kube, namespace: str, host: str, name: str = "reachable", **spec: Any) -> None:
@@ -61,7 +79,7 @@ async def make_experiment(kube: Kube, namespace: str, name: str, fault: Json, **
     return await kube.create(EXPERIMENTS, namespace, body)
 
 
-async def until(kube: Kube, namespace: str, name: str, holds: Callable[[Json], bool], seconds: float = 60) -> Json:
+async def until(kube: Kube, namespace: str, name: str, holds: Callable[[Json], bool], seconds: float = 120) -> Json:
     """The experiment as soon as its status is so, seen by a watch."""
     last: Json = {}
     try:
@@ -77,7 +95,7 @@ async def until(kube: Kube, namespace: str, name: str, holds: Callable[[Json], b
     raise AssertionError(f"not within {seconds:g} s; last seen: {json.dumps(last.get('status'), indent=1)[:4000]}")
 
 
-async def finished(kube: Kube, namespace: str, name: str, seconds: float = 90) -> Json:
+async def finished(kube: Kube, namespace: str, name: str, seconds: float = 150) -> Json:
     """Its status once it is finished and let go of."""
     body = await until(kube, namespace, name, lambda status: status.get("phase") == Phase.FINISHED, seconds)
     return dict(body["status"])
@@ -120,3 +138,23 @@ async def agents_of(kube: Kube, namespace: str, pod: str) -> list[str]:
     """The ephemeral containers that the pod got."""
     body = await kube.get(PODS, namespace, pod)
     return [container["name"] for container in body["spec"].get("ephemeralContainers") or []]
+
+
+async def run(kubeconfig: str, namespace: str, folder: Path, **spec: Any) -> tuple[int, str]:
+    """`bounceback run --wait` on an experiment with these changes: its exit code, and all that it said."""
+    body = {
+        "apiVersion": EXPERIMENTS.api_version,
+        "kind": "FaultExperiment",
+        "metadata": {"name": "asked"},
+        "spec": {
+            "targets": [{"name": "callers", "pods": {"selector": CALLERS}}],
+            "checks": [{"name": "reachable"}],
+            "steadyState": {"holdSeconds": 1, "timeoutSeconds": 4},
+            **spec,
+        },
+    }
+    file = folder / "experiment.json"
+    file.write_text(json.dumps(body))
+    line = [sys.executable, "-m", "bounceback", "run", "--kubeconfig", kubeconfig, "-n", namespace, str(file), "--wait"]
+    done = await asyncio.to_thread(subprocess.run, line, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    return done.returncode, done.stdout + done.stderr

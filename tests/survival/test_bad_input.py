@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bounceback.controller.resources import let_go
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube
 from bounceback.kube.client import Json
-from bounceback.kube.resources import CHECKS, EXPERIMENTS, NAMESPACES
-from tests.conftest import ROOT, make_namespace
-from tests.survival.conftest import DEFINITIONS, apply_definitions
+from bounceback.kube.resources import CHECKS, NAMESPACES
+from tests.conftest import make_namespace
 from tests.survival.operators import OperatorProcess
-from tests.survival.runs import agents_of, make_check, partition
+from tests.survival.runs import agents_of, make_check, partition, run
+from tests.survival.together import together
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Shop = tuple[list[PodInfo], PodInfo]
-
-
-def run(kubeconfig: str, namespace: str, folder: Path, **spec: Any) -> tuple[int, str]:
-    """`bounceback run --wait` on an experiment with these changes: its exit code, and all that it said."""
-    body = {
-        "apiVersion": EXPERIMENTS.api_version,
-        "kind": "FaultExperiment",
-        "metadata": {"name": "asked"},
-        "spec": {
-            "targets": [{"name": "callers", "pods": {"selector": {"matchLabels": {"role": "caller"}}}}],
-            "checks": [{"name": "reachable"}],
-            "steadyState": {"holdSeconds": 1, "timeoutSeconds": 4},
-            **spec,
-        },
-    }
-    file = folder / "experiment.json"
-    file.write_text(json.dumps(body))
-    line = [sys.executable, "-m", "bounceback", "run", "--kubeconfig", kubeconfig, "-n", namespace, str(file), "--wait"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
 
 
 def other(role: str) -> Json:
@@ -59,6 +36,7 @@ def other(role: str) -> Json:
     ],
     ids=["no targets", "no rights", "no check", "an unreachable probe"],
 )
+@together
 async def test_a_run_that_cannot_begin_says_why(
     kube: Kube,
     kubeconfig: str,
@@ -72,7 +50,7 @@ async def test_a_run_that_cannot_begin_says_why(
 ) -> None:
     callers, server = shop
     await make_check(kube, namespace, "192.0.2.1", "unreachable")
-    exit_code, said = run(kubeconfig, namespace, tmp_path, faults=[partition(server)], **changes)
+    exit_code, said = await run(kubeconfig, namespace, tmp_path, faults=[partition(server)], **changes)
     assert exit_code == code, said
     for part in told:
         assert part in said
@@ -80,12 +58,13 @@ async def test_a_run_that_cannot_begin_says_why(
         assert not await agents_of(kube, namespace, caller.name)
 
 
+@together
 async def test_a_delay_where_the_kernel_has_no_netem_names_the_node_and_what_it_lacks(
     kube: Kube, kubeconfig: str, namespace: str, shop: Shop, operator: OperatorProcess, tmp_path: Path
 ) -> None:
     delay = {"name": "slow", "target": "callers", "durationSeconds": 2, "networkDelay": {"delayMilliseconds": 50}}
     delay["mechanism"] = "Netem"
-    code, said = run(kubeconfig, namespace, tmp_path, faults=[delay])
+    code, said = await run(kubeconfig, namespace, tmp_path, faults=[delay])
     if code == 0:
         pytest.skip("this machine's kernel has netem")
     assert code == 2, said
@@ -93,6 +72,7 @@ async def test_a_delay_where_the_kernel_has_no_netem_names_the_node_and_what_it_
         assert part in said
 
 
+@together
 async def test_an_image_that_cannot_be_pulled_is_told_before_anything_is_touched(
     kube: Kube,
     kubeconfig: str,
@@ -104,59 +84,42 @@ async def test_an_image_that_cannot_be_pulled_is_told_before_anything_is_touched
     callers, server = shop
     operator = make_operator(more={"BOUNCEBACK_IMAGE": "bounceback:never-built"})
     operator.start()
-    code, said = run(kubeconfig, namespace, tmp_path, faults=[partition(server)])
+    code, said = await run(kubeconfig, namespace, tmp_path, faults=[partition(server)])
     assert code == 2, said
     assert "bounceback:never-built" in said
     for caller in callers:
         assert not await agents_of(kube, namespace, caller.name)
 
 
+@together
 async def test_a_namespace_that_was_not_opened_names_the_command_that_opens_it(
-    kube: Kube, kubeconfig: str, namespace: str, shop: Shop, operator: OperatorProcess, tmp_path: Path
+    kube: Kube,
+    kubeconfig: str,
+    namespace: str,
+    shop: Shop,
+    make_operator: Callable[..., OperatorProcess],
+    tmp_path: Path,
 ) -> None:
     _, server = shop
     closed = f"{namespace}-closed"
+    make_operator(more={"BOUNCEBACK_WATCH_NAMESPACES": closed}).start()
     await make_namespace(kube, closed)
     try:
         await make_check(kube, closed, server.ips[0])
-        code, said = run(kubeconfig, closed, tmp_path, faults=[partition(server)])
+        code, said = await run(kubeconfig, closed, tmp_path, faults=[partition(server)])
         assert code == 2, said
         assert f"bounceback access {closed}" in said
     finally:
         await kube.delete(NAMESPACES, None, closed)
 
 
-async def test_definitions_that_are_not_installed_are_named(
-    kube: Kube, kubeconfig: str, namespace: str, shop: Shop, tmp_path: Path
-) -> None:
-    _, server = shop
-    for left in (await kube.list(EXPERIMENTS))[0]:  # of operators that other tests killed
-        await let_go(kube, left)
-    for each in await ours(kube):
-        await kube.delete(DEFINITIONS, None, each["metadata"]["name"])
-    async with asyncio.timeout(60):
-        while await ours(kube):
-            await asyncio.sleep(0.2)
-    try:
-        code, said = run(kubeconfig, namespace, tmp_path, faults=[partition(server)])
-    finally:
-        await apply_definitions(kube)
-    assert code == 2, said
-    assert "not installed" in said
-    assert "helm" in said
-
-
-async def ours(kube: Kube) -> list[Json]:
-    found, _ = await kube.list(DEFINITIONS)
-    return [each for each in found if each["spec"]["group"] == "bounceback.dev"]
-
-
+@together
 async def test_a_check_with_a_wrong_expression_says_so_at_once(
     kube: Kube, namespace: str, resources: None, operator: OperatorProcess
 ) -> None:
     look = {"apiVersion": "v1", "kind": "Pod", "name": "server", "expression": "objet.status.phase == 'Running'"}
     await make_check(kube, namespace, "192.0.2.1", "misspelt", probes=[{"name": "runs", "kubernetes": look}])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (body := await kube.get(CHECKS, namespace, "misspelt")).get("status"):
             await asyncio.sleep(0.1)
     stalled = next(c for c in body["status"]["conditions"] if c["type"] == "Stalled")
@@ -230,6 +193,7 @@ async def test_a_check_with_a_wrong_expression_says_so_at_once(
         "101 percent",
     ],
 )
+@together
 async def test_a_network_fault_that_cannot_be_says_why(
     kube: Kube,
     kubeconfig: str,
@@ -241,7 +205,7 @@ async def test_a_network_fault_that_cannot_be_says_why(
     told: list[str],
 ) -> None:
     callers, _ = shop
-    code, said = run(kubeconfig, namespace, tmp_path, faults=faults)
+    code, said = await run(kubeconfig, namespace, tmp_path, faults=faults)
     assert code == 2, said
     for part in told:
         assert part in said

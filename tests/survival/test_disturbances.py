@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -15,7 +13,6 @@ from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS, CONFIG_MAPS, EXPERIMENTS, NAMESPACES, PODS
 from bounceback.types.outcome import Phase
 from dev.state import Cluster
-from tests.conftest import run_dev
 from tests.survival.operators import OperatorProcess
 from tests.survival.runs import (
     agents_of,
@@ -27,11 +24,15 @@ from tests.survival.runs import (
     reached,
     until,
 )
+from tests.survival.together import together
 from tests.workload import CALL, SERVE, pod, running
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Shop = tuple[list[PodInfo], PodInfo]
 
 
+@together
 async def test_a_fault_that_hits_nothing_never_passes(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -43,6 +44,7 @@ async def test_a_fault_that_hits_nothing_never_passes(
     assert status["findings"][0]["reason"] == "FaultHitNothing"
 
 
+@together
 async def test_by_node_pod_it_is_the_same(
     kube: Kube, cluster: Cluster, home: str, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -54,11 +56,12 @@ async def test_by_node_pod_it_is_the_same(
     assert len({injection["agent"] for injection in status["injections"]}) == 1, "one pod serves all targets of a node"
     assert network_state(callers) == before
     assert not await agents_of(kube, namespace, "caller-1")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await kube.list(PODS, home, labels="bounceback.dev/role=agent"))[0]:
             await asyncio.sleep(0.2)
 
 
+@together
 async def test_where_pod_security_refuses_the_sidecar_auto_takes_a_node_pod(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -71,6 +74,7 @@ async def test_where_pod_security_refuses_the_sidecar_auto_takes_a_node_pod(
     assert {(i["vehicle"], "Pod Security" in i["vehicleReason"]) for i in status["injections"]} == {("NodePod", True)}
 
 
+@together
 async def test_a_target_that_is_deleted_ends_its_injection(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -86,6 +90,7 @@ async def test_a_target_that_is_deleted_ends_its_injection(
     assert by_pod["caller-2"]["reason"] == "Duration"
 
 
+@together
 async def test_a_namespace_that_is_deleted_in_mid_fault_goes(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -98,21 +103,8 @@ async def test_a_namespace_that_is_deleted_in_mid_fault_goes(
             await asyncio.sleep(0.5)
 
 
-async def test_a_kubelet_that_is_gone_makes_the_cleanup_unverified(
-    kube: Kube, cluster: Cluster, namespace: str, shop: Shop, operator: OperatorProcess
-) -> None:
-    callers, server = shop
-    before = network_state(callers)
-    await make_experiment(kube, namespace, "cut-off", partition(server, seconds=4), recoveryTimeoutSeconds=20)
-    await until(kube, namespace, "cut-off", reached(Phase.ACTIVE))
-    async with _stopped_kubelet(cluster):
-        status = await finished(kube, namespace, "cut-off", 180)
-        assert status["verdict"] == "Inconclusive", status
-        assert status["axes"]["cleanup"] == "Unverified"
-        assert network_state(callers) == before, "the agents' own deadlines held"
-
-
 @pytest.mark.parametrize("how", ["cancel", "freeze", "delete"])
+@together
 async def test_a_run_that_is_ended_is_cleared_at_once(
     kube: Kube, cluster: Cluster, home: str, namespace: str, shop: Shop, operator: OperatorProcess, how: str
 ) -> None:
@@ -126,12 +118,12 @@ async def test_a_run_that_is_ended_is_cleared_at_once(
         await kube.create(CONFIG_MAPS, home, {"metadata": {"name": FREEZE}, "data": {"reason": "incident 7"}})
     else:
         await kube.delete(EXPERIMENTS, namespace, "ended")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await _exists(kube, namespace, "ended"):
                 await asyncio.sleep(0.2)
         assert network_state(callers) == before
         return
-    status = await finished(kube, namespace, "ended", 30)
+    status = await finished(kube, namespace, "ended", 60)
     assert status["verdict"] == "Aborted", status
     assert status["axes"]["cleanup"] == "Clean"
     assert {injection["reason"] for injection in status["injections"]} == {"Stopped"}
@@ -139,14 +131,15 @@ async def test_a_run_that_is_ended_is_cleared_at_once(
     if how == "freeze":
         assert "incident 7" in status["message"]
         await make_experiment(kube, namespace, "next", partition(server))
-        assert (await finished(kube, namespace, "next", 20))["ending"]["reason"] == "Frozen"
+        assert (await finished(kube, namespace, "next", 60))["ending"]["reason"] == "Frozen"
 
 
+@together
 async def test_two_experiments_never_hold_the_same_pod(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
     _, server = shop
-    await make_experiment(kube, namespace, "holder", partition(server, seconds=8))
+    await make_experiment(kube, namespace, "holder", partition(server, seconds=15))
     await until(kube, namespace, "holder", reached(Phase.ACTIVE))
     await make_experiment(kube, namespace, "rival", partition(server, seconds=2))
     rival = await finished(kube, namespace, "rival")
@@ -155,6 +148,7 @@ async def test_two_experiments_never_hold_the_same_pod(
     assert (await finished(kube, namespace, "holder"))["verdict"] == "Passed"
 
 
+@together
 async def test_a_copy_restored_from_a_backup_does_not_run(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -169,6 +163,7 @@ async def test_a_copy_restored_from_a_backup_does_not_run(
     assert len(await agents_of(kube, namespace, callers[0].name)) == 1
 
 
+@together
 async def test_pods_are_deleted_again_and_again(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -192,7 +187,7 @@ async def test_pods_are_deleted_again_and_again(
     fault = {
         "name": "kill",
         "target": "crew",
-        "durationSeconds": 7,
+        "durationSeconds": 8,
         "podDelete": {"gracePeriodSeconds": 0, "everySeconds": 3},
     }
     selector = {"selector": {"matchLabels": {"role": "crew"}}, "mode": "One"}
@@ -203,21 +198,7 @@ async def test_pods_are_deleted_again_and_again(
     assert status["injectionCounts"]["hits"] == 3
 
 
-@pytest.mark.parametrize("where", ["kube-system", "home"])
-async def test_protected_namespaces_are_refused(
-    kube: Kube, home: str, shop: Shop, operator: OperatorProcess, where: str
-) -> None:
-    place = home if where == "home" else where
-    _, server = shop
-    await make_experiment(kube, place, "bold", partition(server))
-    try:
-        status = await finished(kube, place, "bold")
-        assert status["ending"]["reason"] == "ProtectedNamespace"
-        assert "metadata.namespace" in status["message"]
-    finally:
-        await kube.delete(EXPERIMENTS, place, "bold")
-
-
+@together
 async def test_what_was_broken_all_along_is_not_steady(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
@@ -237,13 +218,14 @@ async def test_what_was_broken_all_along_is_not_steady(
     assert not await agents_of(kube, namespace, callers[0].name)
 
 
+@together
 async def test_the_verdict_shows_in_the_check(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
     _, server = shop
     await make_experiment(kube, namespace, "shown", partition(server, seconds=2))
     await finished(kube, namespace, "shown")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (check := await kube.get(CHECKS, namespace, "reachable")).get("status", {}).get("results"):
             await asyncio.sleep(0.1)
     assert [(r["experiment"], r["verdict"]) for r in check["status"]["results"]] == [("shown", "Passed")]
@@ -251,11 +233,12 @@ async def test_the_verdict_shows_in_the_check(
     assert ready["status"] == "True"
 
 
+@together
 async def test_a_changed_endpoint_is_followed(
     kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
 ) -> None:
     """The peer is named by label: a pod that comes up later is cut off as well."""
-    fault = {"name": "cut", "target": "callers", "durationSeconds": 12}
+    fault = {"name": "cut", "target": "callers", "durationSeconds": 60}
     fault["networkPartition"] = {"peers": [{"pods": {"selector": {"matchLabels": {"kind": "peer"}}}}]}
     (first,) = await running(kube, namespace, [pod("peer-1", "python3", "-c", SERVE, labels={"kind": "peer"})])
     await make_experiment(kube, namespace, "followed", fault, proof={"targetsPercent": 50})
@@ -264,7 +247,7 @@ async def test_a_changed_endpoint_is_followed(
     await running(kube, namespace, [pod("late", "python3", "-c", CALL, second.ips[0])])
     assert first.ips != second.ips
     code = f"import socket; socket.create_connection(('{second.ips[0]}', 8080), 1)"
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(40):
         while (await kube.exec(namespace, "caller-1", "main", ["python3", "-c", code]))[0] == 0:
             await asyncio.sleep(0.2)
 
@@ -285,12 +268,3 @@ async def _exists(kube: Kube, namespace: str, experiment: str | None = None) -> 
             return False
         raise
     return True
-
-
-@asynccontextmanager
-async def _stopped_kubelet(cluster: Cluster) -> AsyncIterator[None]:
-    run_dev("dev", "stop-kubelet", "--name", cluster.name)
-    try:
-        yield
-    finally:
-        run_dev("dev", "start-kubelet", "--name", cluster.name)

@@ -10,12 +10,15 @@ import pytest
 
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube
-from bounceback.kube.resources import EXPERIMENTS, SECRETS
+from bounceback.kube.resources import EXPERIMENTS
 from bounceback.types.outcome import Phase
 from bounceback.types.plan import Line, Told
 from dev.state import Cluster
 from tests.survival.operators import OperatorProcess
 from tests.survival.runs import agents_of, finished, make_experiment, network_state, partition, reached, until
+from tests.survival.together import together
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Shop = tuple[list[PodInfo], PodInfo]
 TRUE_ENDS = ("Passed", "Inconclusive")  # Inconclusive only for a gap in our own observation, and it must say so
@@ -36,27 +39,8 @@ async def times_in_force(kube: Kube, namespace: str, callers: list[PodInfo]) -> 
     return counts
 
 
-async def test_a_run_passes_and_leaves_nothing(
-    kube: Kube, cluster: Cluster, home: str, namespace: str, shop: Shop, operator: OperatorProcess
-) -> None:
-    callers, server = shop
-    before = network_state(callers)
-    await make_experiment(kube, namespace, "plain", partition(server))
-    status = await finished(kube, namespace, "plain")
-    assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
-    assert all(i["hits"] > 0 for i in status["injections"])
-    assert network_state(callers) == before
-    body = await kube.get(EXPERIMENTS, namespace, "plain")
-    await until(kube, namespace, "plain", lambda _: True)
-    async with asyncio.timeout(10):
-        while body["metadata"].get("finalizers"):
-            await asyncio.sleep(0.1)
-            body = await kube.get(EXPERIMENTS, namespace, "plain")
-    secrets, _ = await kube.list(SECRETS, home, labels="bounceback.dev/experiment-uid")
-    assert not secrets
-
-
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.FINISHED])
+@together
 async def test_a_killed_operator_finishes_the_run_with_a_true_verdict(
     kube: Kube,
     cluster: Cluster,
@@ -84,6 +68,7 @@ async def test_a_killed_operator_finishes_the_run_with_a_true_verdict(
     assert network_state(callers) == before
 
 
+@together
 async def test_faults_end_by_their_deadline_without_any_operator(
     kube: Kube, cluster: Cluster, namespace: str, shop: Shop, make_operator: Callable[[], OperatorProcess]
 ) -> None:
@@ -97,10 +82,11 @@ async def test_faults_end_by_their_deadline_without_any_operator(
     began = time.monotonic()
     assert network_state(callers) != before, "it was not there in the first place"
     while network_state(callers) != before:
-        assert time.monotonic() - began < 12, "the fault outlived its deadline"
+        assert time.monotonic() - began < 20, "the fault outlived its deadline"
         await asyncio.sleep(0.2)
 
 
+@together
 async def test_two_replicas_run_each_experiment_once(
     kube: Kube, namespace: str, shop: Shop, make_operator: Callable[[], OperatorProcess]
 ) -> None:
@@ -113,6 +99,7 @@ async def test_two_replicas_run_each_experiment_once(
     assert await times_in_force(kube, namespace, callers) == [1, 1]
 
 
+@together
 async def test_a_leader_that_slept_through_its_lease_injects_nothing_more(
     kube: Kube, namespace: str, shop: Shop, make_operator: Callable[[], OperatorProcess]
 ) -> None:

@@ -19,7 +19,7 @@ import yaml
 from bounceback.controller.serving import STALE, Pulse, served
 from bounceback.controller.watching import watch
 from bounceback.engine.model import PodInfo
-from bounceback.kube import Kube, KubeError, Resource
+from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS, NAMESPACES, SECRETS, SERVICE_ACCOUNTS
 from bounceback.types.outcome import Phase
@@ -28,9 +28,9 @@ from bounceback.vehicles.containers import AGENT_ACCOUNT
 from dev.cluster import inside
 from dev.state import Cluster
 from tests.conftest import ACCOUNT, OPERATOR, ROOT, apply
-from tests.survival.conftest import DEFINITIONS, NAME, apply_definitions, ports
-from tests.survival.operators import OperatorProcess
-from tests.survival.runs import finished, make_check, make_experiment, partition, reached, until
+from tests.survival.conftest import DEFINITIONS, NAME, apply_definitions
+from tests.survival.operators import OperatorProcess, ports
+from tests.survival.runs import finished, let_go, make_check, make_experiment, partition, reached, until
 from tests.trouble import Trouble, Troubled, event, experiments, in_network, leases, says, troubled, watches
 from tests.workload import CALL, SERVE, pod, running
 
@@ -211,15 +211,8 @@ async def _operator(place: Place) -> AsyncIterator[tuple[OperatorProcess, Troubl
                 raise
             finally:
                 await asyncio.to_thread(operator.kill)
-                await _let_go(place.kube, EXPERIMENTS, namespace)
-                await _let_go(place.kube, SECRETS, home)
-
-
-async def _let_go(kube: Kube, resource: Resource, namespace: str) -> None:
-    """What a run that failed still holds would hold its namespace, and its definition, for ever."""
-    for item in (await kube.list(resource, namespace))[0]:
-        if item["metadata"].get("finalizers"):
-            await kube.patch(resource, namespace, item["metadata"]["name"], {"metadata": {"finalizers": None}})
+                await let_go(place.kube, EXPERIMENTS, namespace)
+                await let_go(place.kube, SECRETS, home)
 
 
 @asynccontextmanager

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from dev.state import Cluster
-from tests.conftest import ROOT, run_dev
+from tests.conftest import ROOT, at_hand, run_dev
 
-NAME = "two-kernels"
+NAME = at_hand("two-kernels")
 CANNOT = 3  # the exit code of `dev up` where this machine cannot have such a node
 
 
