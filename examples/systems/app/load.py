@@ -19,7 +19,7 @@ from pathlib import Path
 FLAW = os.environ.get("FLAW", "")
 WORK_SECONDS = int(os.environ.get("WORK_MILLISECONDS", "0")) / 1000
 STATE = os.environ.get("STATE", "")
-SLOW_SECONDS = 1.0
+SLOW_SECONDS = 3.0
 REST_SECONDS = 1.0
 
 
