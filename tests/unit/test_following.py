@@ -24,7 +24,8 @@ SPEC = experiment(faults=[{**FREEZE, "followReplacements": True}])
 
 
 def on(where: PodInfo, replaces: str = "") -> Chosen:
-    return Chosen(SPEC.faults[0], where, VehicleKind.NODE_POD, "", Rung.NODE, guarded=True, owner="web", replaces=replaces)
+    (entry,) = SPEC.faults
+    return Chosen(entry, where, VehicleKind.NODE_POD, "", Rung.NODE, guarded=True, owner="web", replaces=replaces)
 
 
 def test_a_pod_of_the_same_owner_that_was_not_there_takes_the_place_of_one_that_is_gone() -> None:
