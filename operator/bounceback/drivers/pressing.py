@@ -174,7 +174,8 @@ class Pressure(HoldsNothing):
         """The first process of each container that is meant."""
         found: dict[str, Process] = {}
         for process in chosen(of_pod(self._order.pod_uid, self._site.proc), self._act.who):
-            found.setdefault(process.container, process)
+            if process.container not in found and process.alive():
+                found[process.container] = process
         return list(found.values())
 
     def _begin(self, process: Process) -> None:
