@@ -15,10 +15,10 @@ import pytest
 from aiohttp import web
 
 from bounceback.controller.arming import answer, route
-from bounceback.controller.webhooks import LARGEST, application
 from bounceback.controller.serving import Pulse, served
 from bounceback.controller.serving_pair import LASTS, RENEWED, Pair
 from bounceback.controller.settings import Settings
+from bounceback.controller.webhooks import LARGEST, application
 from bounceback.proxy.shown import load
 from bounceback.vehicles.arming import ARMED_LABEL, TOKEN_PLACE, ArmSettings
 
