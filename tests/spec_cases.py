@@ -33,9 +33,9 @@ from tests.spec_cases_connections import CONNECTIONS
 from tests.spec_cases_names import NAMES
 from tests.spec_cases_objects import OBJECTS
 from tests.spec_cases_packets import PACKETS
-from tests.spec_cases_probes import ONE_READING, PROBES
 from tests.spec_cases_policy import NODES, POLICIES
 from tests.spec_cases_pressure import PRESSURE
+from tests.spec_cases_probes import ONE_READING, PROBES
 from tests.spec_cases_scarce import SCARCE
 from tests.spec_cases_signals import SIGNALS
 

@@ -78,9 +78,12 @@ API: Final[tuple[tuple[str, dict[str, Any], str, str], ...]] = (
      ".apiFault.watch.events.delayMilliseconds"),
     *(
         row
-        for kind, entry in (("apiFault", _api(cut={})), ("authFault", {"authFault": {"tokenInvalid": {}}}))
+        for kind, ways, entry in (
+            ("apiFault", "Proxy or Admission", _api(cut={})),
+            ("authFault", "Proxy", {"authFault": {"tokenInvalid": {}}}),
+        )
         for row in (
-            (f"{kind} by nft", {**entry, "mechanism": "Nft"}, f"mechanism must be Proxy, or unset, for {kind}",
+            (f"{kind} by nft", {**entry, "mechanism": "Nft"}, f"mechanism must be {ways}, or unset, for {kind}",
              ".mechanism"),
             (f"{kind} by a deletion", {**entry, "vehicle": "PodDelete"},
              f"vehicle must be Auto or Sidecar or NodePod for {kind}", ".vehicle"),

@@ -88,7 +88,8 @@ _PLAIN: Final[Json] = {"networkPartition": {}}
 _TARGETS: Final[tuple[tuple[str, Json, Json, str, str], ...]] = (
     ("objects by name", _ZERO, _objects(names=["a", "b"]), "", ""),
     ("one object by label", _ZERO, _objects(selector={"matchLabels": {"a": "b"}}, mode="One"), "", ""),
-    ("a target of nothing", _ZERO, {"objects": None}, "exactly one of pods, objects must be given", "spec.targets[0]"),
+    ("a target of nothing", _ZERO, {"objects": None}, "exactly one of pods, objects, nodes must be given",
+     "spec.targets[0]"),
     ("objects of no name", _ZERO, _objects(), "exactly one of names, selector must be given",
      "spec.targets[0].objects"),
     ("some objects of how many", _ZERO, _objects(names=["a"], mode="Fixed"), VALUE_WITH_MODE,

@@ -1,10 +1,11 @@
-"""Good and bad policies."""
+"""Good and bad policies, and faults on nodes, which take one."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from tests.spec_case import Case, Change
+from bounceback.api.experiment import ONLY_PODS_FOLLOWED, SORT_OF_TARGET
+from tests.spec_case import Case, Change, with_fault
 
 NAMES_OR_SELECTOR = "exactly one of names, selector must be given"
 POOL = {"matchLabels": {"pool": "chaos"}}
@@ -37,5 +38,48 @@ POLICIES: Final = (
         "must be one of nodeCordon, nodeDrain, nodeNotReady",
         "spec.allow.nodes.faults[0]",
         "Unsupported value",
+    ),
+)
+
+ON_NODES = {"name": "web", "nodes": {"ofPods": {"matchLabels": {"app": "web"}}}}
+CORDON = {"name": "slow", "target": "web", "nodeCordon": {}}
+NODE_WAYS = "exactly one of names, selector, ofPods must be given"
+
+
+def on_nodes(nodes: dict[str, Any] | None = None, **fields: Any) -> Change:
+    """A cordon of nodes, with these fields beside."""
+
+    def change(spec: dict[str, Any]) -> None:
+        spec["targets"] = [{**ON_NODES, **({"nodes": nodes} if nodes is not None else {})}]
+        spec["faults"] = [{**CORDON, **fields}]
+
+    return change
+
+
+NODES: Final = (
+    Case("nodes that pods run on", "FaultExperiment", on_nodes()),
+    Case("one node of a pool", "FaultExperiment", on_nodes({"selector": POOL, "mode": "One"})),
+    Case("nodes in no way", "FaultExperiment", on_nodes({}), NODE_WAYS, "spec.targets[0].nodes"),
+    Case(
+        "nodes by name and by label",
+        "FaultExperiment",
+        on_nodes({"names": ["a"], "selector": POOL}),
+        NODE_WAYS,
+        "spec.targets[0].nodes",
+    ),
+    Case("a cordon of pods", "FaultExperiment", with_fault(nodeCordon={}), SORT_OF_TARGET, "spec.faults"),
+    Case(
+        "replacements of nodes",
+        "FaultExperiment",
+        on_nodes(followReplacements=True),
+        ONLY_PODS_FOLLOWED,
+        "spec.faults[0].followReplacements",
+    ),
+    Case(
+        "a cordon by a sidecar",
+        "FaultExperiment",
+        on_nodes(vehicle="Sidecar"),
+        "vehicle must be Auto or ObjectPatch for nodeCordon",
+        "spec.faults[0].vehicle",
     ),
 )

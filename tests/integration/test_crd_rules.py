@@ -7,14 +7,14 @@ import copy
 import pytest
 
 from bounceback.api.experiment import FaultExperimentSpec
-from bounceback.cli.cluster import CHECKS, EXPERIMENTS, Cluster, RefusedError
+from bounceback.cli.cluster import CHECKS, EXPERIMENTS, POLICIES, Cluster, RefusedError
 from tests.commands import Commands
 from tests.finished_runs import RUNS
 from tests.run_parts import Json, moment
 from tests.spec_case import CHECK, EXPERIMENT, Case
 from tests.spec_cases import CASES
 
-PLACES = {"FaultExperiment": EXPERIMENTS, "RecoveryCheck": CHECKS}
+PLACES = {"FaultExperiment": EXPERIMENTS, "RecoveryCheck": CHECKS, "FaultPolicy": POLICIES}
 
 
 def manifest(kind: str, namespace: str, spec: Json, name: str = "") -> Json:
@@ -22,7 +22,7 @@ def manifest(kind: str, namespace: str, spec: Json, name: str = "") -> Json:
     return {
         "apiVersion": "bounceback.dev/v1alpha1",
         "kind": kind,
-        "metadata": {**named, "namespace": namespace},
+        "metadata": named if kind == "FaultPolicy" else {**named, "namespace": namespace},
         "spec": spec,
     }
 

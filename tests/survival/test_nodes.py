@@ -152,26 +152,16 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
     assert "what was allowed is withdrawn" in status["ending"]["message"]
     assert status["axes"]["cleanup"] == "Clean"
     assert not await cordoned(kube, spare)
-    for name in ("refused", "cordoned", "withdrawn"):
-        await let_go(kube, allowed, name)
 
-
-async def test_a_cordon_of_others_is_left_alone(
-    kube: Kube,
-    allowed: str,
-    spare: str,
-    policies: Callable[..., Any],
-    make_operator: Callable[..., OperatorProcess],
-) -> None:
-    make_operator(more=ACTS_AS).start()
     await policies(allowed, spare, "nodeCordon")
     await kube.patch(NODES, None, spare, {"spec": {"unschedulable": True}})
-    await make(kube, allowed, "before", *cordon(spare, 5))
-    status = await finished(kube, allowed, "before")
+    await make(kube, allowed, "of-others", *cordon(spare, 5))
+    status = await finished(kube, allowed, "of-others")
     assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", "DoesNotFit"), status
     assert "cordoned already, by others" in status["ending"]["message"]
     assert await cordoned(kube, spare)
-    await let_go(kube, allowed, "before")
+    for name in ("refused", "cordoned", "withdrawn", "of-others"):
+        await let_go(kube, allowed, name)
 
 
 async def test_a_drained_node_is_empty_and_takes_pods_again(

@@ -39,6 +39,7 @@ class Place:
 
 EXPERIMENTS: Final = Place(API_VERSION, "faultexperiments")
 CHECKS: Final = Place(API_VERSION, "recoverychecks")
+POLICIES: Final = Place(API_VERSION, "faultpolicies")  # of the whole cluster
 CONFIG_MAPS: Final = Place("v1", "configmaps")
 PODS: Final = Place("v1", "pods")
 
@@ -106,7 +107,7 @@ class Cluster:
     def create(self, place: Place, body: Json, *, part: str = "", dry_run: bool = False) -> Json:
         """`part`: what is made is part of an object: web-0/eviction."""
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
-        return self._request("POST", place, body["metadata"]["namespace"], part, query=query, body=body)
+        return self._request("POST", place, body["metadata"].get("namespace"), part, query=query, body=body)
 
     def replace(self, place: Place, body: Json) -> Json:
         metadata = body["metadata"]
