@@ -10,14 +10,16 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from bounceback.drivers.netns import Netns
-from tests.kernel.lab import Lab
+from bounceback.types.inside import InsideAct
+from bounceback.types.plan import Order
+from tests.kernel.lab import Lab, order
 
 # The hierarchies of version 1 that every kernel has, and version 2's own.
 GROUPS = [Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified")]
@@ -175,3 +177,16 @@ def _mounted(node: Lab, volume: Path, image: Path, kind: str, size: str) -> None
     done = subprocess.run([*node.among, *command], check=False, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"cannot mount {kind} here: {done.stderr.strip()}")
+
+
+def on(where: Inside, act: InsideAct) -> Order:
+    """Of that pod, due now; on a busy machine an agent takes long to start, and to do ten thousand things."""
+    made = order(act, start_before=60.0, duration=200.0, not_after=300.0)
+    return replace(made, pod_uid=where.uid)
+
+
+def until(true: Callable[[], object], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
