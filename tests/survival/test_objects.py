@@ -21,6 +21,7 @@ from tests.survival.runs import finished, make_check, reached, until
 from tests.workload import SERVE, pod, running
 
 DEPLOYMENTS = Resource("apps/v1", "deployments")
+PATIENT = 120  # seconds: several programs start at once here, on a machine that may have other work
 ACTS_AS = {"BOUNCEBACK_SERVICE_ACCOUNT": OPERATOR}
 
 
@@ -93,55 +94,37 @@ async def left_at_home(kube: Kube, home: str) -> list[str]:
 
 
 async def let_go(kube: Kube, namespace: str, name: str) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENT):
         while (await kube.get(EXPERIMENTS, namespace, name))["metadata"].get("finalizers"):
             await asyncio.sleep(0.1)
 
 
-async def test_an_object_is_changed_and_put_right(
+async def test_the_operator_is_killed_in_the_middle_and_goes_on(
     kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
 ) -> None:
-    make_operator(more=ACTS_AS).start()
-    await make_experiment(kube, place, "zero", {"scaledToZero": {}}, WEB, 3)
-    body = await until(kube, place, "zero", reached(Phase.ACTIVE))
-    assert await replicas(kube, place) == 0
-    await kube.patch(DEPLOYMENTS, place, "web", {"metadata": {"labels": {"others": "too"}}})
-    status = await finished(kube, place, "zero")
-    (injection,) = status["injections"]
-    assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
-    assert (injection["state"], injection["reason"], injection["hits"]) == ("Cleared", "Duration", 1)
-    assert injection["healed"]["by"] == "Undo"
-    assert injection["healed"]["milliseconds"] >= 3000
-    assert injection["object"]["uid"], body
-    assert await replicas(kube, place) == 1
-    labels = (await kube.get(DEPLOYMENTS, place, "web"))["metadata"]["labels"]
-    assert labels == {"others": "too"}, "what others changed was not left alone"
-    await let_go(kube, place, "zero")
-    async with asyncio.timeout(40):  # the rollback pod is given 30 s to end
-        while left := await left_at_home(kube, home):
-            await asyncio.sleep(0.2)
-    assert not left
-
-
-async def test_the_operator_is_killed_in_the_middle_and_goes_on(
-    kube: Kube, place: str, make_operator: Callable[..., OperatorProcess]
-) -> None:
-    """It is there again before the time is over: the fault lasts as long as it was to, and is undone once."""
+    """The fault lasts as long as it was to, is undone once, leaves alone what others changed, and leaves nothing."""
     first = make_operator("operator-0", more=ACTS_AS)
     first.start()
     await make_experiment(kube, place, "killed", {"scaledToZero": {}}, WEB, 8)
-    await until(kube, place, "killed", reached(Phase.ACTIVE))
+    await until(kube, place, "killed", reached(Phase.ACTIVE), PATIENT)
     first.kill()
+    assert await replicas(kube, place) == 0
+    await kube.patch(DEPLOYMENTS, place, "web", {"metadata": {"labels": {"others": "too"}}})
     second = make_operator("operator-0", more=ACTS_AS)
     second.start()
-    status = await finished(kube, place, "killed")
+    status = await finished(kube, place, "killed", PATIENT)
     (injection,) = status["injections"]
     assert status["verdict"] in ("Passed", "Inconclusive"), status
     assert {finding["reason"] for finding in status["findings"]} <= {"ObservationGap"}
     assert (injection["state"], injection["hits"], injection["healed"]["by"]) == ("Cleared", 1, "Undo")
     assert injection["healed"]["milliseconds"] >= 8000
     assert status["axes"]["cleanup"] == "Clean"
-    assert await replicas(kube, place) == 1
+    now = await kube.get(DEPLOYMENTS, place, "web")
+    assert (now["spec"]["replicas"], now["metadata"]["labels"]) == (1, {"others": "too"})
+    await let_go(kube, place, "killed")
+    async with asyncio.timeout(PATIENT):  # a pod is given 30 s to end
+        while await left_at_home(kube, home):
+            await asyncio.sleep(0.2)
 
 
 async def test_the_operator_is_killed_for_good_and_the_rollback_pod_undoes(
@@ -151,41 +134,21 @@ async def test_the_operator_is_killed_for_good_and_the_rollback_pod_undoes(
     first = make_operator("operator-0", more=ACTS_AS)
     first.start()
     await make_experiment(kube, place, "orphaned", {"scaledToZero": {}, "healing": "Required"}, WEB, 5)
-    await until(kube, place, "orphaned", reached(Phase.ACTIVE))
+    await until(kube, place, "orphaned", reached(Phase.ACTIVE), PATIENT)
     first.kill()
     assert await replicas(kube, place) == 0
     began = time.monotonic()
     while await replicas(kube, place) == 0:
-        assert time.monotonic() - began < 60, "nobody has put it right"
+        assert time.monotonic() - began < PATIENT, "nobody has put it right"
         await asyncio.sleep(0.2)
     second = make_operator("operator-0", more=ACTS_AS)
     second.start()
-    status = await finished(kube, place, "orphaned")
+    status = await finished(kube, place, "orphaned", PATIENT)
     (injection,) = status["injections"]
     assert (injection["reason"], injection["healed"]["by"]) == ("RolledBack", "Undo"), injection
     assert "NotHealed" in {finding["reason"] for finding in status["findings"]}
     assert status["axes"]["cleanup"] == "Clean"
     await let_go(kube, place, "orphaned")
-
-
-async def test_what_a_secret_holds_is_told_nowhere(
-    kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
-) -> None:
-    operator = make_operator(more=ACTS_AS)
-    operator.start()
-    hidden, encoded = "hush-4711", base64.b64encode(b"hush-4711").decode()
-    await kube.create(SECRETS, place, {"metadata": {"name": "login"}, "stringData": {"password": hidden}})
-    targets = {"apiVersion": "v1", "kind": "Secret", "names": ["login"]}
-    await make_experiment(kube, place, "drift", {"fieldRemoved": {"path": "/data/password"}}, targets, 3)
-    await until(kube, place, "drift", reached(Phase.ACTIVE))
-    assert "data" not in await kube.get(SECRETS, place, "login")
-    status = await finished(kube, place, "drift")
-    assert status["verdict"] == "Passed", status
-    assert (await kube.get(SECRETS, place, "login"))["data"] == {"password": encoded}
-    events, _ = await kube.list(EVENTS, place)
-    told = json.dumps(await kube.get(EXPERIMENTS, place, "drift")) + json.dumps(events) + operator.log()
-    assert hidden not in told
-    assert encoded not in told
 
 
 async def test_the_rollback_pod_is_drained_and_undoes_at_once(
@@ -194,10 +157,10 @@ async def test_the_rollback_pod_is_drained_and_undoes_at_once(
     """It cannot know that the operator lives. That the fault was short is not hidden."""
     make_operator(more=ACTS_AS).start()
     await make_experiment(kube, place, "drained", {"scaledToZero": {}}, WEB, 60)
-    await until(kube, place, "drained", reached(Phase.ACTIVE))
+    await until(kube, place, "drained", reached(Phase.ACTIVE), PATIENT)
     (rollback,), _ = await kube.list(PODS, home, labels="bounceback.dev/role=rollback")
     await kube.delete(PODS, home, rollback["metadata"]["name"])
-    status = await finished(kube, place, "drained")
+    status = await finished(kube, place, "drained", PATIENT)
     (injection,) = status["injections"]
     assert (injection["reason"], injection["healed"]["by"]) == ("RolledBack", "Undo"), injection
     assert (status["verdict"], status["axes"]["cleanup"]) == ("Inconclusive", "Clean")
@@ -205,37 +168,39 @@ async def test_the_rollback_pod_is_drained_and_undoes_at_once(
     assert await replicas(kube, place) == 1
 
 
-async def test_what_is_cancelled_deleted_or_frozen_is_put_right(
+async def test_what_is_cancelled_deleted_frozen_or_healed_ends_truly_and_tells_no_secret(
     kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
 ) -> None:
-    """Three objects at once, each ended in another way; one more is healed by somebody, which ends its fault."""
-    make_operator(more=ACTS_AS).start()
+    """Four Secrets are gone at once; three experiments are ended, and of one somebody makes the Secret anew."""
+    operator = make_operator(more=ACTS_AS)
+    operator.start()
     names = ("cancelled", "deleted", "frozen", "healed")
     for name in names:
-        await kube.create(SECRETS, place, {"metadata": {"name": name}, "stringData": {"password": name}})
+        await kube.create(SECRETS, place, {"metadata": {"name": name}, "stringData": {"password": f"hush-{name}"}})
         targets = {"apiVersion": "v1", "kind": "Secret", "names": [name]}
         await make_experiment(kube, place, name, {"deleted": {}, "healing": "Required"}, targets, 600)
     for name in names:
-        await until(kube, place, name, reached(Phase.ACTIVE))
+        await until(kube, place, name, reached(Phase.ACTIVE), PATIENT)
     assert not await _held(kube, place, names)
     await kube.create(SECRETS, place, {"metadata": {"name": "healed"}, "stringData": {"password": "new"}})
-    status = await finished(kube, place, "healed")
+    status = await finished(kube, place, "healed", PATIENT)
     (injection,) = status["injections"]
     assert (status["verdict"], injection["healed"]["by"], injection["reason"]) == ("Passed", "System", "Healed"), status
     await kube.patch(EXPERIMENTS, place, "cancelled", {"spec": {"cancel": True}})
     await kube.delete(EXPERIMENTS, place, "deleted")
-    assert (await finished(kube, place, "cancelled"))["axes"]["cleanup"] == "Clean"
+    assert (await finished(kube, place, "cancelled", PATIENT))["axes"]["cleanup"] == "Clean"
     await kube.create(CONFIG_MAPS, home, {"metadata": {"name": "bounceback-freeze"}, "data": {"reason": "a test"}})
-    assert (await finished(kube, place, "frozen"))["axes"]["cleanup"] == "Clean"
-    async with asyncio.timeout(30):
+    assert (await finished(kube, place, "frozen", PATIENT))["axes"]["cleanup"] == "Clean"
+    async with asyncio.timeout(PATIENT):
         while len(await _held(kube, place, names)) < len(names):
             await asyncio.sleep(0.1)
-    assert await _held(kube, place, names) == {
-        "cancelled": "cancelled",
-        "deleted": "deleted",
-        "frozen": "frozen",
-        "healed": "new",
-    }
+    as_before = {name: f"hush-{name}" for name in ("cancelled", "deleted", "frozen")}
+    assert await _held(kube, place, names) == {**as_before, "healed": "new"}
+    events, _ = await kube.list(EVENTS, place)
+    experiments, _ = await kube.list(EXPERIMENTS, place)
+    told = json.dumps([*events, *experiments]) + operator.log()
+    assert "hush" not in told
+    assert base64.b64encode(b"hush-").decode()[:6] not in told
 
 
 async def _held(kube: Kube, namespace: str, names: Iterable[str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from bounceback.vehicles.object_patch import ObjectPatch
 
 READING: Final = ("get", "list", "watch")
 BINDINGS: Final = Resource(f"{RBAC}v1", "rolebindings")
-ANEW: Final = 3
+ANEW: Final = 10
 """How often a change is planned anew because others wrote the object between the look at it and the dry run."""
 
 
