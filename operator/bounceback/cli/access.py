@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a Secret there that it may read, of probes' credentials or a tlsFault's authority; several times for several",
+        help="a Secret there that it may read: a probe's login, a tlsFault's authority; several times for several",
     )
     parser.add_argument(
         "--objects",

@@ -26,6 +26,7 @@ class Events(Watcher):
         self._expression = look.expression
         self._moments = Moments(history, look.absent_seconds, "no such event", said, changed)
         self._versions: dict[str, str] | None = None  # resourceVersion by UID; None: nothing was read yet
+        self._since: Instant | None = None  # the start of the newest sample
 
     def _add(self, start: Instant, end: Instant, found: list[Json]) -> None:
         before, self._versions = self._versions, {_uid(item): _version(item) for item in found}
@@ -33,7 +34,8 @@ class Events(Watcher):
         if before is not None:
             changed = [item for item in found if before.get(_uid(item)) != _version(item)]
             new = [{"event": item} for item in changed if self._meant(item)]
-        self._moments.record(start, end, new)
+        since, self._since = self._since or start, start
+        self._moments.record(since, start, end, new)
 
     def _meant(self, item: Json) -> bool:
         """An expression that has no answer, for a field that this event has not, is not true of it."""

@@ -96,10 +96,10 @@ class Lines:
         self._places = places
         end = Instant.now()
         if not pods and self._look.absent_seconds is not None:
-            self._moments.missing(since or start, end, f"{self._look.pods}: there is none")
+            self._moments.missing(start, end, f"{self._look.pods}: there is none")
         else:
             lines = [values for each in found for values in each]
-            self._moments.record(since or start, end, lines[:MOST_TOLD] if since else [])
+            self._moments.record(since or start, start, end, lines[:MOST_TOLD] if since else [])
 
     def _place(self, pod: Json) -> Place:
         known = self._places.get(pod["metadata"]["uid"])

@@ -26,32 +26,23 @@ class Moments:
         self._changed = changed
         self._newest: tuple[Instant, str] | None = None  # until when the newest find can have come, and what it said
 
-    def record(self, start: Instant, end: Instant, found: Sequence[Values]) -> None:
-        """What came after `start`, as it was known at `end`."""
+    def record(self, since: Instant, start: Instant, end: Instant, found: Sequence[Values]) -> None:
+        """A reading from `start` to `end` of what came after `since`, when the one before it began."""
         for values in found:
             self._said(values)
         if self._absent_seconds is None:
-            self._moment(start, end, bool(found))
+            if found:
+                self._add(since, end, None)
+            self._add(start, end, self._nothing)  # after each find, or two in a row would be one
         else:
-            self._quiet(start, end, found, self._absent_seconds)
+            if found:
+                self._newest = end, in_short(found[-1])
+            loud = self._newest is not None and end.since(self._newest[0]) < self._absent_seconds
+            self._add(since if found else start, end, self._newest[1] if loud and self._newest else None)
 
     def missing(self, start: Instant, end: Instant, message: str) -> None:
         """There is nobody who could have said anything."""
         self._add(start, end, message)
-
-    def _moment(self, start: Instant, end: Instant, found: bool) -> None:
-        if not found:
-            self._add(start, end, self._nothing)
-            return
-        self._add(start, end, None)
-        self._add(end, end, self._nothing)
-
-    def _quiet(self, start: Instant, end: Instant, found: Sequence[Values], seconds: int) -> None:
-        if found:
-            self._newest = end, in_short(found[-1])
-        newest = self._newest
-        loud = newest is not None and end.since(newest[0]) < seconds
-        self._add(start, end, newest[1] if loud and newest else None)
 
     def _add(self, start: Instant, end: Instant, message: str | None) -> None:
         if self._history.add(Sample(start, end, message is None, message or "")):
