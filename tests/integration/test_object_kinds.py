@@ -150,14 +150,15 @@ class Hands(ObjectPatch):
     """What the operator does to objects, and what others do to them meanwhile."""
 
     def __init__(self, kube: Kube, namespace: str) -> None:
-        super().__init__(kube, AlsoOfTheCluster(kube), "the account")
+        super().__init__(kube, Kinds(kube), "the account")
         self.kube = kube
         self.namespace = namespace
         self.elsewhere: list[str] = []  # what is not in the namespace, and does not go with it
 
     async def made(self, played: Played) -> Json:
         """The object that it is played on, as the API server has it."""
-        resource = await self._kinds.resource(played.api_version, played.kind)
+        of_namespace = played.api_version != WEBHOOKS.api_version
+        resource = await self._kinds.resource(played.api_version, played.kind, namespaced=of_namespace)
         namespace = self.namespace if resource.namespaced else None
         kind = {"apiVersion": played.api_version, "kind": played.kind}
         body = {**kind, "metadata": {"generateName": "it-", "labels": {"app": "web"}}, **copy.deepcopy(played.fields)}
@@ -207,13 +208,6 @@ class Hands(ObjectPatch):
         async with asyncio.timeout(60):
             while await self.read(key) is not None:
                 await asyncio.sleep(0.1)
-
-
-class AlsoOfTheCluster(Kinds):
-    """Knows one kind that has no namespace, which is refused to experiments."""
-
-    async def resource(self, api_version: str, kind: str) -> Resource:
-        return WEBHOOKS if kind == "ValidatingWebhookConfiguration" else await super().resource(api_version, kind)
 
 
 @pytest.fixture
