@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
@@ -25,7 +25,7 @@ from bounceback.vehicles.owners import Owners
 from bounceback.vehicles.pods import pod_info
 
 AGAIN: Final = 1.0
-"""Seconds until who could not be hit for a passing reason is tried again."""
+"""Seconds between two looks where nothing is told, and until what failed for a passing reason is tried again."""
 Prepare = Callable[[FaultTiming, str, PodInfo], Awaitable[Preparation]]
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ class Following(Way):
 
     async def _keep_up(self) -> None:
         while True:
-            await self._news.wait()
+            with suppress(TimeoutError):  # injections change, too, and nobody tells of these
+                async with asyncio.timeout(AGAIN):
+                    await self._news.wait()
             self._news.clear()
             try:
                 await self._look()
