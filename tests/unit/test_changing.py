@@ -9,9 +9,10 @@ import pytest
 from bounceback.api.status import InjectionStatus, Moment, ObjectStatus
 from bounceback.controller.records import Planned, journal_record, restored
 from bounceback.engine import changing
-from bounceback.engine.changing import Originals, originals_of, rebased, still_needed, to_be_undone
+from bounceback.engine.changing import originals_of, still_needed
 from bounceback.engine.judge import judge
 from bounceback.engine.model import ObjectInfo
+from bounceback.engine.originals import Guarded, Originals, copy_of, guarded_in, rebased, to_be_undone
 from bounceback.engine.planning import Chosen, injections
 from bounceback.engine.restoring import Create, Delete, Nothing, Patch
 from bounceback.types.objects import Change, Json, ObjectKey
@@ -77,7 +78,7 @@ def test_deletions_and_creations_need_no_pin() -> None:
 def test_a_trial_copy_claims_nothing_that_only_one_can_have() -> None:
     spec = {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80, "nodePort": 30080}]}
     metadata = {"name": "s" * 63, "namespace": "shop", "uid": "u", "resourceVersion": "1"}
-    copy = changing.copy_of({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    copy = copy_of({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
     assert copy["spec"] == {"ports": [{"port": 80}]}
     assert copy["metadata"]["name"] != "s" * 63
     assert len(copy["metadata"]["name"]) <= 63
@@ -121,6 +122,8 @@ def test_the_journal_brings_back_what_it_was_given() -> None:
     assert originals is not None
     record = journal_record([planned()], Planned((), originals))
     assert restored(record, ())[1].originals == originals
+    assert guarded_in(record) == (originals, (Guarded(planned().name, planned().start_at, planned().not_after),))
+    assert guarded_in(journal_record([planned()], Planned())) is None
     assert originals.seconds == {planned().name: 10.0}
     assert restored(record, ())[0] == (planned(),)
     assert restored(journal_record([], Planned()), ())[1].originals is None
@@ -158,7 +161,8 @@ ACTIVE = {"state": "Active", "inForceAt": Moment.of(at(4)).to_json()}
 )
 def test_the_rollback_pod_reads_off_the_status_when_it_is_due(status: Json, ends: float | str | None) -> None:
     listed = [{**planned().to_json(), **each} for each in status.get("injections", ())]
-    due = to_be_undone({"phase": str(Phase.ACTIVE), **status, "injections": listed}, planned(), 10.0)
+    its = Guarded(planned().name, planned().start_at, planned().not_after)
+    due = to_be_undone({"phase": str(Phase.ACTIVE), **status, "injections": listed}, its, 10.0)
     assert due == (planned().not_after if ends == "notAfter" else ends and at(float(ends)).utc)
 
 

@@ -10,8 +10,8 @@ from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.targets import ObjectTargets
 from bounceback.cli.cluster import JSON_PATCH, Cluster, Place, RefusedError
 from bounceback.engine import restoring
-from bounceback.engine.changing import copy_of
 from bounceback.engine.model import ObjectInfo
+from bounceback.engine.originals import copy_of
 from bounceback.engine.restoring import Create, Delete, Patch
 from bounceback.engine.targets import choose
 from bounceback.faults import ObjectFault

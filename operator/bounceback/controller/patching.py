@@ -17,8 +17,8 @@ from bounceback.controller.carry import Injections
 from bounceback.controller.office import Office
 from bounceback.controller.way import Way
 from bounceback.engine import changing, restoring
-from bounceback.engine.changing import Originals
 from bounceback.engine.evidence import DONE
+from bounceback.engine.originals import Originals
 from bounceback.engine.restoring import Nothing
 from bounceback.kube import KubeError
 from bounceback.kube.client import Json

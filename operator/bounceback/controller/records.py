@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from bounceback.api.status import InjectionStatus
-from bounceback.engine.changing import Originals
 from bounceback.engine.model import AgentRef
+from bounceback.engine.originals import Originals
 from bounceback.engine.planning import Carried
 from bounceback.kube.client import Json
 from bounceback.types.outcome import VehicleKind

@@ -10,8 +10,7 @@ from typing import Final
 
 import aiohttp
 
-from bounceback.api.status import InjectionStatus
-from bounceback.engine.changing import Originals, to_be_undone
+from bounceback.engine.originals import Guarded, Originals, guarded_in, to_be_undone
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.kinds import Kinds, UnknownKindError
@@ -40,18 +39,17 @@ class Undoing:
     async def to_the_end(self) -> None:
         """Until nothing is left to undo."""
         record = await self._journal()
-        if record is None or "objects" not in record:
+        if record is None or (found := guarded_in(record)) is None:
             log.info("there is nothing to undo")
             return
-        originals = Originals.from_json(record["objects"])
+        originals, planned = found
         acting = self._kube.acting_as(originals.namespace, originals.account)
         patch = ObjectPatch(acting, Kinds(self._kube), f"the account of namespace {originals.namespace}")
         await self._look(originals, patch)
         _tell_ready()
-        planned = {each["name"]: InjectionStatus.model_validate(each) for each in record["injections"]}
         async with asyncio.TaskGroup() as tasks:
-            for name in originals.changes:
-                tasks.create_task(self._one(planned[name], originals, patch))
+            for injection in planned:
+                tasks.create_task(self._one(injection, originals, patch))
         log.info("nothing is left to undo")
 
     async def _journal(self) -> Json | None:
@@ -73,7 +71,7 @@ class Undoing:
                     log.warning("%s cannot be read yet: %s", changes[0].key, error)
                 await self._backoff.pause()
 
-    async def _one(self, injection: InjectionStatus, originals: Originals, patch: ObjectPatch) -> None:
+    async def _one(self, injection: Guarded, originals: Originals, patch: ObjectPatch) -> None:
         seconds = originals.seconds[injection.name]
         ends: float | None = injection.start_at + seconds  # not before
         while ends is not None:
@@ -83,7 +81,7 @@ class Undoing:
                 await self._undo(injection, originals, patch)
                 return
 
-    async def _ends(self, injection: InjectionStatus, originals: Originals, seconds: float) -> float | None:
+    async def _ends(self, injection: Guarded, originals: Originals, seconds: float) -> float | None:
         """UTC seconds when it is over; None: it is. Without an experiment nothing is to be in force any more."""
         while True:
             try:
@@ -105,17 +103,17 @@ class Undoing:
             raise
         return body if body["metadata"]["uid"] == self._run else None
 
-    async def _undo(self, injection: InjectionStatus, originals: Originals, patch: ObjectPatch) -> None:
+    async def _undo(self, injection: Guarded, originals: Originals, patch: ObjectPatch) -> None:
         """Until it is done: the pod's own deadline ends it otherwise."""
         while True:
             try:
                 await take_note(self._kube, self._namespace, self._run, injection.name, time.time())
                 for change in reversed(originals.changes[injection.name]):
                     await patch.undo(change)
-                log.warning("%s: %s is put right, because nobody else did", injection.fault, injection.on)
+                log.warning("%s: it is put right, because nobody else did", injection.name)
                 return
             except TROUBLE as error:
-                log.warning("%s: %s is not put right yet: %s", injection.fault, injection.on, error)
+                log.warning("%s: it is not put right yet: %s", injection.name, error)
             await self._backoff.pause()
 
     async def _sleep(self, seconds: float) -> None:

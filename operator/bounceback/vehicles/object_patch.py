@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bounceback.engine import restoring
-from bounceback.engine.changing import copy_of, rebased
+from bounceback.engine.originals import copy_of, rebased
 from bounceback.engine.restoring import Create, Delete, Later, Nothing, Patch, Request
 from bounceback.kube.client import JSON_PATCH, Json, Kube
 from bounceback.kube.errors import KubeError
