@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -187,6 +188,28 @@ def test_an_aspect_that_nothing_observes_is_not_checked() -> None:
     assert aspects.detection is Aspect.NOT_CHECKED
     assert aspects.consistency is Aspect.NOT_CHECKED
     assert aspects.success is Aspect.PASSED
+
+
+@pytest.mark.parametrize(
+    ("rightly", "wrongly", "expected", "aspect"),
+    [
+        (None, (), Verdict.PASSED, Aspect.NOT_CHECKED),
+        (True, (), Verdict.PASSED, Aspect.PASSED),
+        (True, ("web/other: it said disk",), Verdict.PASSED, Aspect.PASSED),
+        (False, ("web/told: it said disk",), Verdict.FAILED, Aspect.FAILED),
+        (False, (), Verdict.PASSED, Aspect.FAILED),
+    ],
+    ids=["not asked", "rightly", "one rightly", "wrongly", "not at all"],
+)
+def test_a_system_that_names_another_trouble_fails(
+    rightly: bool | None, wrongly: tuple[str, ...], expected: Verdict, aspect: Aspect
+) -> None:
+    """One that says nothing has not named it either; whether it must notice at all is what detectSeconds asks."""
+    judged = verdict(seen=replace(health(), named_rightly=rightly, named_wrongly=wrongly))
+    assert (judged.verdict, judged.aspects.categorization) == (expected, aspect)
+    assert [(f.reason, f.message) for f in judged.findings] == (
+        [("NamedWrongly", wrongly[0])] if expected is Verdict.FAILED else []
+    )
 
 
 BACKED_OFF = {

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
-from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Figures, Finding, InjectionStatus
-from bounceback.api.status import InvariantResult as Invariant
+from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Finding, InjectionStatus
 from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.evidence import seconds_in_force
+from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.planning import rest_of
@@ -30,25 +29,6 @@ from bounceback.types.outcome import (
     Verdict,
 )
 from bounceback.types.plan import AT_ONCE, Rung
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that is known of a run when it is over."""
-
-    spec: FaultExperimentSpec
-    status: FaultExperimentStatus
-    injections: tuple[InjectionStatus, ...]
-    health: Health
-    invariants: tuple[Invariant, ...] = ()
-    figures: Figures = field(default_factory=Figures)
-
-    def mark(self, mark: Mark) -> Interval | None:
-        return next((m.interval() for m in self.status.marks if m.mark is mark), None)
-
-    def span(self, start: Mark, end: Mark) -> Span | None:
-        first, last = self.mark(start), self.mark(end)
-        return Span.between(first, last) if first and last else None
 
 
 def judge(
@@ -282,7 +262,7 @@ def undecided(run: Run) -> Iterable[Finding]:
             )
 
 
-RECOVERY_FAILED: Final = (not_recovered, not_healed, felt_though_forbidden, not_safe, not_detected)
+RECOVERY_FAILED: Final = (not_recovered, not_healed, felt_though_forbidden, not_safe, not_detected, named_wrongly)
 QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
     inconsistent,
     left_behind,
