@@ -37,6 +37,7 @@ def test_a_pod_of_the_same_owner_that_was_not_there_takes_the_place_of_one_that_
     assert replacements([one, two], [other, old], roots, {"uid-old"}) == []
     again = one.model_copy(update={"replaced_by": "three"})
     assert replacements([again, two], pods, roots, {"uid-old"}) == [], "its place is taken"
+    assert replacements([again, two], [three], roots, ()) == [], "and three has one already"
     nobodys = one.model_copy(update={"owner": ""})
     assert replacements([nobodys], [three], roots, ()) == []
 

@@ -38,11 +38,14 @@ def replacements(
     there = {pod.uid for pod in pods if pod.running}
     known = {i.pod_uid for i in mine} | set(bystanders)
     free = [pod for pod in pods if pod.running and pod.uid not in known]
+    taken_before = {i.replaced_by for i in mine}
     found = []
     for gone in mine:
         if gone.pod_uid in there or gone.replaced_by or not gone.owner:
             continue
-        fits = [pod for pod in free if roots.get(pod.uid) == gone.owner]
+        fits = [
+            p for p in free if roots.get(p.uid) == gone.owner and (p.name == gone.pod or p.name not in taken_before)
+        ]
         if fits:
             taken = next((pod for pod in fits if pod.name == gone.pod), fits[0])
             free.remove(taken)
