@@ -72,7 +72,7 @@ class ObjectPatch:
     async def apply(self, change: Change) -> Instant | None:
         """When it was in force; None: the object is gone or another now. Done already is fine. Raises Refused."""
         for _ in range(ATTEMPTS):
-            now = await self.read(change.key)
+            now = await self._found(change.key, f"a change of {change.key}")
             if change.before is not None and (now is None or now["metadata"]["uid"] != change.uid):
                 return Instant.now() if change.after is None and now is None else None
             wanted = rebased(change, now)
@@ -98,7 +98,7 @@ class ObjectPatch:
         backoff, touched = Backoff(0.05, 1.0), False
         left: tuple[str, ...] = ()
         for _ in range(ATTEMPTS * 4):
-            now = await self.read(change.key)
+            now = await self._found(change.key, f"putting {change.key} back")
             match restoring.undo(change, now):
                 case Nothing() as nothing:
                     gone = now is None and change.before is not None and change.after is not None
@@ -130,6 +130,13 @@ class ObjectPatch:
                 raise self._told(error, change.key, f"a change of {change.key}") from error
             return False
         return True
+
+    async def _found(self, key: ObjectKey, what: str) -> Json | None:
+        """As `read`; an answer that does not pass by itself is a refusal of what it is read for."""
+        try:
+            return await self.read(key)
+        except KubeError as error:
+            raise self._told(error, key, what) from error
 
     async def _rehearsed(self, key: ObjectKey, wanted: Request, what: str) -> Json:
         try:
