@@ -38,6 +38,7 @@ from tests.spec_cases_pressure import PRESSURE
 from tests.spec_cases_probes import ONE_READING, PROBES
 from tests.spec_cases_scarce import SCARCE
 from tests.spec_cases_signals import SIGNALS
+from tests.spec_cases_ways import KEYS, ONE_WAY
 
 EXPERIMENTS: Final = (
     Case("the plain experiment", "FaultExperiment", having()),
@@ -441,4 +442,4 @@ _NAMES: Final = tuple(
     Case(name, "FaultExperiment", with_fault(**entry), message, f"spec.faults[0]{field}" if message else "", *says)
     for name, entry, message, field, *says in (*NAMES, *PRESSURE, *SCARCE, *SIGNALS)
 )
-CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS, *POLICIES, *NODES)
+CASES: Final = (*EXPERIMENTS, *_PACKETS, *_NAMES, *OBJECTS, *CHECKS, *POLICIES, *NODES, *ONE_WAY, *KEYS)

@@ -6,11 +6,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bounceback.faults.api_fault import (
+    ALL_THE_TIME,
     DATE_WITH,
     HEADERS_NOT,
     JITTER_WITHIN,
     NO_CRASH,
     NO_PATHS,
+    NO_VEHICLE,
     SOME_DELAY,
     VERBS_OF_CONFLICT,
     VERBS_OF_EXPIRED,
@@ -36,6 +38,7 @@ def _asked(**fields: Any) -> dict[str, Any]:
 
 
 _LIMITED: Final = {"code": 429, "retryAfterSeconds": 1}
+_WRITES: Final = _api(answer=_LIMITED, requests=[{"verbs": ["create"], "resources": ["jobs"]}])
 _PATHS: Final = [{"nonResourcePaths": ["/version"]}]
 
 API: Final[tuple[tuple[str, dict[str, Any], str, str], ...]] = (
@@ -76,6 +79,11 @@ API: Final[tuple[tuple[str, dict[str, Any], str, str], ...]] = (
      ".apiFault.requests[0].verbs"),
     ("dropped events that are late", _api(watch={"events": {"do": "Drop", "delayMilliseconds": 5}}), DELAY_WITH,
      ".apiFault.watch.events.delayMilliseconds"),
+    ("writes by admission in turns",
+     {**_WRITES, "mechanism": "Admission", "pattern": {"onOff": {"onMilliseconds": 500, "offMilliseconds": 500}}},
+     ALL_THE_TIME, ".pattern"),
+    ("writes by admission and a vehicle", {**_WRITES, "mechanism": "Admission", "vehicle": "NodePod"}, NO_VEHICLE,
+     ".vehicle"),
     *(
         row
         for kind, ways, entry in (

@@ -71,6 +71,8 @@ _FAULTS: Final[tuple[tuple[str, Json, str, str], ...]] = (
     ("data of none", _done(dataDrift={}), DATA_SOME, ".objectFault.dataDrift"),
     ("a key set and removed", _done(dataDrift={"set": {"a": "b"}, "remove": ["a"]}), DATA_ONCE,
      ".objectFault.dataDrift.remove"),
+    ("data under an endless key", _done(dataDrift={"set": {"x" * 254: "x"}}), "must have 1 to 253 characters",
+     ".objectFault.dataDrift.set"),
     ("objectFault by nft", {**_ZERO, "mechanism": "Nft"}, "mechanism must be Api, or unset, for objectFault",
      ".mechanism"),
     ("objectFault by a deletion", {**_ZERO, "vehicle": "PodDelete"}, "vehicle must be Auto or ObjectPatch for",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bounceback.api.experiment import ONLY_PODS_FOLLOWED, SORT_OF_TARGET
+from bounceback.faults.base import NO_PATTERN
 from tests.spec_case import Case, Change, with_fault
 
 NAMES_OR_SELECTOR = "exactly one of names, selector must be given"
@@ -51,7 +52,8 @@ def on_nodes(nodes: dict[str, Any] | None = None, **fields: Any) -> Change:
 
     def change(spec: dict[str, Any]) -> None:
         spec["targets"] = [{**ON_NODES, **({"nodes": nodes} if nodes is not None else {})}]
-        spec["faults"] = [{**CORDON, **fields}]
+        fault = {**CORDON, **fields}
+        spec["faults"] = [{name: value for name, value in fault.items() if value is not None}]
 
     return change
 
@@ -81,5 +83,27 @@ NODES: Final = (
         on_nodes(vehicle="Sidecar"),
         "vehicle must be Auto or ObjectPatch for nodeCordon",
         "spec.faults[0].vehicle",
+    ),
+    *(
+        Case(
+            f"{kind} in turns",
+            "FaultExperiment",
+            on_nodes(
+                **{"nodeCordon": None, kind: {}}, pattern={"onOff": {"onMilliseconds": 500, "offMilliseconds": 500}}
+            ),
+            NO_PATTERN.format(kind),
+            "spec.faults[0].pattern",
+        )
+        for kind in ("nodeCordon", "nodeDrain")
+    ),
+    *(
+        Case(
+            f"{kind} by nft",
+            "FaultExperiment",
+            on_nodes(**{"nodeCordon": None, kind: {}}, mechanism="Nft"),
+            f"mechanism must be {way}, or unset, for {kind}",
+            "spec.faults[0].mechanism",
+        )
+        for kind, way in (("nodeCordon", "Api"), ("nodeDrain", "Api"), ("nodeNotReady", "Node"))
     ),
 )

@@ -86,7 +86,8 @@ def _problems(schema: Json, error: Mapping[str, Any]) -> Iterator[tuple[Path, st
             for below, message in cause.problems:
                 yield (*path, *below), message
         case _ if len(path) != len(error["loc"]):
-            yield path, f"as a key it must have 1 to {error['ctx']['max_length']} characters"
+            most = error["ctx"].get("max_length")  # of one that is empty only the least is told
+            yield path, f"as a key it must have 1 to {most} characters" if most else "as a key it must not be empty"
         case _:
             yield path, f"must be {_allowed(_node(schema, path))}; found {_shown(error['input'])}"
 
