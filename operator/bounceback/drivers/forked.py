@@ -112,7 +112,8 @@ class Child:
         with suppress(KernelError):
             self.listen()
         if not self._reaped:
-            os.kill(self.number, signal.SIGKILL)
+            with suppress(PermissionError):  # it became somebody else: such a one does one thing, and ends by itself
+                os.kill(self.number, signal.SIGKILL)
             self._reap()
             self.ended = "the child is over"
         self._connection.close()
