@@ -101,6 +101,8 @@ class Child:
                 if time.monotonic() >= end:
                     raise KernelError(f"a child of the agent did not answer within {seconds:.0f} s")
         except KernelError:
+            if word in self.seen:  # said, and gone by now
+                return self.seen[word]
             if "refused" in self.seen:
                 reason, message = self.seen["refused"]
                 raise Refused(reason, message) from None
