@@ -284,13 +284,16 @@ def test_cluster_wide_the_operator_may_write_only_what_is_its_own_and_events() -
     written = {resource.split("/")[0] for o in everywhere for verb, resource, _ in rules(o) if verb in WRITING}
     assert written == {"bounceback.dev", "events"}
     read = {resource for o in everywhere for verb, resource, _ in rules(o) if verb not in WRITING}
-    assert {r for r in read if not r.startswith("bounceback.dev")} <= {"nodes"}
+    assert {r for r in read if not r.startswith("bounceback.dev")} <= {"nodes", "namespaces"}
 
 
 def test_with_named_namespaces_even_its_own_resources_are_confined_to_them() -> None:
     objects = render("watchNamespaces={shop}", "rbac.aggregate=false")
     everywhere = [o for o in objects if o["kind"] == "ClusterRole" and not is_hook(o)]
-    assert not [resource for o in everywhere for _, resource, _ in rules(o) if resource.startswith("bounceback.dev")]
+    ours = {(verb, r) for o in everywhere for verb, r, _ in rules(o) if r.startswith("bounceback.dev")}
+    assert ours == {(verb, "bounceback.dev/faultpolicies") for verb in ("get", "list", "watch")}, (
+        "those have no namespace"
+    )
     assert one(objects, "Role", "bounceback-resources")["metadata"]["namespace"] == "shop"
 
 
