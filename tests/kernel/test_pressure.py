@@ -95,10 +95,11 @@ def processor_seconds(number: int) -> float:
 
 def test_a_share_of_the_processor_limit_is_burned_and_no_more(node: Lab) -> None:
     with limited(node, processors=0.5) as app:
+        (target,) = inside(app, "cpu")
         began = time.monotonic()
         agent = begun(node, app, Cpu(percent=40))
         until(lambda: len(inside(app, "cpu")) == 2)
-        worker = max(inside(app, "cpu"))
+        worker = next(number for number in inside(app, "cpu") if number != target)
         until(lambda: processor_seconds(worker) > 0.3)
         most = 0.2 * (time.monotonic() - began) + 0.05  # and what a clock of 10 ms does not show
         assert processor_seconds(worker) <= most
@@ -108,11 +109,10 @@ def test_a_share_of_the_processor_limit_is_burned_and_no_more(node: Lab) -> None
 
 
 def test_what_is_more_than_the_limit_is_throttled(node: Lab) -> None:
-    with limited(node, processors=0.2) as app:
+    with limited(node, processors=0.03) as app:
         agent = begun(node, app, Cpu(processors=1.0))
-        until(lambda: counter(f"{app.group('cpu')}/cpu.stat", "nr_throttled") > 5)
+        until(lambda: counter(f"{app.group('cpu')}/cpu.stat", "nr_throttled") > 1)
         assert app.say("1 + 1") == "2"  # slowed down, and alive
-        time.sleep(0.6)  # the agent looks twice a second
         assert "throttled for" in stopped(agent).detail["seen"][0]
 
 
@@ -142,7 +142,6 @@ def test_where_ours_is_to_die_first_the_target_lives(node: Lab) -> None:
         agent = begun(node, app, Memory(percent=100))
         until(lambda: kills(app) > 1)
         assert app.say("len(kept)") == str(30 << 20)
-        time.sleep(0.6)  # the agent looks twice a second
         told = stopped(agent).detail["seen"]
         assert "of our processes ended for want of memory" in told[0]
         assert not any("target" in words for words in told)
@@ -169,7 +168,6 @@ def test_no_thread_or_process_can_start_where_all_are_taken(node: Lab) -> None:
         agent = begun(node, app, Pids(percent=100))
         until(lambda: app.say(fork) == "Resource temporarily unavailable")
         until(lambda: agent.until(Told.HITS).hits >= 50)
-        time.sleep(0.6)  # the agent looks twice a second
         assert "refused" in stopped(agent).detail["seen"][0]
         assert app.say(fork) == "True"
 
@@ -177,23 +175,24 @@ def test_no_thread_or_process_can_start_where_all_are_taken(node: Lab) -> None:
 @pytest.mark.parametrize("act", [Cpu(processors=1.0), Memory(amount=50 * MIB), Pids(amount=20)], ids=lambda a: a.driver)
 def test_what_a_killed_agent_took_is_free_again(node: Lab, act: InsideAct) -> None:
     with limited(node) as app:
+        before = used(app)
         agent = begun(node, app, act)
         until(lambda: len(inside(app, act.driver)) == 2)
         killed = agent.signal(signal.SIGKILL)
         until(lambda: len(inside(app, act.driver)) == 1, 2)
         assert time.monotonic() - killed < 2
-        assert used(app) < 40 * MIB
+        until(lambda: used(app) - before < 20 * MIB)
 
 
 def test_a_container_that_ends_is_empty(node: Lab) -> None:
     """Or the runtime could not take it away."""
     with limited(node) as app:
+        (target,) = inside(app, "cpu")
         several = [asked(app, act) for act in (Cpu(processors=0.1), Memory(amount=20 * MIB), Pids(amount=20))]
         agent = node.start(plan(*several, on_node=True), where=node.one)
         for each in several:
             agent.until(Told.IN_FORCE, each.injection)
-        app.process.kill()
-        os.kill(next(number for number in inside(app, "cpu") if number in inside(app, "memory")), signal.SIGKILL)
+        os.kill(target, signal.SIGKILL)
         until(lambda: not any(inside(app, name) for name in CONTROLLERS), 2)
         agent.end()
 

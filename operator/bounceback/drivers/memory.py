@@ -12,7 +12,6 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 
 from bounceback.drivers import KernelError, Refused, Site
@@ -133,12 +132,14 @@ class Holder(Press):
 
     def end(self) -> None:
         if self._child is not None:
-            with suppress(KernelError):
-                self._child.listen()
-            self._last_kills = max(self._last_kills, self._child.seen.get("kills", 0))
-            self._child.end()
-            self._child = None
-        if (theirs := self._theirs()) > 0:
+            try:
+                self._last_kills = max(self._last_kills, self._child.listen().get("kills", 0))
+            except KernelError:
+                self._lost(self._child)
+            else:
+                self._child.end()
+                self._child = None
+        if not self.process.alive() and (theirs := self._theirs()) > 0:
             self.seen["theirs"] = theirs
         if self._file >= 0:
             os.close(self._file)
