@@ -15,7 +15,8 @@ from bounceback.types.repeat import Repeat
 class ToProcesses(InsideAct):
     """What is done to processes, one by one."""
 
-    capabilities: ClassVar[tuple[str, ...]] = ("KILL",)
+    capabilities: ClassVar[tuple[str, ...]] = ("DAC_READ_SEARCH", "KILL")
+    """Who listens on a port is told by /proc/PID/fd, which is its owner's alone (proc_fd_permission in fs/proc/fd.c)."""
 
     name: str = ""  # the fault's: the dice depend on it
     choice: Choice = ALWAYS  # among the processes that are meant, the oldest first
