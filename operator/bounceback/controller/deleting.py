@@ -89,6 +89,7 @@ class Deleting(Way):
         """Until every planned one is gone and no further round is due."""
         first = min((i.start_at for i in self._mine()), default=Instant.now().utc)
         ends = first + self._entry.duration_seconds
+        lasts = self._follows or self._fault.every_seconds is not None  # more may come until it ends
         rounds = self._rounds(first)
         next_round = next(rounds, ends)
         while True:
@@ -97,14 +98,18 @@ class Deleting(Way):
             due = [i for i in planned if self._may_go(i)]
             await self._delete(due, last=now >= ends)
             self._see_them_go()
-            if (now >= ends or self._stopping) and all(i.state in DONE for i in self._mine()):
+            if (now >= ends or self._stopping or not lasts) and self._all_done():
                 return
             if next_round <= now < ends:
                 next_round = next((at for at in rounds if at > now), ends)  # what was slept through is not made up for
                 self.more = Preparation(await self._next())
-            if next_round >= ends and not self._follows and all(i.state in DONE for i in self._mine()):
-                return
             await asyncio.sleep(0.2)
+
+    def _all_done(self) -> bool:
+        """Of those, too, that the engine has yet to plan."""
+        mine = self._mine()
+        waiting = {choice.on.uid for choice in self.more.chosen} - {i.pod_uid for i in mine}
+        return (self._stopping or not waiting) and all(i.state in DONE for i in mine)
 
     def _rounds(self, first: float) -> Iterator[float]:
         """UTC seconds of the second round and those that follow."""

@@ -16,7 +16,7 @@ class ToProcesses(InsideAct):
     """What is done to processes, one by one."""
 
     capabilities: ClassVar[tuple[str, ...]] = ("DAC_READ_SEARCH", "KILL")
-    """Who listens on a port is told by /proc/PID/fd, which is its owner's alone (proc_fd_permission in fs/proc/fd.c)."""
+    """Who listens on a port is told by /proc/PID/fd, which is its owner's alone (proc(5))."""
 
     name: str = ""  # the fault's: the dice depend on it
     choice: Choice = ALWAYS  # among the processes that are meant, the oldest first
