@@ -42,7 +42,7 @@ class Fill(InsideAct):
 class Descriptors(InsideAct):
     """Processes may have no more than `limit` open files, or no more than `leave` beyond those that they have."""
 
-    capabilities: ClassVar[tuple[str, ...]] = ("SETUID", "SETGID")
+    capabilities: ClassVar[tuple[str, ...]] = ("DAC_READ_SEARCH", "SETUID", "SETGID")
     outlives: ClassVar[bool] = True
 
     limit: int | None = None
@@ -62,6 +62,7 @@ class Descriptors(InsideAct):
 class Crowd(InsideAct):
     """Sockets in the target's network: connections to its `port`, held; or its ephemeral ports, all but so many."""
 
+    capabilities: ClassVar[tuple[str, ...]] = ("DAC_READ_SEARCH",)  # /proc/PID/fd of others: who listens
     mebibytes: ClassVar[int] = 192  # 4 KiB a socket, 28,000 of them, are billed to who made them
 
     port: int = 0
@@ -80,6 +81,7 @@ class Crowd(InsideAct):
 class Backlog(InsideAct):
     """No more than `size` + 1 connections to `port` wait to be accepted, and so many do."""
 
+    capabilities: ClassVar[tuple[str, ...]] = ("DAC_READ_SEARCH",)
     outlives: ClassVar[bool] = True
 
     port: int
