@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from bounceback.drivers.processes import of_pod
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube, Resource
@@ -20,6 +22,7 @@ from tests.survival.runs import CALLERS, finished, make_experiment, reached, unt
 from tests.survival.together import together
 from tests.workload import pod
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 Shop = tuple[list[PodInfo], PodInfo]
 DEPLOYMENTS = Resource("apps/v1", "deployments")
 BUDGETS = Resource("policy/v1", "poddisruptionbudgets")

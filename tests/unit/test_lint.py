@@ -86,7 +86,10 @@ def test_every_problem_of_every_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "FaultExperimen"}, "kind: must be FaultExperiment or RecoveryCheck or FaultPolicy; found 'FaultExperimen'"),
+        (
+            {"kind": "FaultExperimen"},
+            "kind: must be FaultExperiment or RecoveryCheck or FaultPolicy; found 'FaultExperimen'",
+        ),
         ({"apiVersion": "bounceback.dev/v2"}, "apiVersion: must be bounceback.dev/v1alpha1"),
         ({"metadata": {}}, "metadata.name: must be given, or generateName"),
         ({"metadata": {"name": "Web"}}, "metadata.name: must be text of 1 to 253 characters: lower-case"),
