@@ -201,7 +201,6 @@ def test_a_container_that_ends_is_empty(node: Lab) -> None:
     ("act", "reason"),
     [
         (Cpu(percent=50), "NoLimit"),
-        (Cpu(processors=4096.0), "TooFewProcessors"),
         (Memory(percent=50), "NoLimit"),
         (Memory(amount=1 << 50), "NodeAtRisk"),
         (Pids(percent=50), "NoLimit"),
@@ -215,3 +214,13 @@ def test_what_cannot_be_had_is_refused(node: Lab, act: InsideAct, reason: str) -
         assert agent.until(Told.REFUSED).detail["reason"] == reason
         agent.end()
         assert len(inside(app, act.driver)) == 1
+
+
+def test_a_share_of_more_processors_than_there_are_is_refused_and_more_workers_are_not(node: Lab) -> None:
+    with limited(node, processors=4096.0) as app:
+        agent = node.start(plan(asked(app, Cpu(percent=100)), on_node=True), where=node.one)
+        assert agent.until(Told.REFUSED).detail["reason"] == "TooFewProcessors"
+        agent.end()
+        several = begun(node, app, Cpu(processors=6.0))
+        until(lambda: len(inside(app, "cpu")) == 7)
+        stopped(several)

@@ -72,7 +72,7 @@ class Burner(Press):
         except ValueError as error:
             raise Refused("NoLimit", f"container {self.process.container} {error}; use workers") from error
         usable = len(os.sched_getaffinity(self.process.number))
-        if wanted > usable:
+        if act.percent and wanted > usable:  # workers may be more: they are to compete
             raise Refused(
                 "TooFewProcessors",
                 f"{wanted:.3g} processors are asked for, and container {self.process.container} may use {usable}",
