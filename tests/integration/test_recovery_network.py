@@ -187,7 +187,8 @@ async def test_grpc(means: Means, tmp_path: Path) -> None:
     async with grpc_server(health, files) as port:
         assert await ask(port, tls=OURS) is None
         assert (await ask(port, tls={"serverName": "web.test"}) or "").startswith("certificate not trusted: ")
-        assert await ask(port) in ("connection closed before an answer", "connection reset")
+        found = await ask(port)  # it answers in TLS that this is none, or just leaves
+        assert (found or "").startswith(("connection closed", "connection reset", "not a valid HTTP/2 answer: "))
 
     async def plain(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response()
@@ -282,7 +283,7 @@ async def until_scraped(ask: Callable[[str, str], Awaitable[str | None]]) -> Non
 async def test_what_we_look_with_is_not_what_we_look_at() -> None:
     """A Prometheus that is gone is a problem of ours, in time a gap, and never a sample of the system."""
     look = {"url": f"http://127.0.0.1:{real_servers.free_port()}", "query": "up", "expression": "value == 1"}
-    probe = {"name": "it", "prometheus": look, "periodMilliseconds": 50, "timeoutMilliseconds": 1000}
+    probe = {"name": "it", "prometheus": look, "periodMilliseconds": 50, "timeoutMilliseconds": 30_000}
     spec = RecoveryCheckSpec.model_validate({"probes": [probe]})
     told: list[int] = []
     async with Watching(UNUSED, "shop", [("web", spec)], None, lambda: told.append(1)) as watching:
