@@ -190,7 +190,8 @@ def test_one_port_is_open_and_no_service_leads_to_it_unless_asked_for() -> None:
 
 
 def test_the_operator_understands_what_the_chart_tells_it() -> None:
-    deployment = one(render("image.tag=v9", "watchNamespaces={a,b}"), "Deployment", "bounceback")
+    tolerated = "tolerations[0].key=dedicated,tolerations[0].operator=Exists"
+    deployment = one(render("image.tag=v9", "watchNamespaces={a,b}", tolerated), "Deployment", "bounceback")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     told = {e["name"]: e.get("value") or e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"]}
     settings = Settings.from_environment(told)
@@ -198,6 +199,7 @@ def test_the_operator_understands_what_the_chart_tells_it() -> None:
     assert settings.identity == "metadata.name"
     assert settings.image == container["image"] == "bounceback:v9"
     assert settings.pull_policy == "IfNotPresent"
+    assert settings.tolerations == ({"key": "dedicated", "operator": "Exists"},), "rollback pods go where it may"
     assert settings.watch_namespaces == ("a", "b")
     assert settings.own_addresses == ("status.podIPs",)
     assert settings.metrics_port == 8080

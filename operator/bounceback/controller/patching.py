@@ -276,4 +276,4 @@ async def put_right(office: Office, run: str, originals: Originals) -> None:
 
 def _rollback(office: Office, run: str) -> RollbackPod:
     its = office.settings
-    return RollbackPod(office.kube, its.namespace, its.image, its.pull_policy, its.account, run)
+    return RollbackPod(office.kube, its.namespace, its.image, its.pull_policy, its.account, run, its.tolerations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bounceback.kube.client import Json
 
@@ -24,6 +25,7 @@ class Settings:
     admission: str = ""  # name of the Service and configuration of faults by admission; empty: there are none
     arming: str = ""  # name of the webhook's Service, Secret and configuration; empty: pods are not armed
     arming_resources: Json = field(default_factory=dict)  # of the proxy in an armed pod
+    tolerations: tuple[Json, ...] = ()  # its own, for the rollback pods
     arming_needs_secret: bool = False  # the image is pulled with Secrets
 
     @classmethod
@@ -39,10 +41,12 @@ class Settings:
         def several(name: str) -> tuple[str, ...]:
             return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
 
-        try:
-            resources = json.loads(environment.get("BOUNCEBACK_ARMING_RESOURCES") or "{}")
-        except ValueError as error:
-            raise ValueError(f"BOUNCEBACK_ARMING_RESOURCES must be JSON: {error}") from error
+        def parsed(name: str, default: str) -> Any:
+            try:
+                return json.loads(environment.get(name) or default)
+            except ValueError as error:
+                raise ValueError(f"{name} must be JSON: {error}") from error
+
         return cls(
             namespace=environment.get("BOUNCEBACK_NAMESPACE", "bounceback-system"),
             identity=environment.get("BOUNCEBACK_POD_NAME") or environment.get("HOSTNAME", "operator"),
@@ -56,6 +60,7 @@ class Settings:
             webhook_port=number("BOUNCEBACK_WEBHOOK_PORT", 9443),
             admission=environment.get("BOUNCEBACK_ADMISSION", ""),
             arming=environment.get("BOUNCEBACK_ARMING", ""),
-            arming_resources=resources,
+            arming_resources=parsed("BOUNCEBACK_ARMING_RESOURCES", "{}"),
+            tolerations=tuple(parsed("BOUNCEBACK_TOLERATIONS", "[]")),
             arming_needs_secret=environment.get("BOUNCEBACK_ARMING_NEEDS_SECRET") == "true",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from bounceback.engine.naming import digest
@@ -24,13 +25,26 @@ RESOURCES: Final[Json] = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits"
 class RollbackPod:
     """That of one run, in the operator's namespace. Methods raise KubeError, ClientError or TimeoutError."""
 
-    def __init__(self, own: Kube, namespace: str, image: str, pull_policy: str, account: str, run: str) -> None:
-        """`account` is the operator's own service account: it may act as those of experiments, and read the journal."""
+    def __init__(
+        self,
+        own: Kube,
+        namespace: str,
+        image: str,
+        pull_policy: str,
+        account: str,
+        run: str,
+        tolerations: Sequence[Json] = (),
+    ) -> None:
+        """`account` is the operator's own service account: it may act as those of experiments, and read the journal.
+
+        `tolerations` are the operator's own: where it may run this may, but not on nodes that are to be emptied.
+        """
         self._own = own
         self._namespace = namespace
         self._image = image
         self._pull_policy = pull_policy
         self._account = account
+        self._tolerations = tolerations
         self._run = run
         self.name = f"bb-rollback-{digest(run)}"
 
@@ -74,7 +88,14 @@ class RollbackPod:
     async def _create(self, until: float, now: float) -> str:
         seconds = max(1, math.ceil(until + GRACE - now)) + PATIENCE
         body = rollback_pod(
-            self.name, self._namespace, self._image, self._pull_policy, self._account, self._run, seconds
+            self.name,
+            self._namespace,
+            self._image,
+            self._pull_policy,
+            self._account,
+            self._run,
+            seconds,
+            self._tolerations,
         )
         try:
             await self._own.create(PODS, self._namespace, body)
@@ -104,7 +125,16 @@ def notes_name(run: str) -> str:
     return f"bounceback-rollback-{run}"
 
 
-def rollback_pod(name: str, namespace: str, image: str, pull_policy: str, account: str, run: str, seconds: int) -> Json:
+def rollback_pod(
+    name: str,
+    namespace: str,
+    image: str,
+    pull_policy: str,
+    account: str,
+    run: str,
+    seconds: int,
+    tolerations: Sequence[Json] = (),
+) -> Json:
     """It runs again when its process dies, and as far from the operator as there is room."""
     beside = {"labelSelector": {"matchLabels": {"app.kubernetes.io/component": "operator"}}}
     apart = [{"weight": 1, "podAffinityTerm": {**beside, "topologyKey": "kubernetes.io/hostname"}}]
@@ -139,7 +169,7 @@ def rollback_pod(name: str, namespace: str, image: str, pull_policy: str, accoun
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 30,
             "activeDeadlineSeconds": seconds,
-            "tolerations": [{"operator": "Exists"}],
+            "tolerations": list(tolerations),
             "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": apart}},
             "containers": [container],
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}}],
