@@ -25,6 +25,8 @@ from typing import Any
 from answers import Answers, Server, serve
 
 LIMIT = 20_000
+RECORD = 512
+"""Bytes that an order takes: what is left of the file's last page is room for seven, however full the volume is."""
 TLS_PORT = int(os.environ.get("TLS_PORT", "0"))
 NAME = "store"
 FOLDER = os.environ.get("FOLDER", "")
@@ -45,14 +47,14 @@ class Ledger:
 
     def append(self, order: str) -> None:
         """Raises OSError, and the file is as it was."""
+        line = f"{order:<{RECORD - 1}}\n".encode()
         if FLAW == "careless-store":
             with contextlib.suppress(OSError), self.path.open("ab", buffering=0) as file:
-                file.write(f"{order}\n".encode())
+                file.write(line)
             return
         self.check()
         try:
             with self.path.open("ab", buffering=0) as file:
-                line = f"{order}\n".encode()
                 if file.write(line) != len(line):
                     raise OSError("there was no room for all of it")
         except OSError:
@@ -73,7 +75,8 @@ class Ledger:
     def lines(self) -> list[str]:
         if FLAW != "careless-store":
             self.check()
-        return self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        return [line.rstrip() for line in text.splitlines()]
 
     def try_it(self) -> None:
         """Raises OSError where no order could be written."""
