@@ -21,10 +21,16 @@ OBJECTS = (
 
 
 @contextmanager
-def shop(commands: Commands, system: str, replicas: int = 4, node: str = "") -> Iterator[str]:
-    """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named."""
+def shop(
+    commands: Commands, system: str, replicas: int = 4, node: str = "", objects_too: bool = False
+) -> Iterator[str]:
+    """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named.
+
+    `objects_too`: experiments may change its objects as well.
+    """
     with commands.namespace("shop") as namespace:
-        access = commands.bounceback("access", namespace, "--secret", AUTHORITY, "--objects", OBJECTS)
+        more = ("--objects", OBJECTS) if objects_too else ()
+        access = commands.bounceback("access", namespace, "--secret", AUTHORITY, *more)
         assert access.code == 0, access.err
         commands.kubectl("apply", "-f", "-", stdin=access.out)
         commands.apply(namespace, authority())

@@ -42,6 +42,10 @@ class Scenario:
         return f"{self.example}-{self.system}{'-by-relay' if self.by_relay else ''}"
 
     @property
+    def changes_objects(self) -> bool:
+        return "objectFault" in (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+
+    @property
     def needs_netem(self) -> bool:
         text = (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
         return not self.by_relay and ("networkDelay" in text or "mechanism: Netem" in text)
@@ -112,7 +116,7 @@ def outcomes(wanted: list[Scenario], commands: Commands, netem_node: str) -> Ite
     def play(scenario: Scenario) -> Outcome:
         with contextlib.ExitStack() as stack:
             with free:
-                namespace = stack.enter_context(shop(commands, scenario.system))
+                namespace = stack.enter_context(shop(commands, scenario.system, objects_too=scenario.changes_objects))
             return run(commands, scenario.example, namespace)
 
     def play_there(scenario: Scenario) -> Outcome:
