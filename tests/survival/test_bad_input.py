@@ -115,7 +115,7 @@ async def test_a_namespace_that_was_not_opened_names_the_command_that_opens_it(
 
 @together
 async def test_a_check_with_a_wrong_expression_says_so_at_once(
-    kube: Kube, namespace: str, resources: None, operator: OperatorProcess
+    kube: Kube, namespace: str, operator: OperatorProcess
 ) -> None:
     look = {"apiVersion": "v1", "kind": "Pod", "name": "server", "expression": "objet.status.phase == 'Running'"}
     await make_check(kube, namespace, "192.0.2.1", "misspelt", probes=[{"name": "runs", "kubernetes": look}])
