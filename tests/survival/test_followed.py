@@ -81,6 +81,7 @@ async def test_a_freeze_follows_to_the_pod_that_takes_the_targets_place(
     first.kill()
     second.start()
     status = await finished(kube, namespace, "followed", 120)
+    assert len(status["injections"]) == 2, status["injections"]
     one, two = status["injections"]
     assert status["axes"] | {"recovery": ""} == {
         "injection": "Proven",
@@ -91,7 +92,7 @@ async def test_a_freeze_follows_to_the_pod_that_takes_the_targets_place(
     assert (one["replacedBy"], two["replaces"]) == (two["pod"], one["name"])
     assert two["podUid"] != bystander
     assert two["hits"] >= 1
-    assert two["gapMilliseconds"] > 0
+    assert two["gapMilliseconds"] >= 0, "the first agent may have seen its pod go only after the second one was there"
     assert not any(stopped(each["metadata"]["uid"]) for each in await members(kube, namespace))
 
 
