@@ -110,6 +110,13 @@ def cordon(node: str, seconds: int) -> tuple[Json, Json]:
     return target, {"name": "cordon", "target": "node", "nodeCordon": {}, "durationSeconds": seconds}
 
 
+async def let_go(kube: Kube, namespace: str, name: str) -> None:
+    """A finished experiment is let go once all that is its own is removed."""
+    async with asyncio.timeout(60):
+        while (await kube.get(EXPERIMENTS, namespace, name))["metadata"].get("finalizers"):
+            await asyncio.sleep(0.1)
+
+
 async def cordoned(kube: Kube, node: str) -> bool:
     return bool((await kube.get(NODES, None, node))["spec"].get("unschedulable"))
 
@@ -132,8 +139,8 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
 
     policy = await policies(allowed, spare, "nodeCordon")
     await make(kube, allowed, "cordoned", *cordon(spare, 4))
-    await until(kube, allowed, "cordoned", reached(Phase.ACTIVE))
-    assert await cordoned(kube, spare)
+    seen = await until(kube, allowed, "cordoned", reached(Phase.ACTIVE))
+    assert await cordoned(kube, spare), seen["status"]
     await kube.patch(NODES, None, spare, {"metadata": {"annotations": {"others": "too"}}})
     status = await finished(kube, allowed, "cordoned")
     (injection,) = status["injections"]
@@ -143,9 +150,10 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
     assert "unschedulable" not in body["spec"]
     assert body["metadata"]["annotations"]["others"] == "too"
 
+    await let_go(kube, allowed, "cordoned")  # until then it holds the node
     await make(kube, allowed, "withdrawn", *cordon(spare, 600))
-    await until(kube, allowed, "withdrawn", reached(Phase.ACTIVE))
-    assert await cordoned(kube, spare)
+    seen = await until(kube, allowed, "withdrawn", reached(Phase.ACTIVE))
+    assert await cordoned(kube, spare), seen["status"]
     await forget(kube, policy)
     status = await finished(kube, allowed, "withdrawn")
     assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", "NotAllowed"), status
