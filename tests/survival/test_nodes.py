@@ -110,13 +110,6 @@ def cordon(node: str, seconds: int) -> tuple[Json, Json]:
     return target, {"name": "cordon", "target": "node", "nodeCordon": {}, "durationSeconds": seconds}
 
 
-async def let_go(kube: Kube, namespace: str, name: str) -> None:
-    """A finished experiment is let go once all that is its own is removed."""
-    async with asyncio.timeout(60):
-        while (await kube.get(EXPERIMENTS, namespace, name))["metadata"].get("finalizers"):
-            await asyncio.sleep(0.1)
-
-
 async def cordoned(kube: Kube, node: str) -> bool:
     return bool((await kube.get(NODES, None, node))["spec"].get("unschedulable"))
 
@@ -163,6 +156,7 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
 
     await policies(allowed, spare, "nodeCordon")
     await kube.patch(NODES, None, spare, {"spec": {"unschedulable": True}})
+    await let_go(kube, allowed, "withdrawn")
     await make(kube, allowed, "of-others", *cordon(spare, 5))
     status = await finished(kube, allowed, "of-others")
     assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", "DoesNotFit"), status
