@@ -128,7 +128,17 @@ def filled(status: Json) -> Json:
     return status
 
 
-DEFAULTS: Json = {"plannedUtc": 0, "startAt": 0, "clockErrorMilliseconds": 0, "message": ""}
+DEFAULTS: Json = {
+    "plannedUtc": 0,
+    "startAt": 0,
+    "clockErrorMilliseconds": 0,
+    "message": "",
+    "owner": "",
+    "replaces": "",
+    "replacedBy": "",
+    "restartsBefore": 0,
+    "restarts": 0,
+}
 
 
 def test_kubectl_shows_the_verdict_and_the_figures(api: Cluster, place: str, commands: Commands) -> None:
