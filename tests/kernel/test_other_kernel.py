@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from dev.layout import OTHER_KERNEL_NODE
 from dev.state import Cluster
+from tests.commands import Commands
 from tests.conftest import at_hand
 
 PROJECT = Path(__file__).resolve().parents[2]
-NODE = "node-uml"
 SAME_EVERYWHERE = ("test_api_rules.py",)
 """What asks nothing of a kernel but sockets: that one is slow, and there is nothing to find."""
 NOT_YET = (
@@ -49,6 +50,8 @@ def node() -> Iterator[str]:
         if made.returncode == 3:
             pytest.skip(made.stderr.strip().splitlines()[-1])
         assert made.returncode == 0, made.stderr
+        # Pods of other tests are not to be scheduled there.
+        Commands.of(made.stdout.strip().splitlines()[-1]).kubectl("cordon", OTHER_KERNEL_NODE)
         yield CLUSTER
     finally:
         if not was_up:
@@ -62,7 +65,7 @@ def test_netem_does_what_it_promises(node: str) -> None:
     ignored = " ".join(f"--ignore tests/kernel/{name}" for name in (Path(__file__).name, *SAME_EVERYWHERE, *NOT_YET))
     tests = f"tests/kernel -q -p no:cacheprovider --durations 10 {ignored}"
     there = f"cd {PROJECT} && {sys.executable} -m pytest {tests}"
-    done = dev("exec", "--name", node, "--node", NODE, "--", "sh", "-c", there)
+    done = dev("exec", "--name", node, "--node", OTHER_KERNEL_NODE, "--", "sh", "-c", there)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed, done.stdout

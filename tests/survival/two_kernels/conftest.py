@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from dev.layout import OTHER_KERNEL_NODE
 from dev.state import Cluster
+from tests.commands import Commands
 from tests.conftest import ROOT, at_hand, run_dev
 
 NAME = at_hand("two-kernels")
@@ -23,9 +25,11 @@ def kubeconfig() -> Iterator[str]:
     if made.returncode == CANNOT:
         pytest.skip(made.stderr.strip().splitlines()[-1])
     assert made.returncode == 0, made.stderr
+    path = made.stdout.strip().splitlines()[-1]
     try:
+        Commands.of(path).kubectl("cordon", OTHER_KERNEL_NODE)  # nothing is to be there but what names it
         run_dev("dev", "load-image", "--name", NAME, run_dev("dev.image", "build"))
-        yield made.stdout.strip().splitlines()[-1]
+        yield path
     finally:
         if not was_up:
             run_dev("dev", "down", "--name", NAME)
