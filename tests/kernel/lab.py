@@ -214,10 +214,15 @@ def connect(where: Netns, address: str, port: int = PORT, seconds: float = 0.6) 
 
 
 def reach(where: Netns, address: str, port: int = PORT, seconds: float = 1.2) -> str:
-    """ "ok", "refused" or "silence"."""
+    """ "ok", "refused" or "silence"; of a connection that worked no packet is still to come."""
     try:
         with connect(where, address, port, seconds) as connection:
-            return ask(connection)
+            answer = ask(connection)
+            if answer == "ok":
+                connection.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):
+                    connection.recv(1)
+            return answer
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:

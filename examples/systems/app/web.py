@@ -187,7 +187,6 @@ class Handler(Answers):
             count("refused")
             self.answer(503, {"error": "too much to do"})
             return
-        began = time.monotonic()
         try:
             load.work()
             result = work()
@@ -197,7 +196,6 @@ class Handler(Answers):
         else:
             count("served")
             self.answer(status, {"result": result})
-        load.took(time.monotonic() - began)
 
 
 if __name__ == "__main__":
