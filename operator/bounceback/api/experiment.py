@@ -10,6 +10,7 @@ from pydantic import Field, create_model, model_validator
 
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
+from bounceback.api.runs import Runs
 from bounceback.api.targets import Target
 from bounceback.faults import KINDS, Fault, PodRemoval
 from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
@@ -247,9 +248,9 @@ class FaultExperimentSpec(Model):
             ".abortWhen",
         ),
         Rule(
-            "self.faults.all(f, f.startAfterSeconds + f.durationSeconds + self.steadyState.holdSeconds"
-            " < self.deadlineSeconds)",
-            "deadlineSeconds must be above the time that the faults and the steady state before them take",
+            "self.faults.all(f, (f.startAfterSeconds + f.durationSeconds + self.steadyState.holdSeconds)"
+            " * (has(self.runs) ? self.runs.count : 1) < self.deadlineSeconds)",
+            "deadlineSeconds must be above the time that the faults and the steady state before them take in all runs",
             ".deadlineSeconds",
         ),
     )
@@ -281,8 +282,9 @@ class FaultExperimentSpec(Model):
         300, ge=1, le=86_400, description="How long to wait for the recovery after everything is cleared."
     )
     deadline_seconds: int = Field(
-        3600, ge=10, le=604_800, description="The whole run ends by then: cleared, reported as Aborted."
+        3600, ge=10, le=604_800, description="The run, or all runs, end by then: cleared, reported as Aborted."
     )
+    runs: Runs | None = Field(None, description="Run it several times, and judge how often it passed; unset: once.")
     seed: int = Field(
         0, ge=0, le=2_147_483_647, description="Decides which pods are chosen; the same seed, the same choice."
     )
@@ -314,10 +316,10 @@ class FaultExperimentSpec(Model):
             if bound.check not in checks:
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"
         longest = max(f.start_after_seconds + f.duration_seconds for f in self.faults)
-        hold = self.steady_state.hold_seconds
-        if longest + hold >= self.deadline_seconds:
+        hold, times = self.steady_state.hold_seconds, self.runs.count if self.runs else 1
+        if (longest + hold) * times >= self.deadline_seconds:
             yield (
                 ("deadlineSeconds",),
                 f"deadlineSeconds must be above the time that the faults ({longest} s) and the steady state before "
-                f"them ({hold} s) take",
+                f"them ({hold} s) take{f' in {times} runs' if times > 1 else ''}",
             )

@@ -61,7 +61,7 @@ FAULT_EXPERIMENT: Final = Kind(
     "fe",
     "A FaultExperiment breaks something on purpose and proves that it comes back: it waits until the system is "
     "steady, injects the faults, proves that they bit, clears them, times the recovery and judges it. It runs once, "
-    "like a Job.",
+    "like a Job, or as often as spec.runs asks.",
     FaultExperimentSpec,
     FaultExperimentStatus,
     (
@@ -71,6 +71,7 @@ FAULT_EXPERIMENT: Final = Kind(
         Column("Recovered", ".status.recovered", "Time from cleared to recovered."),
         Column("Injection", ".status.axes.injection", "Proven, Unproven or Failed."),
         AGE,
+        Column("Runs", ".status.runs.told", "Of repeated runs: which one, of how many.", wide=True),
         Column("Reason", ".status.reason", "Why it is in that phase.", wide=True),
     ),
     tuple(once_started()),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.meta import Condition
+from bounceback.api.runs import RunsStatus
 from bounceback.types.fields import StatusModel
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.objects import ObjectKey
@@ -24,6 +25,7 @@ from bounceback.types.outcome import (
     Verdict,
 )
 from bounceback.types.plan import Rung
+from bounceback.types.run_names import run_name
 
 STATUS_FORMAT = 1
 LISTED_INJECTIONS = 100
@@ -283,5 +285,12 @@ class FaultExperimentStatus(StatusModel):
         default_factory=list, description="What happened, in order."
     )
     timeline_dropped: int = Field(0, description="Lines left out because the timeline was full.")
-    detected: str | None = Field(None, description="For the DETECTED column.")
-    recovered: str | None = Field(None, description="For the RECOVERED column.")
+    detected: str | None = Field(None, description="For the DETECTED column; of repeated runs the median.")
+    recovered: str | None = Field(None, description="For the RECOVERED column; of repeated runs the median.")
+    runs: RunsStatus | None = Field(None, description="Of repeated runs: all of them so far.")
+
+    @property
+    def run(self) -> str:
+        """What the names of all that this run makes follow from: the experiment's UID, and a later run's number."""
+        uid = self.run_uid or ""
+        return uid if self.runs is None else run_name(uid, self.runs.number)

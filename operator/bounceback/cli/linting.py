@@ -16,6 +16,7 @@ from bounceback.api.kinds import KINDS, Kind
 from bounceback.api.policy import FaultPolicySpec
 from bounceback.api.problems import Problem, parse
 from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
+from bounceback.engine.repeats import too_few
 from bounceback.faults import ObjectFault
 from bounceback.faults.node_fault import NodeFault
 from bounceback.types.fields import Model, ObjectName
@@ -251,6 +252,8 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
                 path = ("spec", "abortWhen", index, "probe")
                 text = f"must be one of the probes of {bound.check}: {', '.join(probes) or '(it has none)'}"
                 yield Severity.ERROR, Problem(path, text)
+    if told := too_few(spec):
+        yield Severity.ERROR, Problem(("spec", "runs", "count"), told)
     yield from _unfit_objects(spec)
     all_known = len(checks) == len(spec.checks)
     if spec.expect is Expect.FAIL_SAFE and all_known and not any(check.error_state for check in checks.values()):

@@ -40,12 +40,13 @@ class TextTeller:
     def __init__(self, key: Key, width: int) -> None:
         self._key = key
         self._width = width
-        self._told = 0
+        self._told, self._number = 0, ""
         self._waiting_for = ""
 
     def changed(self, body: Json) -> Iterator[str]:
         status = body.get("status") or {}
         timeline = status.get("timeline") or []
+        self._told, self._number = _known(status, self._told, self._number)
         for event in timeline[self._told :]:
             yield self._line(event["elapsedMilliseconds"] / 1000, event["event"], event.get("message", ""))
         self._told = len(timeline)
@@ -59,7 +60,8 @@ class TextTeller:
         yield from summary(Subject.of(body))
 
     def _line(self, elapsed: float, event: str, message: str) -> str:
-        return f"{self._key.name:<{self._width}} {elapsed:7.1f} s  {event:<12} {message}".rstrip()
+        run = f" {self._number}" if self._number else ""
+        return f"{self._key.name:<{self._width}}{run} {elapsed:7.1f} s  {event:<12} {message}".rstrip()
 
 
 class JsonTeller:
@@ -67,10 +69,12 @@ class JsonTeller:
 
     def __init__(self, key: Key) -> None:
         self._key = key
-        self._told = 0
+        self._told, self._number = 0, ""
 
     def changed(self, body: Json) -> Iterator[str]:
-        timeline = (body.get("status") or {}).get("timeline") or []
+        status = body.get("status") or {}
+        timeline = status.get("timeline") or []
+        self._told, self._number = _known(status, self._told, self._number)
         for event in timeline[self._told :]:
             yield self._line("event", event)
         self._told = len(timeline)
@@ -80,8 +84,15 @@ class JsonTeller:
         yield self._line("finished", {"verdict": status.get("verdict"), "status": status})
 
     def _line(self, type_: str, content: Json) -> str:
+        run = {"run": int(self._number.partition("/")[0])} if self._number else {}
         record = {"type": type_, "namespace": self._key.namespace, "experiment": self._key.name, "uid": self._key.uid}
-        return json.dumps(record | content, ensure_ascii=False)
+        return json.dumps(record | run | content, ensure_ascii=False)
+
+
+def _known(status: Json, told: int, number: str) -> tuple[int, str]:
+    """How many lines of this run's timeline have been told, and which run it is: each of several begins a new one."""
+    now = str((status.get("runs") or {}).get("told") or number)
+    return told if number in ("", now) else 0, now
 
 
 def teller(output: Output, key: Key, width: int) -> Teller:

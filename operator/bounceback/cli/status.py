@@ -13,8 +13,9 @@ from bounceback.cli.cluster import arguments as cluster_arguments
 from bounceback.cli.exits import PASSED, CommandError
 from bounceback.cli.freeze import FREEZE, operator_namespace
 from bounceback.cli.progress import Output, output_argument
+from bounceback.report import repeats
 from bounceback.report.subject import Subject
-from bounceback.report.words import MARKS, count, outcome, seconds, summary
+from bounceback.report.words import MARKS, count, outcome, over_all, rate, seconds, summary
 
 Json = dict[str, Any]
 COLUMNS: Final = ("NAME", "VERDICT", "PHASE", "DETECTED", "RECOVERED", "INJECTION", "AGE")
@@ -72,7 +73,7 @@ def _rows(bodies: Iterable[Json], with_namespace: bool) -> Iterator[Sequence[str
         row = (
             metadata["name"],
             status.get("verdict") or "",
-            status.get("phase") or "Pending",
+            f"{status.get('phase') or 'Pending'} {(status.get('runs') or {}).get('told') or ''}".strip(),
             status.get("detected") or "",
             status.get("recovered") or "",
             (status.get("axes") or {}).get("injection") or "",
@@ -105,6 +106,9 @@ def in_full(body: Json) -> list[str]:
         raise CommandError(f"{body['metadata']['name']} {error}") from error
     status = subject.status
     lines = summary(subject) if subject.finished else [f"{subject.name}  {status.phase}: {status.message}".rstrip(": ")]
+    if status.runs is not None:
+        told = [] if subject.finished else [rate(subject), *over_all(subject)]
+        lines += [*told, "", *table([[name.upper() for name in repeats.HEAD], *repeats.run_rows(subject)])]
     if status.marks:
         lines += ["", *table([("MARK", "SINCE START", "SEEN BY"), *_marks(subject)])]
     if status.injections:

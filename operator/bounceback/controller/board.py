@@ -137,12 +137,15 @@ class Board:
             await self._refuse(body, "SpecInvalid", str(problems[0]))
             return
         status = FaultExperimentStatus.model_validate(body.get("status") or {})
-        run = Run(self._office, body, spec, status)
-        run.changed(body)
-        self._runs[uid] = run
+        first = Run(self._office, body, spec, status)
+        first.changed(body)
+        run: Run | None = first
         metrics.RUNNING.inc()
         try:
-            await run.drive()
+            while run is not None:
+                self._runs[uid] = run
+                await run.drive()
+                run = run.next()
         finally:
             metrics.RUNNING.dec()
             self._runs.pop(uid, None)
@@ -205,4 +208,5 @@ def _is_running(body: Json) -> bool:
 
 
 def _has_begun(body: Json) -> bool:
-    return bool((body.get("status") or {}).get("phase", Phase.PENDING) != Phase.PENDING)
+    """It has touched something, or is at one of several runs: those do not wait for a place again."""
+    return resources.is_claimed(body) or (body.get("status") or {}).get("phase", Phase.PENDING) != Phase.PENDING

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 RUNS = Counter("bounceback_runs_total", "Finished runs by verdict.", ["verdict"])
+REPEATED = Counter("bounceback_repeated_total", "Experiments with repeated runs, by the verdict over all.", ["verdict"])
 RUNNING = Gauge("bounceback_runs_running", "Runs that this replica is taking through their steps.")
 WAITING = Gauge("bounceback_runs_waiting", "Runs that wait for a place.")
 INJECTIONS = Counter("bounceback_injections_total", "Injections by the state that they reached.", ["state"])

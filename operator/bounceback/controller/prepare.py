@@ -30,6 +30,7 @@ from bounceback.faults.tls_fault import TlsFault
 from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import BY_OPERATOR, Flow, Rung
+from bounceback.types.run_names import experiment_of
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, EVICT_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
 from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused
@@ -40,19 +41,19 @@ from bounceback.vehicles.pods import list_pods
 
 
 class Preparing:
-    """One experiment's preparation. `run` gives what was found, or the first reason why it cannot begin."""
+    """One run's preparation. `run` gives what was found, or the first reason why it cannot begin."""
 
     def __init__(
         self,
         office: Office,
         namespace: str,
-        uid: str,
+        run: str,
         spec: FaultExperimentSpec,
         known_checks: Sequence[CheckCopy] = (),
     ) -> None:
         self._office = office
         self._namespace = namespace
-        self._uid = uid
+        self._holder = experiment_of(run)
         self._spec = spec
         self._checks = tuple(known_checks)  # copied once: what they say at the start is what counts
         self._matching: dict[str, int] = {}
@@ -60,7 +61,7 @@ class Preparing:
         self._refusals: dict[tuple[str, bool, bool], Refused | None] = {}  # dry runs: pod, with a guard, with rights
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._owners = Owners(self._acting, namespace)
-        self._objects = PreparingObjects(office.kube, office.settings, namespace, uid, spec)
+        self._objects = PreparingObjects(office.kube, office.settings, namespace, run, spec)
         self._nodes = PreparingNodes(office.kube, namespace, spec)
 
     async def run(self) -> Preparation | Refusal:
@@ -79,7 +80,7 @@ class Preparing:
             chosen = await self._choose()
         except Refused as refused:
             return Refusal(refused.field, refused.reason, refused.message)
-        busy = self._office.locks.take(self._uid, (c.on.uid for c in chosen))
+        busy = self._office.locks.take(self._holder, (c.on.uid for c in chosen))
         if busy:
             names = sorted({c.on.name for c in chosen if c.on.uid in busy})
             other = ", ".join(sorted(set(busy.values())))
@@ -149,7 +150,7 @@ class Preparing:
         nodes = {pod.node} if isinstance(entry.fault, NetworkFault) else set()
         capabilities = await self._office.nodes.capabilities(nodes) if nodes else {}
         found = [await self._owned(each) for each in await self._carry(field, entry, [pod], capabilities)]
-        if self._office.locks.take_more(self._uid, [pod.uid]):
+        if self._office.locks.take_more(self._holder, [pod.uid]):
             raise Refused(field, "TargetBusy", f"pod {pod.name} is held by another experiment")
         exempt = await self._exempt(found)
         return Preparation(tuple(replace(each, replaces=replaces) for each in found), exempt=exempt, at=time.time())

@@ -32,10 +32,10 @@ ANEW: Final = 10
 class PreparingObjects:
     """The targets of an experiment that are objects, and what its faults do to them."""
 
-    def __init__(self, kube: Kube, settings: Settings, namespace: str, uid: str, spec: FaultExperimentSpec) -> None:
+    def __init__(self, kube: Kube, settings: Settings, namespace: str, run: str, spec: FaultExperimentSpec) -> None:
         self._settings = settings
         self._namespace = namespace
-        self._uid = uid
+        self._run = run
         self._spec = spec
         self._acting = kube.acting_as(namespace, spec.service_account_name)
         self._kinds = Kinds(kube)  # what is served is no secret, and the account may not be there yet
@@ -86,7 +86,7 @@ class PreparingObjects:
     async def _changes(self, field: str, fault: ObjectFault, target: ObjectInfo) -> tuple[Change, ...]:
         for _ in range(ANEW):
             try:
-                planned = fault.changes(target.body, self._uid, self._spec.service_account_name)
+                planned = fault.changes(target.body, self._run, self._spec.service_account_name)
                 return tuple([await self._patch.rehearse(change) for change in planned])
             except ValueError as error:
                 raise Refused(field, "DoesNotFit", str(error)) from error

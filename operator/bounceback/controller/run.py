@@ -1,4 +1,4 @@
-"""One experiment, taken through its steps: decide, write down, hand out duties, wait."""
+"""One run of an experiment, taken through its steps: decide, write down, hand out duties, wait."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
+from bounceback.engine.repeats import begun, next_run, spec_of_run
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.faults.api_fault import ApiFault
@@ -36,10 +37,11 @@ from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import NodeFault
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant
-from bounceback.types.outcome import InjectionState, Phase
+from bounceback.types.outcome import InjectionState, Phase, Verdict
 
 QUIET_WRITES: Final = 5.0
 """Seconds between two status writes that tell nothing but larger counts."""
+OVER: Final = (Phase.REPEATING, Phase.FINISHED)
 log = logging.getLogger(__name__)
 
 
@@ -50,16 +52,19 @@ class Run:
         metadata = body["metadata"]
         self._office = office
         self._body = body
-        self._spec = spec
+        self._asked = spec
         self._name, self._namespace, self._uid = metadata["name"], metadata["namespace"], metadata["uid"]
         self._news = asyncio.Event()
-        self._state = State(status.model_copy(update={"run_uid": self._uid}))
+        status = begun(spec, status.model_copy(update={"run_uid": self._uid}))
+        self._spec = spec = spec_of_run(spec, status)
+        self._run = status.run  # what the names of all that it makes follow from
+        self._state = State(status)
         self._seen = Seen(claimed=resources.is_claimed(body))
         self._injections = Injections(status.injections, self.wake)
         self._planned = Planned()
         self._ways: list[Way] = []  # none before anything is planned
         self._looking = Looking(office, self._namespace, spec, self.wake)
-        self._preparing = Preparing(office, self._namespace, self._uid, spec, status.checks)
+        self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
         self._written = 0.0
         self._attending = Attending(
             f"{self._namespace}/{self._name}",
@@ -87,15 +92,23 @@ class Run:
         self._seen = replace(self._seen, deleted=self._seen.deleted or deleted, cancel=self._seen.cancel or cancel)
         self.wake()
 
+    def next(self) -> Run | None:
+        """The run that follows on this one, which is over; None after the last."""
+        if self._state.status.phase is not Phase.REPEATING:
+            return None
+        run = Run(self._office, self._body, self._asked, next_run(self._asked, self._state.status))
+        run._seen = replace(run._seen, deleted=self._seen.deleted, cancel=self._seen.cancel)
+        return run
+
     async def drive(self) -> None:
-        """To the end. Raises FencedError, GoneError or NotLeaderError where it must not go on."""
+        """To its end. Raises FencedError, GoneError or NotLeaderError where it must not go on."""
         try:
             await self._resume()
             while True:
                 self._news.clear()
                 with metrics.STEP_SECONDS.time():
                     decision = await self._step()
-                if decision.state.status.phase is Phase.FINISHED and self._seen.released:
+                if decision.state.status.phase in OVER and self._seen.released:
                     return
                 if trouble := self._attending.trouble():
                     raise trouble
@@ -103,7 +116,8 @@ class Run:
                     await self._wait(decision.again)
         finally:
             await self._attending.end()
-            self._office.locks.release(self._uid)
+            if self._state.status.phase is not Phase.REPEATING:  # the next run is to find its targets free
+                self._office.locks.release(self._uid)
 
     async def _step(self) -> Decision:
         """Decide, write down, and only then begin what was decided."""
@@ -120,14 +134,14 @@ class Run:
 
     async def _write_ahead(self, plan: Preparation, planned: Sequence[InjectionStatus]) -> None:
         """The first plan of a run, or one more that joins it."""
-        fresh = agents(self._uid, plan, planned, self._office.settings.namespace)
+        fresh = agents(self._run, plan, planned, self._office.settings.namespace)
         if not self._ways:
-            originals = originals_of(self._spec, self._namespace, self._name, self._uid, plan.chosen)
+            originals = originals_of(self._spec, self._namespace, self._name, self._run, plan.chosen)
             self._planned = Planned(fresh, originals, plan.bystanders)
         else:
             self._planned = replace(self._planned, carried=(*self._planned.carried, *fresh))
         record = journal_record(planned, self._planned)
-        await self._office.journal.write(self._uid, self._namespace, self._name, record)
+        await self._office.journal.write(self._run, self._namespace, self._name, record)
         if not self._ways:
             self._set_out()
         for way in self._ways:
@@ -191,14 +205,17 @@ class Run:
 
     async def _tell(self, before: FaultExperimentStatus, after: FaultExperimentStatus) -> None:
         """Events and metrics of what has just been written."""
+        outcome = after.runs.listed[-1].verdict if after.phase is Phase.REPEATING and after.runs else after.verdict
         for line in after.timeline[len(before.timeline) :]:
-            bad = line.event == Phase.FINISHED and after.verdict not in (None, "Passed")
+            bad = line.event in OVER and outcome not in (None, Verdict.PASSED)
             await self._office.recorder.record(self._body, line.event, line.message or line.event, warning=bad)
         for state in (InjectionState.ACTIVE, InjectionState.CLEARED, InjectionState.FAILED):
             grown = getattr(after.injection_counts, state.lower()) - getattr(before.injection_counts, state.lower())
             metrics.INJECTIONS.labels(state).inc(max(0, grown))
-        if after.phase is Phase.FINISHED and before.phase is not Phase.FINISHED:
-            metrics.RUNS.labels(after.verdict).inc()
+        if after.phase in OVER and before.phase not in OVER:
+            metrics.RUNS.labels(after.runs.listed[-1].verdict if after.runs else after.verdict).inc()
+            if after.runs and after.phase is Phase.FINISHED:
+                metrics.REPEATED.labels(after.verdict).inc()
             if after.figures.recovery is not None:
                 metrics.RECOVERY_SECONDS.observe(after.figures.recovery.milliseconds / 1000)
 
@@ -214,9 +231,9 @@ class Run:
         status = self._state.status
         if status.phase in (Phase.PENDING, Phase.STEADY):
             if status.revision:
-                await self._office.journal.read(self._uid)  # of a plan that never became a status: to be written over
+                await self._office.journal.read(self._run)  # of a plan that never became a status: to be written over
             return
-        record = await self._office.journal.read(self._uid)
+        record = await self._office.journal.read(self._run)
         injections, self._planned = restored(record, status.injections)
         self._state = State(status, injections)
         self._injections.decided(injections)
@@ -229,14 +246,14 @@ class Run:
         spec, injections, planned = self._spec, self._injections, self._planned
         self._ways = [Carrying(self._office, self._namespace, spec, injections, planned.carried)]
         if planned.originals is not None:
-            self._ways.append(Patching(self._office, self._uid, injections, planned.originals))
+            self._ways.append(Patching(self._office, self._run, injections, planned.originals))
         if any(isinstance(entry.fault, NodeFault) for entry in spec.faults):
             self._ways.append(Policing(self._office.kube, self._namespace, spec, injections, self.wake))
         for entry in spec.faults:
             if isinstance(entry.fault, PodRemoval | NodeDrain):
                 self._ways.append(Deleting(self._office, self._namespace, spec, entry, injections))
             if isinstance(entry.fault, ApiFault):
-                self._ways.append(Admitting(self._office, self._namespace, self._uid, entry, injections))
+                self._ways.append(Admitting(self._office, self._namespace, self._run, entry, injections))
             if watched(entry):
                 others, prepare = planned.bystanders.get(entry.target, ()), self._preparing.again
                 self._ways.append(Following(self._office, self._namespace, spec, entry, injections, others, prepare))
@@ -273,10 +290,12 @@ class Run:
 
     async def _release(self) -> None:
         await all_of(way.remove() for way in self._ways)
-        await self._office.results.publish(self._body, self._state.status)
+        last = self._state.status.phase is Phase.FINISHED
+        if last:
+            await self._office.results.publish(self._body, self._state.status)
         if not still_needed(self._injections.all()):
-            await self._office.journal.remove(self._uid)
-        if resources.is_claimed(self._body):
+            await self._office.journal.remove(self._run)
+        if last and resources.is_claimed(self._body):
             await resources.let_go(self._office.kube, self._body)
         self._seen = replace(self._seen, released=True)
 

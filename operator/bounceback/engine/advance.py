@@ -1,6 +1,7 @@
 """The run, one step at a time: what the status should be, and what is to be done about it.
 
     Pending -> Steady -> Injecting -> Active -> Clearing -> Recovering -> Verifying -> Finished
+       ^---------------------------------- Repeating <------------------------'
 
 A step is a function of (spec, state, seen, now). Duties are wanted, not commanded: the same ones are named again until
 what they bring is seen, and each is safe to repeat, so that any operator can go on from any point.
@@ -13,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.runs import Runs
 from bounceback.api.status import (
     TIMELINE_LIMIT,
     Finding,
@@ -27,10 +29,11 @@ from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
 from bounceback.engine.naming import injection_name
 from bounceback.engine.planning import Preparation, injections, lasts
+from bounceback.engine.repeats import counted, judge_all, so_far, too_few
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase
+from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, Verdict
 from bounceback.types.plan import BY_OPERATOR
 
 FRESH: Final = 3.0
@@ -55,11 +58,14 @@ def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
 
 def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     if state.status.started_at is None:
-        state = _update(
-            state, started_at=Moment.of(now), phase_since=Moment.of(now), deadline_at=now.utc + spec.deadline_seconds
-        )
+        deadline = state.status.deadline_at or now.utc + spec.deadline_seconds  # of all runs, where there are several
+        state = _update(state, started_at=Moment.of(now), phase_since=Moment.of(now), deadline_at=deadline)
+        state = _with_number(spec, state, now)
     if state.status.ending is not None:
         return _untouched(spec, state, seen, now)
+    if told := too_few(spec):
+        wrong = Finding(verdict=Verdict.INCONCLUSIVE, reason="TooFewRuns", message=f"spec.runs: {told}")
+        return _untouched(spec, state, seen, now, wrong)
     match seen.preparation:
         case None:
             return Decision(state, frozenset({Duty.PREPARE}))
@@ -76,6 +82,14 @@ def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) 
             chosen = f"{_share(spec, seen.preparation.per_target, {})} chosen"
             found = _update(state, **_found(seen.preparation), checks=list(seen.preparation.checks))
             return _enter(Phase.STEADY, found, now, chosen)
+
+
+def _with_number(spec: FaultExperimentSpec, state: State, now: Instant) -> State:
+    """Of repeated runs, a line that tells which one begins."""
+    runs = state.status.runs
+    if spec.runs is None or runs is None:
+        return state
+    return _note(state, "Run", f"run {runs.number} of {spec.runs.count}, seed {runs.seed}", now)
 
 
 def _found(preparation: Preparation) -> dict[str, dict[str, int]]:
@@ -108,8 +122,7 @@ def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
 
 
 def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparation, now: Instant) -> Decision:
-    run = state.status.run_uid or ""
-    planned = injections(run, found.chosen, now.utc)
+    planned = injections(state.status.run, found.chosen, now.utc)
     observed = {**state.status.observed, "before": seen.before}
     mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
     state = replace(_update(state, observed=observed, **_found(found), marks=[mark]), injections=planned)
@@ -149,7 +162,7 @@ def _active(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
 
 def _with_more(state: State, seen: Seen, now: Instant) -> tuple[State, Preparation | None]:
     """Further injections of faults that repeat or follow, planned once; and what is to be written ahead of them."""
-    run, known = state.status.run_uid or "", {i.name for i in state.injections}
+    run, known = state.status.run, {i.name for i in state.injections}
     chosen = tuple(c for c in seen.more.chosen if injection_name(run, c.fault.name, c.on.uid) not in known)
     if not chosen:
         return state, None
@@ -222,7 +235,7 @@ def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant
     return _conclude(spec, _update(state, observed=observed), seen, now)
 
 
-def _finished(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+def _over(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     return Decision(state, frozenset() if seen.released else frozenset({Duty.RELEASE}), again=5.0)
 
 
@@ -234,7 +247,8 @@ STEPS: Final[dict[Phase, Callable[[FaultExperimentSpec, State, Seen, Instant], D
     Phase.CLEARING: _clearing,
     Phase.RECOVERING: _recovering,
     Phase.VERIFYING: _verifying,
-    Phase.FINISHED: _finished,
+    Phase.REPEATING: _over,
+    Phase.FINISHED: _over,
 }
 
 
@@ -258,9 +272,26 @@ def _conclude(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant)
     """Judge what was seen, and finish."""
     status = state.status.model_copy(update={"views": list(seen.health.views)})
     judged = judge(spec, status, state.injections, seen.health)
+    if spec.runs is not None:
+        return _conclude_one(spec, spec.runs, replace(state, status=counted(spec, judged, now)), now)
     told = judged.findings[0].message if judged.findings else "recovered, consistent, nothing left behind"
     state = _update(replace(state, status=judged), finished_at=now.rfc3339())
     return _enter(Phase.FINISHED, state, now, f"{judged.verdict}: {told}")
+
+
+def _conclude_one(spec: FaultExperimentSpec, asked: Runs, state: State, now: Instant) -> Decision:
+    """One of several runs is judged and counted: on to the next one, or to the end of all."""
+    runs, verdict = state.status.runs, state.status.verdict
+    assert runs is not None
+    sums = so_far(asked, runs)
+    over = judge_all(spec, state.status)
+    if over is None:
+        why = "".join(f" ({finding.reason})" for finding in state.status.findings[:1])
+        told = f"run {runs.number} of {asked.count} {verdict}{why}; {sums}"
+        return _enter(Phase.REPEATING, _update(state, verdict=None), now, told)
+    told = over.findings[0].message if over.findings else sums
+    state = _update(replace(state, status=over), finished_at=now.rfc3339())
+    return _enter(Phase.FINISHED, state, now, f"{over.verdict}: {told}")
 
 
 def _note(state: State, event: str, message: str, now: Instant) -> State:

@@ -37,7 +37,6 @@ def is_stalled(status: FaultExperimentStatus) -> bool:
     """Nothing was injected and nothing will be until the input is changed (CLI exit code 2)."""
     if status.phase is Phase.PENDING:
         return bool(status.reason) and status.reason != "Pending"
-    ending = status.ending
-    return (
-        status.phase is Phase.FINISHED and not status.injections and ending is not None and ending.reason not in REFUSED
-    )
+    ending, first = status.ending, status.runs is None or status.runs.number == 1
+    untouched = status.phase is Phase.FINISHED and first and not status.injections
+    return untouched and ending is not None and ending.reason not in REFUSED

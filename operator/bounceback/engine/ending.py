@@ -13,7 +13,7 @@ from bounceback.types.outcome import InjectionState, Phase, Verdict
 def ended(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Finding | None:
     """Why the run must end before its time, if it must."""
     status = state.status
-    if status.phase in (Phase.VERIFYING, Phase.FINISHED):
+    if status.phase in (Phase.VERIFYING, Phase.REPEATING, Phase.FINISHED):
         return None
     if seen.deleted:
         return aborted("Deleted", "the experiment was deleted while it ran")

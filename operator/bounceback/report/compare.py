@@ -114,6 +114,8 @@ _ORDER: Final[dict[str, int]] = {
 
 def _words(baseline: Sequence[Record], run: Record) -> Iterator[Difference]:
     yield _of_words("verdict", [each.verdict for each in baseline], run.verdict)
+    if run.runs is not None:
+        return  # what else it tells is of its last run alone
     if run.axes is not None:
         for name in ("injection", "recovery", "consistency", "cleanup"):
             was = [str(getattr(each.axes, name)) for each in baseline if each.axes is not None]
@@ -144,10 +146,19 @@ def _of_words(what: str, before: Iterable[str], now: str) -> Difference:
 
 def _figures(baseline: Sequence[Record], run: Record, tolerance: int) -> Iterator[Difference]:
     for name in FIGURES:
-        was = [span for each in baseline if (span := getattr(each.figures, name)) is not None]
-        now: RecordSpan | None = getattr(run.figures, name)
+        was = [span for each in baseline if (span := _figure(each, name)) is not None]
+        now = _figure(run, name)
         if was or now is not None:
             yield _of_spans(name, was, now, tolerance)
+
+
+def _figure(record: Record, name: str) -> RecordSpan | None:
+    """Of repeated runs the median."""
+    if record.runs is None:
+        span: RecordSpan | None = getattr(record.figures, name)
+        return span
+    found = (each for each in record.runs.percentiles if each.figure == name)
+    return next((RecordSpan(seconds=p.p50, plus_minus_seconds=p.plus_minus_seconds) for p in found), None)
 
 
 def _of_spans(what: str, before: Sequence[RecordSpan], now: RecordSpan | None, tolerance: int) -> Difference:
@@ -167,7 +178,7 @@ def _of_spans(what: str, before: Sequence[RecordSpan], now: RecordSpan | None, t
 
 
 def _invariants(baseline: Sequence[Record], run: Record) -> Iterator[Difference]:
-    for each in run.invariants:
+    for each in run.invariants if run.runs is None else ():
         was = [
             str(other.result)
             for record in baseline

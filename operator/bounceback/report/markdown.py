@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from bounceback.report import repeats
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import BAD, GOOD, MARKS, TONES, count, figure, outcome, seconds
+from bounceback.report.words import BAD, GOOD, MARKS, TONES, count, figure, outcome, rate, seconds
 
 SIGNS = {GOOD: "✅", BAD: "❌"}
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -27,6 +28,8 @@ def _lines(subject: Subject) -> Iterator[str]:
     if status.started_at:
         yield f"Started {status.started_at.time}, ran for {seconds(subject.length)}."
         yield ""
+    if status.runs is not None:
+        yield from _runs(subject)
     if status.axes is not None:
         found = status.axes
         rows = [
@@ -44,6 +47,19 @@ def _lines(subject: Subject) -> Iterator[str]:
             yield f"- {_sign(finding.verdict)} **{finding.reason}** ({finding.verdict}): {_text(finding.message)}"
         yield ""
     yield from _evidence(subject)
+
+
+def _runs(subject: Subject) -> Iterator[str]:
+    """All of them; what comes after this is the last one's."""
+    yield "## Runs"
+    yield ""
+    yield f"{_text(rate(subject))}."
+    yield ""
+    yield from _table(repeats.PERCENTILES, repeats.percentile_rows(subject))
+    rows = ((row[0], f"{_sign(row[1])} {row[1]}", *row[2:]) for row in repeats.run_rows(subject))
+    yield from _table(repeats.HEAD, rows)
+    yield "## The last run"
+    yield ""
 
 
 def _figures(subject: Subject) -> Iterator[str]:

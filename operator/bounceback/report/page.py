@@ -10,14 +10,15 @@ from typing import Final
 
 from bounceback.api.experiment import FaultTiming
 from bounceback.api.status import Figure
+from bounceback.report import repeats
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import MARKS, TONES, count, outcome, seconds
+from bounceback.report.words import MARKS, TONES, count, outcome, rate, seconds
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 SIGNS: Final = {"good": "✓", "bad": "✗", "unclear": "?", "none": "–"}
-NUMBER: Final = frozenset({"hits", "uncertainty", "since start", "samples", "healthy"})
+NUMBER: Final = frozenset({"hits", "runs", "uncertainty", "since start", "samples", "healthy"})
 LEGEND: Final = (
     ("healthy", "--health-good"),
     ("unhealthy", "--health-bad"),
@@ -45,6 +46,8 @@ def as_page(subject: Subject) -> str:
 
 def _body(subject: Subject) -> Iterator[str]:
     yield _head(subject)
+    if subject.status.runs is not None:
+        yield _runs(subject)
     if subject.status.axes is not None:
         yield _axes(subject)
     if figures := "".join(_figures(subject)):
@@ -66,6 +69,17 @@ def _head(subject: Subject) -> str:
         f"<section><header><h1><small>{_text(subject.namespace)}</small>{_text(subject.name)}</h1>"
         f'<span class="verdict {tone}">{SIGNS[tone]} {_text(verdict)}</span></header>'
         f'<p class="lead">{_text(status.message)}</p><p class="when">{_text(when)}</p></section>'
+    )
+
+
+def _runs(subject: Subject) -> str:
+    """All of them; what comes after this is the last one's."""
+    return _section(
+        "Runs",
+        f'<p class="lead">{_text(rate(subject))}</p>'
+        + _table(repeats.PERCENTILES, repeats.percentile_rows(subject))
+        + _table(repeats.HEAD, repeats.run_rows(subject))
+        + '<p class="note">What follows is the last run\'s.</p>',
     )
 
 

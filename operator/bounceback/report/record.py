@@ -12,6 +12,7 @@ from pydantic import Field
 
 from bounceback.api.status import Aspects, Axes, Figure, Healed, InjectionStatus, ObjectStatus
 from bounceback.report.redact import redact
+from bounceback.report.repeats import RecordRuns, record_runs
 from bounceback.report.subject import Subject
 from bounceback.types.fields import Model
 from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, VehicleKind, Verdict
@@ -126,6 +127,9 @@ class Record(Model):
     started_at: str | None = Field(None, description="RFC 3339, UTC.")
     finished_at: str | None = Field(None, description="RFC 3339, UTC.")
     length_seconds: float = Field(description="The length of the run.")
+    runs: RecordRuns | None = Field(
+        None, description="Of repeated runs: all of them. What else is told below is the last one's."
+    )
     axes: Axes | None = Field(None, description="The four axes of the verdict.")
     aspects: Aspects | None = Field(None, description="Six sides of the recovery.")
     figures: RecordFigures = Field(description="Lengths of time.")
@@ -160,6 +164,7 @@ def record(subject: Subject) -> Record:
         started_at=status.started_at.time if status.started_at else None,
         finished_at=status.finished_at,
         length_seconds=_round(subject.length),
+        runs=record_runs(subject),
         axes=status.axes,
         aspects=status.aspects,
         figures=_figures(subject),

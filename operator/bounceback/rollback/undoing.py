@@ -16,6 +16,7 @@ from bounceback.kube.client import Json
 from bounceback.kube.kinds import Kinds, UnknownKindError
 from bounceback.kube.resources import EXPERIMENTS
 from bounceback.kube.watching import Backoff
+from bounceback.types.run_names import experiment_of
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.journal import Journal
 from bounceback.vehicles.object_patch import NotYet, ObjectPatch
@@ -101,7 +102,7 @@ class Undoing:
             if error.gone:
                 return None
             raise
-        return body if body["metadata"]["uid"] == self._run else None
+        return body if body["metadata"]["uid"] == experiment_of(self._run) else None
 
     async def _undo(self, injection: Guarded, originals: Originals, patch: ObjectPatch) -> None:
         """Until it is done: the pod's own deadline ends it otherwise."""

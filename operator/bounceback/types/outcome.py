@@ -48,6 +48,7 @@ class Phase(StrEnum):
     CLEARING = "Clearing"
     RECOVERING = "Recovering"
     VERIFYING = "Verifying"
+    REPEATING = "Repeating"  # one of several runs is over; what is left of it is taken away, and the next one follows
     FINISHED = "Finished"
 
 
