@@ -1,7 +1,8 @@
 """Keeps the objects of WANTED as they are to be: once a second each is applied again, while it holds its lease.
 
 GET /ready   200 while its last round went well and was not long ago; else 503, and why.
-GET /audit   {"version": n, "unled": n}: the version that is to be in the ConfigMap `release`; writes without the lease
+GET /audit   {"version": n, "unled": n, "calls": n}: the version that is to be in the ConfigMap `release`; writes without
+             the lease; how often somebody was called because the settings had to be put right
 
 FLAW takes one of its promises away, as docs/examples.md says.
 """
@@ -27,6 +28,7 @@ PAUSE_SECONDS = 1.0
 STALE_SECONDS = 10.0
 LEASE_SECONDS = 5
 VERSION_SECONDS = 0.5
+QUIET_ONES = 5  # with the flaw `shrill` so many repairs make one call that is as it should be
 PATIENCE = 2  # writes that did not last, until the flaw `resigned` gives up
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -101,6 +103,8 @@ class Keeper:
         self.trouble = "it has not begun"
         self.ended_at = 0.0
         self.unled = 0
+        self.calls = 0
+        self._repairs = 0
         self._began = time.monotonic()
         self._failed_writes = 0
         self._written = -1
@@ -132,6 +136,7 @@ class Keeper:
     def _round(self, api: Api, wanted: list[Json]) -> None:
         self._lead(api)
         if FLAW != "once" or not self._rounds:
+            self._call(api, wanted)
             owner = api.get("Deployment", "keeper")["metadata"]
             for body in wanted:
                 api.apply(owned(body, owner["uid"]))
@@ -139,6 +144,20 @@ class Keeper:
             api.merge("ConfigMap", "settings", {"metadata": {"finalizers": None}})
         self._release(api)
         self._rounds += 1
+
+    def _call(self, api: Api, wanted: list[Json]) -> None:
+        """Somebody is called once for each time that the settings are to be put right."""
+        settings = next(body for body in wanted if body["metadata"]["name"] == "settings")
+        try:
+            there = api.get("ConfigMap", "settings").get("data")
+        except RefusedError as error:
+            if error.status != 404:
+                raise
+            return
+        if there == settings["data"]:
+            return
+        self._repairs += 1
+        self.calls += 2 if FLAW == "shrill" and self._repairs % QUIET_ONES != 1 else 1
 
     def _lead(self, api: Api) -> None:
         now = datetime.datetime.now(datetime.UTC)
@@ -200,7 +219,7 @@ keeper = Keeper()
 class KeeperAnswers(Answers):
     def do_GET(self) -> None:
         if self.path == "/audit":
-            self.answer(200, {"version": keeper.version, "unled": keeper.unled})
+            self.answer(200, {"version": keeper.version, "unled": keeper.unled, "calls": keeper.calls})
         else:
             self.answer(200 if keeper.is_well else 503, {"trouble": keeper.trouble})
 
