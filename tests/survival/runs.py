@@ -107,6 +107,17 @@ def reached(phase: Phase) -> Callable[[Json], bool]:
     return lambda status: order.index(Phase(status.get("phase", Phase.PENDING))) >= order.index(phase)
 
 
+def in_run(number: int, phase: Phase) -> Callable[[Json], bool]:
+    """That phase of that one of repeated runs, or a later one."""
+    there = reached(phase)
+
+    def holds(status: Json) -> bool:
+        now = (status.get("runs") or {}).get("number", 0)
+        return now > number or (now == number and there(status))
+
+    return holds
+
+
 def network_state(pods: Iterable[PodInfo]) -> dict[str, list[str]]:
     """nft tables, qdiscs and links in each pod's network, as the kernel tells them; the pods run on this machine."""
     return {pod.name: _look(pod) for pod in pods}

@@ -10,12 +10,12 @@ import pytest
 
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube
-from bounceback.kube.resources import EXPERIMENTS
+from bounceback.kube.resources import EXPERIMENTS, SECRETS
 from bounceback.types.outcome import Phase
 from bounceback.types.plan import Line, Told
 from dev.state import Cluster
 from tests.survival.operators import OperatorProcess
-from tests.survival.runs import agents_of, finished, make_experiment, network_state, partition, reached, until
+from tests.survival.runs import agents_of, finished, in_run, make_experiment, network_state, partition, reached, until
 from tests.survival.together import together
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,7 +39,7 @@ async def times_in_force(kube: Kube, namespace: str, callers: list[PodInfo]) -> 
     return counts
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.FINISHED])
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.REPEATING, Phase.FINISHED)])
 @together
 async def test_a_killed_operator_finishes_the_run_with_a_true_verdict(
     kube: Kube,
@@ -65,6 +65,50 @@ async def test_a_killed_operator_finishes_the_run_with_a_true_verdict(
     assert status["axes"]["injection"] == "Proven"
     assert status["axes"]["cleanup"] == "Clean"
     assert await times_in_force(kube, namespace, callers) == [1, 1]
+    assert network_state(callers) == before
+
+
+@together
+async def test_repeated_runs_go_on_where_a_killed_operator_left_them(
+    kube: Kube, home: str, namespace: str, shop: Shop, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    callers, server = shop
+    before = network_state(callers)
+    operator = make_operator("operator-0")
+    operator.start()
+    await make_experiment(kube, namespace, "repeated", partition(server, seconds=2), runs={"count": 3, "seed": 7})
+    for number, phase in ((1, Phase.REPEATING), (2, Phase.ACTIVE), (3, Phase.PENDING)):
+        await until(kube, namespace, "repeated", in_run(number, phase))
+        operator.kill()
+        operator = make_operator("operator-0")
+        operator.start()
+    status = await finished(kube, namespace, "repeated", 240)
+    assert status["verdict"] in TRUE_ENDS, status
+    runs = status["runs"]
+    assert [run["number"] for run in runs["listed"]] == [1, 2, 3]
+    assert len({run["seed"] for run in runs["listed"]}) == 3 and runs["listed"][0]["seed"] == 7
+    assert all(run["verdict"] in TRUE_ENDS and run["reason"] in ("", "ObservationGap") for run in runs["listed"])
+    assert runs["passed"] + runs["undecided"] == 3
+    assert await times_in_force(kube, namespace, callers) == [3, 3], "each run once"
+    assert network_state(callers) == before
+    secrets, _ = await kube.list(SECRETS, home, labels="bounceback.dev/experiment-uid")
+    assert not secrets, "the journal of each run goes with it"
+
+
+@together
+async def test_who_cancels_repeated_runs_ends_all_of_them(
+    kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
+) -> None:
+    callers, server = shop
+    before = network_state(callers)
+    await make_experiment(kube, namespace, "cancelled", partition(server, seconds=2), runs={"count": 5})
+    await until(kube, namespace, "cancelled", in_run(2, Phase.ACTIVE))
+    await kube.patch(EXPERIMENTS, namespace, "cancelled", {"spec": {"cancel": True}})
+    status = await finished(kube, namespace, "cancelled")
+    assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", "Cancelled"), status
+    assert [run["verdict"] for run in status["runs"]["listed"]] == ["Passed", "Aborted"]
+    assert status["runs"]["rate"]["percent"] == 100
+    assert await times_in_force(kube, namespace, callers) == [2, 2]
     assert network_state(callers) == before
 
 
