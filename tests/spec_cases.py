@@ -36,6 +36,7 @@ from tests.spec_cases_packets import PACKETS
 from tests.spec_cases_policy import NODES, POLICIES
 from tests.spec_cases_pressure import PRESSURE
 from tests.spec_cases_probes import ONE_READING, PROBES
+from tests.spec_cases_runs import RUNS
 from tests.spec_cases_scarce import SCARCE
 from tests.spec_cases_signals import SIGNALS
 from tests.spec_cases_ways import KEYS, ONE_WAY
@@ -256,6 +257,7 @@ EXPERIMENTS: Final = (
         "deadlineSeconds must be above the time that the faults",
         "spec.deadlineSeconds",
     ),
+    *RUNS,
     Case(
         "two targets of one name",
         "FaultExperiment",

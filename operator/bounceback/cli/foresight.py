@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from bounceback.api import API_VERSION
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
+from bounceback.api.status import FaultExperimentStatus
 from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, STRATEGIC, Cluster, RefusedError
 from bounceback.cli.exits import CommandError
 from bounceback.cli.follow import is_finished
@@ -16,6 +17,7 @@ from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.planning import act_of, needs_guard, rung_for
+from bounceback.engine.repeats import begun, spec_of_run
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import ObjectFault, PodRemoval
 from bounceback.faults.base import NetworkFault
@@ -89,6 +91,9 @@ class Foresight:
             return outlook
         if is_new:
             self._try_to_create(outlook, spec)
+        if spec.runs is not None:
+            outlook.note(f"the first of up to {spec.runs.count} runs; each of the others chooses anew, by its own seed")
+            spec = spec_of_run(spec, begun(spec, FaultExperimentStatus()))
         self._freeze(outlook)
         self._checks(outlook, spec)
         acting = self._as_account(outlook, spec)
