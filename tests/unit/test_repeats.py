@@ -126,8 +126,8 @@ def test_percentiles_are_by_nearest_rank_and_only_of_what_was_measured() -> None
     spec = repeated(12)
     status = begun(spec, FaultExperimentStatus(run_uid=UID))
     for number in range(1, 12):
-        recovery = None if number == 11 else 1100 - 100 * number
-        status = next_run(spec, counted(spec, judged(status, Verdict.PASSED, recovery=recovery), at(20)))
+        took = None if number == 11 else 1100 - 100 * number
+        status = next_run(spec, counted(spec, judged(status, Verdict.PASSED, recovery=took), at(20)))
     assert status.runs is not None
     (recovery,) = status.runs.percentiles
     assert (recovery.figure, recovery.runs) == ("recovery", 10)

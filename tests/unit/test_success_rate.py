@@ -79,24 +79,35 @@ def plans() -> Iterator[tuple[float, float, int]]:
                 yield rate, confidence, count
 
 
+def told(asked: Asked, count: int, rate: float) -> dict[Judgement, float]:
+    """How probable each answer is, exactly, by all that can happen, with a look after every run."""
+    found = dict.fromkeys(Judgement, 0.0)
+    open_ = {0: 1.0}  # by how many have passed: the probability to have come here
+    for made in range(count + 1):
+        after: dict[int, float] = {}
+        for passed, chance in open_.items():
+            answer = by_now(asked, passed, made - passed, count - made)
+            if answer is not None:
+                found[answer] += chance
+                continue
+            after[passed + 1] = after.get(passed + 1, 0.0) + chance * rate
+            after[passed] = after.get(passed, 0.0) + chance * (1 - rate)
+        open_ = after
+    assert not open_, "it always comes to an answer"
+    return found
+
+
 def test_a_system_at_the_asked_rate_is_told_wrongly_no_oftener_than_promised() -> None:
-    """Exactly, by all that can happen, every look after every run included."""
     for rate, confidence, count in plans():
-        asked = Asked(rate, confidence)
-        told = dict.fromkeys(Judgement, 0.0)
-        open_ = {0: 1.0}  # by how many have passed: the probability to have come here
-        for made in range(count + 1):
-            after: dict[int, float] = {}
-            for passed, chance in open_.items():
-                answer = by_now(asked, passed, made - passed, count - made)
-                if answer is not None:
-                    told[answer] += chance
-                    continue
-                after[passed + 1] = after.get(passed + 1, 0.0) + chance * rate
-                after[passed] = after.get(passed, 0.0) + chance * (1 - rate)
-            open_ = after
-        assert not open_, "it always comes to an answer"
-        assert max(told[PASSED], told[FAILED]) <= 1 - confidence, (rate, confidence, count, told)
+        found = told(Asked(rate, confidence), count, rate)
+        assert max(found[PASSED], found[FAILED]) <= 1 - confidence, (rate, confidence, count, found)
+
+
+@pytest.mark.parametrize(("rate", "confidence", "count"), [(0.9, 0.95, 35), (0.65, 0.8, 5), (0.5, 0.9, 12)])
+def test_a_better_system_is_told_passed_no_less_often(rate: float, confidence: float, count: int) -> None:
+    found = [told(Asked(rate, confidence), count, percent / 100) for percent in range(2, 100, 7)]
+    assert [each[PASSED] for each in found] == sorted(each[PASSED] for each in found)
+    assert [each[FAILED] for each in found] == sorted((each[FAILED] for each in found), reverse=True)
 
 
 def test_what_is_certain_before_the_end_is_what_the_end_would_have_said() -> None:

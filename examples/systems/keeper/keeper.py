@@ -1,8 +1,8 @@
 """Keeps the objects of WANTED as they are to be: once a second each is applied again, while it holds its lease.
 
 GET /ready   200 while its last round went well and was not long ago; else 503, and why.
-GET /audit   {"version": n, "unled": n, "calls": n}: the version that is to be in the ConfigMap `release`; writes without
-             the lease; how often somebody was called because the settings had to be put right
+GET /audit   {"version": n, "unled": n, "calls": n}: the version that is to be in the ConfigMap `release`; writes
+             without the lease; how often somebody was called because the settings had to be put right
 
 FLAW takes one of its promises away, as docs/examples.md says.
 """
