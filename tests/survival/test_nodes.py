@@ -57,6 +57,14 @@ async def spare(kube: Kube) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def node(kube: Kube, home: str, make_operator: Callable[..., OperatorProcess]) -> str:
+    """The only one there is that pods run on, and an operator that may act on it."""
+    make_operator(more=ACTS_AS).start()
+    (only,) = [each["metadata"]["name"] for each in (await kube.list(NODES))[0]]
+    return str(only)
+
+
+@pytest.fixture
 async def policies(kube: Kube) -> AsyncIterator[Callable[..., Any]]:
     """Makes policies; they go with the test."""
     made: list[str] = []
@@ -167,15 +175,9 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
 
 
 async def test_a_drained_node_is_empty_and_takes_pods_again(
-    kube: Kube,
-    home: str,
-    allowed: str,
-    policies: Callable[..., Any],
-    make_operator: Callable[..., OperatorProcess],
+    kube: Kube, allowed: str, policies: Callable[..., Any], node: str
 ) -> None:
     """The example's fault on the only node there is: what takes the evicted pods' place has to wait for it."""
-    make_operator(more=ACTS_AS).start()
-    (node,) = [each["metadata"]["name"] for each in (await kube.list(NODES))[0]]
     await kube.patch(DEPLOYMENTS, allowed, "web", {"spec": {"replicas": 2}})
     async with asyncio.timeout(60):
         while len(before := await ready(kube, allowed)) < 2:
@@ -211,15 +213,9 @@ async def ready(kube: Kube, namespace: str) -> set[str]:
 
 
 async def test_a_kubelet_stands_still_and_is_heard_of_again(
-    kube: Kube,
-    home: str,
-    allowed: str,
-    policies: Callable[..., Any],
-    make_operator: Callable[..., OperatorProcess],
+    kube: Kube, home: str, allowed: str, policies: Callable[..., Any], node: str
 ) -> None:
     """The example's fault, shorter. Meanwhile nobody can look; afterwards it is told what was."""
-    make_operator(more=ACTS_AS).start()
-    (node,) = [each["metadata"]["name"] for each in (await kube.list(NODES))[0]]
     await policies(allowed, node, "nodeNotReady")
     target, fault = example("A6-node-not-ready")
     await make(
