@@ -102,6 +102,7 @@ class Run:
 
     async def drive(self) -> None:
         """To its end. Raises FencedError, GoneError or NotLeaderError where it must not go on."""
+        keeps = False
         try:
             await self._resume()
             while True:
@@ -109,6 +110,7 @@ class Run:
                 with metrics.STEP_SECONDS.time():
                     decision = await self._step()
                 if decision.state.status.phase in OVER and self._seen.released:
+                    keeps = decision.state.status.phase is Phase.REPEATING
                     return
                 if trouble := self._attending.trouble():
                     raise trouble
@@ -116,7 +118,7 @@ class Run:
                     await self._wait(decision.again)
         finally:
             await self._attending.end()
-            if self._state.status.phase is not Phase.REPEATING:  # the next run is to find its targets free
+            if not keeps:  # the targets, for the next run
                 self._office.locks.release(self._uid)
 
     async def _step(self) -> Decision:
@@ -239,7 +241,7 @@ class Run:
         self._injections.decided(injections)
         if status.phase is not Phase.FINISHED:
             self._looking.resume(status)
-            self._office.locks.take(self._uid, (i.on_uid for i in injections))
+            self._office.locks.take(self._uid, (each for i in injections for each in i.holds))
         self._set_out()
 
     def _set_out(self) -> None:
