@@ -105,6 +105,7 @@ class Keeper:
         self.unled = 0
         self.calls = 0
         self._repairs = 0
+        self._settings = ""  # their version when they were right the last time
         self._began = time.monotonic()
         self._failed_writes = 0
         self._written = -1
@@ -136,25 +137,20 @@ class Keeper:
     def _round(self, api: Api, wanted: list[Json]) -> None:
         self._lead(api)
         if FLAW != "once" or not self._rounds:
-            self._call(api, wanted)
             owner = api.get("Deployment", "keeper")["metadata"]
             for body in wanted:
-                api.apply(owned(body, owner["uid"]))
+                now = api.apply(owned(body, owner["uid"]))
+                if body["metadata"]["name"] == "settings":
+                    self._call(now)
         if FLAW == "forceful":
             api.merge("ConfigMap", "settings", {"metadata": {"finalizers": None}})
         self._release(api)
         self._rounds += 1
 
-    def _call(self, api: Api, wanted: list[Json]) -> None:
-        """Somebody is called once for each time that the settings are to be put right."""
-        settings = next(body for body in wanted if body["metadata"]["name"] == "settings")
-        try:
-            there = api.get("ConfigMap", "settings").get("data")
-        except RefusedError as error:
-            if error.status != 404:
-                raise
-            return
-        if there == settings["data"]:
+    def _call(self, settings: Json) -> None:
+        """Somebody is called each time that the settings had to be put right: they are another version then."""
+        before, self._settings = self._settings, settings["metadata"]["resourceVersion"]
+        if before in ("", self._settings):
             return
         self._repairs += 1
         self.calls += 2 if FLAW == "shrill" and self._repairs % QUIET_ONES != 1 else 1
