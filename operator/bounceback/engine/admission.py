@@ -34,7 +34,7 @@ def webhook_name(run: str, fault: str) -> str:
 
 
 def run_of(name: str) -> str:
-    """The UID of the experiment whose webhook has that name; empty: it is none of ours."""
+    """The run whose webhook has that name; empty: it is none of ours."""
     parts = name.removesuffix(f".{SUFFIX}").split(".")
     return parts[1] if name.endswith(f".{SUFFIX}") and len(parts) == 2 else ""
 

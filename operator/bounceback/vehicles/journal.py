@@ -1,8 +1,8 @@
 """The journal: what is needed to undo an experiment, where the target's namespace cannot take it along.
 
-One Secret for each experiment in the operator's namespace. A record that is too large for one is spread over parts
-that are written before the Secret that names them, so that a reader always finds a whole record. The finalizer keeps
-all of them until the experiment is cleared.
+One Secret for each experiment, or for each of its runs, in the operator's namespace. A record that is too large for one
+is spread over parts that are written before the Secret that names them, so that a reader always finds a whole record.
+The finalizer keeps all of them until the run is cleared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Head:
 
 
 class Journal:
-    """Records by the experiment's UID.
+    """Records by the experiment's UID, or by the name of one of its later runs.
 
     Fencing: a write replaces only what this Journal itself wrote or read last, and raises Overtaken where somebody
     else wrote since. So a fresh operator reads before it writes, and one that slept writes nothing.
