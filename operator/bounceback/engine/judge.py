@@ -15,6 +15,7 @@ from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.planning import rest_of
 from bounceback.engine.timeline import figures, judge_budget
+from bounceback.engine.vacuous import nothing_injected, unmeasured
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
     Aspect,
@@ -268,6 +269,7 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
     left_behind,
     injection_failed,
     ended_early,
+    nothing_injected,
     unproven,
     unverified,
     unobserved,
@@ -278,7 +280,7 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
 
 
 def _recovery_findings(run: Run) -> list[Finding]:
-    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, misbehaved, not_felt) for f in ask(run)]
+    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, unmeasured, misbehaved, not_felt) for f in ask(run)]
 
 
 def _only(verdict: Verdict, findings: Iterable[Finding]) -> list[Finding]:
