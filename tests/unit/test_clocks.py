@@ -77,7 +77,11 @@ def test_a_moment_on_another_node_stays_where_it_was_when_our_wall_clock_is_step
 
 
 def test_the_end_of_an_agent_that_was_lost_keeps_what_was_measured_of_its_nodes_clock() -> None:
-    skewed: dict[str, Any] = {"clock_offset_milliseconds": 5000, "in_force_at": Moment.of(on("node", 1, 5.0)), "cleared_at": None}
+    skewed: dict[str, Any] = {
+        "clock_offset_milliseconds": 5000,
+        "in_force_at": Moment.of(on("node", 1, 5.0)),
+        "cleared_at": None,
+    }
     lost = injection(state=InjectionState.ACTIVE, **skewed)
     ended = fold_end(lost, AgentEnd(AgentFate.KILLED), at(20))
     began = on_our_clock(ended, ended.in_force_at, at(21))

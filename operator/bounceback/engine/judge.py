@@ -7,6 +7,7 @@ from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Finding, InjectionStatus
+from bounceback.engine.budgets import performance, unmeasured
 from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.evidence import seconds_in_force
@@ -15,7 +16,6 @@ from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.planning import rest_of
 from bounceback.engine.timeline import figures, judge_budget
-from bounceback.engine.vacuous import nothing_injected, unmeasured
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
     Aspect,
@@ -85,6 +85,10 @@ def ended_early(run: Run) -> Iterable[Finding]:
 def unproven(run: Run) -> Iterable[Finding]:
     """A fault that hit nothing says nothing about the system."""
     if not run.injections:
+        if run.status.ending is None:
+            yield _finding(
+                Verdict.INCONCLUSIVE, "NothingInjected", "no injection was ever planned: no target was there"
+            )
         return
     proof = run.spec.proof
     hit = [i for i in run.injections if i.hits >= proof.min_hits]
@@ -269,7 +273,6 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
     left_behind,
     injection_failed,
     ended_early,
-    nothing_injected,
     unproven,
     unverified,
     unobserved,
@@ -341,6 +344,7 @@ def aspects(run: Run) -> Aspects:
         strategy=_strategy(run),
         success=success,
         consistency=consistency,
+        performance=performance(run, [*not_recovered(run), *budget_exceeded(run), *unmeasured(run)]),
     )
 
 
