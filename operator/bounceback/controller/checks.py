@@ -6,7 +6,8 @@ import logging
 
 import aiohttp
 
-from bounceback.api.check import RecoveryCheckSpec, RecoveryCheckStatus
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.check_status import RecoveryCheckStatus
 from bounceback.api.meta import with_condition
 from bounceback.api.problems import dotted, parse
 from bounceback.engine.cel import check_syntax

@@ -204,6 +204,11 @@ def figure(span: Span) -> Figure:
     )
 
 
+def in_seconds(milliseconds: int) -> str:
+    """1.4s, as a column of `kubectl get` shows it."""
+    return f"{milliseconds / 1000:.1f}s"
+
+
 def figures(marks: Mapping[Mark, Interval]) -> Figures:
     """What the marks tell; a figure without both of its marks is not there."""
 
