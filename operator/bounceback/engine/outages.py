@@ -33,7 +33,6 @@ from bounceback.engine.uptime import (
     Piece,
     Probed,
     added,
-    availability,
     into_slices,
     pieces,
     proven_from,
@@ -120,8 +119,21 @@ def follow(
         status = step
     if status.outage is not None:
         status = status.model_copy(update={"outage": _lasting(spec, status, status.outage, seen, injected)})
-    status = _accounted(spec, status, seen, now)
-    return _worded(spec, status, seen, problems, now)
+    probes = _probed(spec, seen)
+    status = _accounted(spec, status, probes, now)
+    lasting = pieces(probes, _downs(status), status.until.instant(), now, now)
+    state, reason, message = _state(spec, status, seen, problems, lasting, now)
+    longest, window = status.totals.longest, window_of(status.slices, lasting, status.since.instant())
+    return status.model_copy(
+        update={
+            "state": state,
+            "reason": reason,
+            "message": message[:1024],
+            "window": window,
+            "availability": _percent(window.availability_percent),
+            "longest": in_seconds(longest.milliseconds) if longest else None,
+        }
+    )
 
 
 def _probed(spec: RecoveryCheckSpec, seen: Seen) -> list[Probed]:
@@ -257,27 +269,19 @@ def _judged(spec: RecoveryCheckSpec, outage: Outage, lasted: Span) -> Judgement 
     return next((each for each in (Judgement.FAILED, Judgement.INCONCLUSIVE, Judgement.PASSED) if each in found), None)
 
 
-def _accounted(spec: RecoveryCheckSpec, status: ContinuousStatus, seen: Seen, now: Instant) -> ContinuousStatus:
-    """With all the time counted that nothing can change any more, and the window up to now."""
-    probes, until, hours = _probed(spec, seen), status.until.instant(), spec.continuous.window_hours
-    settled = _settled(probes, status.outage, now)
-    if settled.since(until) > 0:
-        found = pieces(probes, _downs(status), until, settled, now)
-        status = status.model_copy(
-            update={
-                "until": Moment.of(settled),
-                "totals": added(status.totals, found),
-                "slices": into_slices(status.slices, found, until, hours),
-            }
-        )
-        until = settled
-    window = window_of(status.slices, _unsettled(status, probes, now), status.since.instant())
-    longest = status.totals.longest
+def _accounted(
+    spec: RecoveryCheckSpec, status: ContinuousStatus, probes: Sequence[Probed], now: Instant
+) -> ContinuousStatus:
+    """With all the time counted that nothing can change any more."""
+    until, settled = status.until.instant(), _settled(probes, status.outage, now)
+    if settled.since(until) <= 0:
+        return status
+    found = pieces(probes, _downs(status), until, settled, now)
     return status.model_copy(
         update={
-            "window": window,
-            "availability": _percent(availability(window)),
-            "longest": in_seconds(longest.milliseconds) if longest else None,
+            "until": Moment.of(settled),
+            "totals": added(status.totals, found),
+            "slices": into_slices(status.slices, found, until, spec.continuous.window_hours),
         }
     )
 
@@ -286,10 +290,6 @@ def _percent(text: str) -> str | None:
     """99.95% ±0.01"""
     middle, space, error = text.partition(" ")
     return f"{middle}%{space}{error}" if text else None
-
-
-def _unsettled(status: ContinuousStatus, probes: Sequence[Probed], now: Instant) -> list[Piece]:
-    return pieces(probes, _downs(status), status.until.instant(), now, now)
 
 
 def _downs(status: ContinuousStatus) -> Iterator[tuple[Interval, Interval | None]]:
@@ -313,19 +313,16 @@ def _settled(probes: Sequence[Probed], outage: Outage | None, now: Instant) -> I
     return earliest(*bounds)
 
 
-def _worded(
-    spec: RecoveryCheckSpec, status: ContinuousStatus, seen: Seen, problems: Sequence[str], now: Instant
-) -> ContinuousStatus:
-    state, reason, message = _state(spec, status, seen, problems, now)
-    return status.model_copy(update={"state": state, "reason": reason, "message": message[:1024]})
-
-
 def _state(
-    spec: RecoveryCheckSpec, status: ContinuousStatus, seen: Seen, problems: Sequence[str], now: Instant
+    spec: RecoveryCheckSpec,
+    status: ContinuousStatus,
+    seen: Seen,
+    problems: Sequence[str],
+    lasting: Sequence[Piece],
+    now: Instant,
 ) -> tuple[Watched, str, str]:
     """What is known now: a probe that cannot look makes it Unknown, unless another one sees it failing."""
-    last = next(reversed(_unsettled(status, _probed(spec, seen), now)), None)
-    unknown = last is not None and last.kind is Kind.UNKNOWN
+    unknown = bool(lasting) and lasting[-1].kind is Kind.UNKNOWN
     outage = status.outage
     if outage is not None and not unknown and not (problems and not _fails(spec, seen)):
         began = outage.began.latest.rfc3339()
