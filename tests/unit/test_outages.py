@@ -158,6 +158,19 @@ def test_a_system_that_was_never_healthy_is_unknown_and_not_down() -> None:
     assert record.totals.unknown_milliseconds == 8000
 
 
+def test_a_watch_that_first_saw_it_failing_and_healthy_at_the_next_event_saw_no_outage() -> None:
+    """Of objects: what an event tells may have come at any time since the read before."""
+    asked = spec()
+    history = History(5.0, 10.0, ordered=True)
+    for start, end, healthy in ((0, 0.005, False), (0, 0.6, True), (1, 1.1, True), (2, 2.1, True), (8, 8.1, True)):
+        history.add(Sample(at(start), at(end), healthy, "not yet"))
+    seen = Seen("web", asked, {"home": history}, {}, {})
+    first = begun(asked, seen, None)
+    assert first is not None
+    record = follow(asked, first, seen, [], [], at(8.5))
+    assert (record.totals.outages, record.state) == (0, Watched.UP)
+
+
 def test_a_probe_that_was_never_healthy_hides_no_outage_of_another() -> None:
     system = System(spec("home", "wrong"))
     assert system.lives("HHHH", "FFFF").reason == "NeverHealthy"

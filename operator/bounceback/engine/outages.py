@@ -164,8 +164,7 @@ def _began(spec: RecoveryCheckSpec, status: ContinuousStatus, seen: Seen) -> Con
 def _symptoms(spec: RecoveryCheckSpec, seen: Seen, since: Instant) -> Iterator[tuple[Interval, str]]:
     for probe in spec.probes:
         history = seen.probes[probe.name]
-        proven = proven_from(history)
-        if proven is not None and (interval := first_symptom(history, latest(since, proven), probe.failure_threshold)):
+        if interval := first_symptom(history, since, probe.failure_threshold, only_changes=True):
             yield interval, probe.name
 
 

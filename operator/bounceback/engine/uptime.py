@@ -121,10 +121,10 @@ def _unseen(history: History, base: Instant, now: Instant) -> Iterator[tuple[Ins
 
 def _failing(probed: Probed, now: Instant) -> Iterator[tuple[Instant, Instant]]:
     """When it is known to have failed; not what came before it was ever healthy."""
-    proven = proven_from(probed.history)
     states = stretches(probed.history, probed.threshold)
-    for stretch in states:
-        if proven is None or stretch.healthy or stretch.parts[0].first.start.since(proven) < 0:
+    proven = next((n for n, stretch in enumerate(states) if stretch.healthy), len(states))
+    for stretch in states[proven:]:
+        if stretch.healthy:
             continue
         for part in stretch.parts:
             yield part.first.start, part.last.end
