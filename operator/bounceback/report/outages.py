@@ -44,7 +44,8 @@ class Record:
 def summary(record: Record) -> list[str]:
     """What a terminal shows above the outages."""
     seen, totals = record.seen, record.seen.totals
-    lines = [f"{record.name}  {seen.state}{': ' if seen.message else ''}{shown(seen.message)}"]
+    as_of = f", as of {seen.written_at}" if seen.written_at else ""
+    lines = [f"{record.name}  {seen.state}{as_of}{': ' if seen.message else ''}{shown(seen.message)}"]
     if seen.window is not None:
         share = f"up {seen.availability} of the known time" if seen.availability else "nothing is known"
         lines.append(
