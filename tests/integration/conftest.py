@@ -17,12 +17,14 @@ from bounceback.controller.office import Office
 from bounceback.controller.results import Results
 from bounceback.controller.settings import Settings
 from bounceback.kube import Kube
+from bounceback.recovery.means import Means
 from bounceback.vehicles.admission import Webhooks
 from bounceback.vehicles.agents import Agents
 from bounceback.vehicles.capabilities import Nodes
 from bounceback.vehicles.journal import Journal
 from tests.commands import PROJECT, Commands
 from tests.conftest import OPERATOR
+from tests.integration.looking import means_of_no_cluster
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,10 @@ async def office(kube: Kube, home: str) -> AsyncIterator[Office]:
         webhooks=Webhooks(kube, ""),
     )
     keeping.cancel()
+
+
+@pytest.fixture
+async def means() -> AsyncIterator[Means]:
+    """For looks at servers that are no cluster's."""
+    async with means_of_no_cluster() as entered:
+        yield entered
