@@ -248,8 +248,8 @@ async def test_an_account_without_the_right_cannot_look(kube: Kube, acting: Kube
     async with looking(acting, namespace, probes=probes) as (watching, seen):
         await until(lambda: len(watching.problems()) == 4)
         told = "\n".join(watching.problems())
-    assert told.count("the experiment's service account may not") == 4
-    assert "spec.probes[1].event: the experiment's service account may not list events: " in told
+    assert told.count("the service account may not") == 4
+    assert "spec.probes[1].event: the service account may not list events: " in told
     assert not any(history.samples - history.healthy_samples for history in seen.probes.values())
 
 
@@ -286,7 +286,7 @@ async def test_secrets_are_read_as_the_account_and_what_is_missing_is_refused_wi
 
         told = await refusal()
         where = "RecoveryCheck c, spec.probes[0].redis.login.passwordKey: "
-        assert told.startswith(f"{where}the experiment's service account must be allowed to get Secret redis; ")
+        assert told.startswith(f"{where}the service account must be allowed to get Secret redis; ")
         assert f"bounceback access {namespace} --secret redis | kubectl apply" in told
         await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, secrets=["redis"]))
         async with asyncio.timeout(30):

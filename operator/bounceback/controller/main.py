@@ -15,10 +15,12 @@ from bounceback.controller import metrics
 from bounceback.controller.admitted import Admitted
 from bounceback.controller.admitting import stand_for
 from bounceback.controller.board import Board
+from bounceback.controller.causes import Causes
 from bounceback.controller.checks import Checks
 from bounceback.controller.events import Recorder
 from bounceback.controller.freeze import Freeze
 from bounceback.controller.leader import Leadership, NotLeaderError
+from bounceback.controller.lookouts import Lookouts
 from bounceback.controller.office import Office
 from bounceback.controller.orphans import clear_orphans
 from bounceback.controller.results import Results
@@ -94,10 +96,16 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
         admitted=admitted,
         webhooks=Webhooks(kube, settings.admission),
     )
-    board, checks = Board(office), Checks(kube)
+    board, checks, causes = Board(office), Checks(kube), Causes()
+    lookouts = Lookouts(office, causes)
 
     async def changed(kind: str | None, body: Json) -> None:
-        await (checks.changed if body["kind"] == "RecoveryCheck" else board.changed)(kind, body)
+        if body["kind"] == "RecoveryCheck":
+            await lookouts.changed(kind, body)
+            await checks.changed(kind, body)
+        else:
+            causes.changed(kind, body)
+            await board.changed(kind, body)
 
     def watching() -> None:
         pulse.beat("watching")
@@ -118,6 +126,7 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
     finally:
         metrics.LEADING.set(0)
         pulse.done("watching")
+        await lookouts.end()
         await board.end()
         admitted.end_all()
 

@@ -15,7 +15,7 @@ from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.planning import rest_of
-from bounceback.engine.timeline import figures, judge_budget
+from bounceback.engine.timeline import figures, in_seconds, judge_budget
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
     Aspect,
@@ -49,8 +49,8 @@ def judge(
             "verdict": verdict,
             "axes": axes(run),
             "aspects": aspects(run),
-            "detected": _words(measured.detection.milliseconds) if measured.detection else None,
-            "recovered": _words(measured.recovery.milliseconds) if measured.recovery else None,
+            "detected": in_seconds(measured.detection.milliseconds) if measured.detection else None,
+            "recovered": in_seconds(measured.recovery.milliseconds) if measured.recovery else None,
         }
     )
 
@@ -384,7 +384,3 @@ def _source(run: Run, mark: Mark) -> str:
 
 def _finding(verdict: Verdict, reason: str, message: str) -> Finding:
     return Finding(verdict=verdict, reason=reason, message=message[:1024])
-
-
-def _words(milliseconds: int) -> str:
-    return f"{milliseconds / 1000:.1f}s"

@@ -172,6 +172,14 @@ class History:
         self._settle()
         return before is None or before.healthy != sample.healthy
 
+    def forget(self, before: Instant) -> None:
+        """Runs and gaps that were over by then are not asked for any more; the healthy one that held then stays."""
+        held = [n for n, run in enumerate(self._settled) if run.healthy and run.first.start.since(before) <= 0]
+        if held and held[-1] > 0:
+            del self._settled[: held[-1]]
+            self._view = None
+        self._gaps = [gap for gap in self._gaps if gap.latest.since(before) > 0]
+
     def gap_between(self, one: Instant, other: Instant) -> bool:
         """Whether looking began again somewhere after the one and not after the other."""
         return any(g.latest.since(one) > 0 and g.latest.since(other) <= 0 for g in self._gaps)
