@@ -47,6 +47,16 @@ def test_an_experiment_may_be_a_cause_from_when_it_planned_something_until_it_is
     assert not causes.of("other")
 
 
+def test_repeated_runs_are_one_cause_from_the_first_to_the_end_of_all() -> None:
+    causes = Causes(lambda: 1000.0)
+    causes.changed("ADDED", glimpse(experiment("again", "1", ("Planned", 900.0))))
+    for later in (experiment("again", "1"), experiment("again", "1", ("Planned", 950.0))):
+        causes.changed("MODIFIED", glimpse(later))
+        assert [(each.since, each.until) for each in causes.of("shop")] == [(900.0, None)]
+    causes.changed("MODIFIED", glimpse(experiment("again", "1", finishedAt="1970-01-01T00:16:20Z")))
+    assert [(each.since, each.until) for each in causes.of("shop")] == [(900.0, 980.0)]
+
+
 def test_causes_are_forgotten_in_time_and_in_number() -> None:
     now = 1000.0
     causes = Causes(lambda: now)

@@ -28,12 +28,12 @@ class Causes:
         """A glimpse of an experiment; one that is deleted was under way until now, if it was."""
         metadata, status = body["metadata"], body.get("status") or {}
         known = self._known.setdefault(metadata["namespace"], {})
+        before = known.get(metadata["uid"])  # of repeated runs the first one counts: what it did may come out later
         planned = [mark["earliest"]["utc"] for mark in status.get("marks") or () if mark["mark"] == Mark.PLANNED]
-        if planned:
+        if planned or before:
+            since = min([*planned, *([before.since] if before else [])])
             finished = status.get("finishedAt")
             until = Instant.parse(finished) if finished else self._clock() if kind == "DELETED" else None
-            before = known.get(metadata["uid"])  # of repeated runs the first one counts: what it did may come out later
-            since = min(planned[0], before.since) if before else planned[0]
             known[metadata["uid"]] = Injected(metadata["name"], since, until)
         self._forget(known)
 
