@@ -149,7 +149,7 @@ def test_bad_files_change_nothing(commands: Commands, api: Cluster, place: str, 
     bad = experiment("web-slow", {**EXPERIMENT, "expect": "Survive"})
     result = commands.bounceback("run", "-n", place, "--wait", files(WEB, bad))
     assert result.code == 2
-    assert re.search(r":\d+:\d+: error: spec\.expect: must be one of Recover, FailSafe", result.err)
+    assert re.search(r":\d+:\d+: error: spec\.expect: must be one of Recover, FailSafe, Manual", result.err)
     assert api.list(CHECKS, place) == api.list(EXPERIMENTS, place) == []
 
 
