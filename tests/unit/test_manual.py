@@ -126,14 +126,15 @@ def test_health_from_before_the_clearing_is_not_enough_to_tell() -> None:
         (cleared(), {"deleted": True}, "Ended"),
         (cleared(deadline_at=at(16).utc), {}, "Ended"),
         (cleared(), {"task": Task(refused="quota")}, "NoJob"),
-        (cleared(), {"task": Task(), "now": 80}, "NoJob"),
-        (cleared(), {"health": health(healthy_for=0.0), "now": 80}, "NeverInTrouble"),
+        (cleared(), {"task": Task()}, "NoJob"),
+        (cleared(), {"health": health(healthy_for=0.0)}, "NeverInTrouble"),
     ],
     ids=["left", "unseen", "not in force", "cancelled", "frozen", "deleted", "late", "refused", "unmade", "flaps"],
 )
 def test_a_repair_that_must_not_begin_does_not(state: State, seen: dict[str, Any], reason: str) -> None:
-    now = seen.pop("now", 17)
-    decision = step(state, Seen(**{"health": DOWN, "task": THERE} | seen), at(now))
+    now = 80 if reason in ("NoJob", "NeverInTrouble") else 17
+    told: dict[str, Any] = {"health": DOWN, "task": THERE} | seen
+    decision = step(state, Seen(**told), at(now))
     repair = repair_of(decision)
     assert (repair.state, repair.reason, repair.began_at) == (RepairState.NOT_RUN, reason, None)
     assert decision.state.status.phase is Phase.FINISHED or reason == "NeverInTrouble"
@@ -248,9 +249,10 @@ def test_each_thing_that_is_missing_is_found_and_decides(changes: Any, verdict: 
 def test_the_return_has_a_budget_and_so_has_the_detection(bound: int, verdict: Verdict) -> None:
     budgets = {"recoverSeconds": bound, "detectSeconds": 2}
     assert judged(checks=[check(detection=[SIGNAL], errorState=[SAFE], budgets=budgets)]).verdict is verdict
-    late = {"DETECTED": Interval(at(4), at(4.5))}
     budgets = {"recoverSeconds": 4, "detectSeconds": 2}
-    slow = judged(checks=[check(detection=[SIGNAL], errorState=[SAFE], budgets=budgets)], **late)
+    slow = judged(
+        checks=[check(detection=[SIGNAL], errorState=[SAFE], budgets=budgets)], DETECTED=Interval(at(4), at(4.5))
+    )
     assert [f.reason for f in slow.findings] == ["BudgetExceeded"]
 
 

@@ -55,8 +55,8 @@ def poisoned(body: Json) -> Json:
             "leftovers": [HOSTILE],
             "reason": HOSTILE[:60],
         }
-    for mark in status.get("marks", []):
-        mark["source"] = HOSTILE
+    for each in status.get("marks", []):
+        each["source"] = HOSTILE
     return body
 
 

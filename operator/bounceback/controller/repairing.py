@@ -12,7 +12,6 @@ import aiohttp
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import RepairStatus
-from bounceback.controller.office import Office
 from bounceback.engine.naming import repair_name
 from bounceback.engine.state import NO_TASK
 from bounceback.kube.client import Json, Kube
@@ -39,27 +38,40 @@ LONGEST_LOG: Final = 4000
 
 
 class Repairing:
-    """The Job of one run. `task` is what is seen of it; `changed` is called when that changes."""
+    """The Job of one run. `task` is what is seen of it; `changed` is called when that changes.
 
-    def __init__(self, office: Office, body: Json, spec: FaultExperimentSpec, changed: Callable[[], None]) -> None:
+    `acting` is in the experiment's account; `may_act` raises NotLeaderError where another operator has taken over.
+    """
+
+    def __init__(
+        self,
+        acting: Kube,
+        body: Json,
+        spec: FaultExperimentSpec,
+        may_act: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
         metadata = body["metadata"]
         self.task = NO_TASK
-        self._office = office
-        self._owner = {key: body[key] for key in ("apiVersion", "kind")} | {
-            key: metadata[key] for key in ("name", "uid")
+        self._acting = acting
+        self._owner = {
+            "apiVersion": body["apiVersion"],
+            "kind": body["kind"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
         }
         self._namespace, self._uid = metadata["namespace"], metadata["uid"]
         self._spec = spec
-        self._acting = office.kube.acting_as(self._namespace, spec.service_account_name)
+        self._may_act = may_act
         self._changed = changed
         self._not_over: Instant | None = None
         self._log_read = float("-inf")
-        self._started = ""  # what its container is known to do; "" for nothing yet
+        self._started = False
         self._waits_for = ""  # why it does not start
 
     async def make(self, repair: RepairStatus) -> None:
         """Suspended: nothing runs. One that an operator before us made is taken over."""
-        self._office.leadership.check()
+        self._may_act()
         try:
             job = await self._acting.create(JOBS, self._namespace, repair_job(self._spec, repair.name, self._owner))
         except KubeError as error:
@@ -100,7 +112,7 @@ class Repairing:
                 raise
 
     async def _let_go(self, repair: RepairStatus) -> None:
-        self._office.leadership.check()
+        self._may_act()
         start = Instant.now()
         change = {"metadata": {"uid": repair.uid}, "spec": {"suspend": False}}
         await self._acting.patch(JOBS, self._namespace, repair.name, change)
@@ -149,7 +161,7 @@ class Repairing:
             return None
         phase = pod.get("status", {}).get("phase", "")
         if phase in ("Running", "Succeeded", "Failed"):
-            self._started = phase
+            self._started = True
             if log := await log_of(self._acting, pod):
                 self._tell(log=log)
         else:

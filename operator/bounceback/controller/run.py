@@ -62,7 +62,13 @@ class Run:
         self._ways: list[Way] = []  # none before anything is planned
         self._looking = Looking(office, self._namespace, spec, self.wake)
         self._preparing = Preparing(office, self._namespace, self._uid, spec, status.checks)
-        self._repairing = Repairing(office, body, spec, self.wake)
+        self._repairing = Repairing(
+            office.kube.acting_as(self._namespace, spec.service_account_name),
+            body,
+            spec,
+            office.leadership.check,
+            self.wake,
+        )
         self._written = 0.0
         self._attending = Attending(
             f"{self._namespace}/{self._name}",
