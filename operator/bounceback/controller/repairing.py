@@ -95,7 +95,7 @@ class Repairing:
                 await self._look(repair)
                 await asyncio.sleep(LOOK_SECONDS)
         except KubeError as error:
-            if not error.gone and not error.conflict:  # conflict: another of its name
+            if not error.gone:
                 raise
             self._tell(ended=RepairState.UNKNOWN, reason="Deleted", message="somebody deleted the Job")
 
@@ -114,15 +114,20 @@ class Repairing:
     async def _let_go(self, repair: RepairStatus) -> None:
         self._may_act()
         start = Instant.now()
-        change = {"metadata": {"uid": repair.uid}, "spec": {"suspend": False}}
-        await self._acting.patch(JOBS, self._namespace, repair.name, change)
-        self._tell(begun=Interval(start, Instant.now()))
+        change = {"metadata": {"uid": repair.uid}, "spec": {"suspend": False}}  # refused of another of its name
+        try:
+            await self._acting.patch(JOBS, self._namespace, repair.name, change)
+        except KubeError as error:
+            job = await self._acting.get(JOBS, self._namespace, repair.name)
+            if error.status not in (409, 422) or not self._is_other(job, repair):
+                raise
+        else:
+            self._tell(begun=Interval(start, Instant.now()))
 
     async def _look(self, repair: RepairStatus) -> None:
         start = Instant.now()
         job = await self._acting.get(JOBS, self._namespace, repair.name)
-        if job["metadata"]["uid"] != repair.uid:
-            self._tell(ended=RepairState.UNKNOWN, reason="Deleted", message="somebody put another Job in its place")
+        if self._is_other(job, repair):
             return
         end = end_of(job)
         if end is None:
@@ -134,6 +139,12 @@ class Repairing:
         pod = await self._look_at_pod()
         state, reason, message = self._told(end.completed, end.reason, end.message, _exit_code(pod))
         self._tell(ended=state, ended_at=seen, reason=reason, message=message)
+
+    def _is_other(self, job: Json, repair: RepairStatus) -> bool:
+        if job["metadata"]["uid"] == repair.uid:
+            return False
+        self._tell(ended=RepairState.UNKNOWN, reason="Deleted", message="somebody put another Job in its place")
+        return True
 
     def _told(self, completed: bool, reason: str, message: str, code: int | None) -> tuple[RepairState, str, str]:
         assert self._spec.repair is not None
