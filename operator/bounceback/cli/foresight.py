@@ -195,10 +195,9 @@ class Foresight:
             injections = (other.get("status") or {}).get("injections") or []
             held = {(i.get("object") or {}).get("uid") or i.get("podUid") for i in injections}
             if both := [wanted[uid] for uid in wanted if uid in held]:
-                outlook.refuse(
-                    "spec.targets",
-                    f"{', '.join(both[:5])} {'is' if len(both) == 1 else 'are'} held by {other['metadata']['name']}, which still runs",
-                )
+                are = "is" if len(both) == 1 else "are"
+                words = f"{', '.join(both[:5])} {are} held by {other['metadata']['name']}, which still runs"
+                outlook.refuse("spec.targets", words)
 
     def _nodes(self, outlook: Outlook, spec: FaultExperimentSpec) -> dict[str, NodeCapability]:
         if not any(isinstance(fault.fault, NetworkFault) for fault in spec.faults):
