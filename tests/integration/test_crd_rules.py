@@ -140,6 +140,7 @@ DEFAULTS: Json = {
     "replacedBy": "",
     "restartsBefore": 0,
     "restarts": 0,
+    "hostNetwork": False,
 }
 
 

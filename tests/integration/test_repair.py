@@ -128,7 +128,7 @@ async def _fails(kube: Kube, acting: Kube, namespace: str) -> None:
 async def _too_slow(kube: Kube, acting: Kube, namespace: str) -> None:
     """A busy machine may be too slow to start it at all, and that is told apart."""
     template = python("print('trying', flush=True); import time; time.sleep(3600)")
-    task = (await (await Repair.of(kube, namespace, acting, manual(template, 12))).ended()).task
+    task = (await (await Repair.of(kube, namespace, acting, manual(template, 8))).ended()).task
     ends = {(RepairState.FAILED, "TimedOut"), (RepairState.NOT_RUN, "NeverStarted")}
     assert (task.ended, task.reason) in ends
 
