@@ -75,7 +75,7 @@ class Repairing:
         try:
             job = await self._acting.create(JOBS, self._namespace, repair_job(self._spec, repair.name, self._owner))
         except KubeError as error:
-            if error.passing:
+            if error.passing or error.status == 401:  # a token of ours that is not taken says nothing of the Job
                 raise
             if not error.exists:
                 self._tell(refused=f"the API server does not take the Job: {error.message}")
