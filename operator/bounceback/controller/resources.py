@@ -9,6 +9,7 @@ from bounceback.engine.repairing import REPAIRED_ANNOTATION
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS
+from bounceback.types.outcome import Mark
 
 FINALIZER: Final = "bounceback.dev/cleanup"
 STARTED_UID: Final = "bounceback.dev/started-uid"
@@ -94,6 +95,7 @@ def glimpse(body: Mapping[str, Any]) -> Json:
     """What must be known of one that changed: thousands may wait for their turn, and a whole one takes 60 KB."""
     metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
     annotations = metadata.get("annotations") or {}
+    planned = [mark for mark in status.get("marks") or () if mark["mark"] == Mark.PLANNED]
     return {
         "kind": body["kind"],
         "metadata": {
@@ -105,7 +107,8 @@ def glimpse(body: Mapping[str, Any]) -> Json:
             "annotations": {key: annotations[key] for key in (STARTED_UID, REPAIRED_ANNOTATION) if key in annotations},
         },
         "spec": {key: spec[key] for key in ("cancel", "ttlSecondsAfterFinished") if key in spec},
-        "status": {"phase": status["phase"]} if "phase" in status else {},
+        "status": {key: status[key] for key in ("phase", "finishedAt") if key in status}
+        | ({"marks": [{"mark": mark["mark"], "earliest": {"utc": mark["earliest"]["utc"]}} for mark in planned]}),
     }
 
 

@@ -30,6 +30,7 @@ from bounceback.engine.marks import marks_of
 from bounceback.engine.naming import injection_name
 from bounceback.engine.planning import Preparation, injections, lasts
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
+from bounceback.engine.samples import latest
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.types.instants import Instant, Interval
@@ -50,10 +51,19 @@ OBSERVE_GRACE: Final = 30.0
 
 def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     """One step. Calling it again with nothing new seen gives the same phase and the same duties."""
+    now = _unstepped(state, now)
     ending = ended(spec, state, seen, now)
     if ending is not None and state.status.ending is None:
         state = _update(state, ending=ending)
     return STEPS[state.status.phase](spec, state, seen, now)
+
+
+def _unstepped(state: State, now: Instant) -> Instant:
+    """With UTC as the wall clock would have it that set the limits of the run, had it not been stepped since."""
+    planned = _mark(state, Mark.PLANNED)
+    if planned is None or planned.latest.boot != now.boot:
+        return now
+    return replace(now, utc=planned.latest.utc + now.since(planned.latest))
 
 
 def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -112,7 +122,7 @@ def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
 
 def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparation, now: Instant) -> Decision:
     run = state.status.run_uid or ""
-    planned = injections(run, found.chosen, now.utc)
+    planned = injections(run, found.chosen, now.utc, now.boot)
     observed = {**state.status.observed, "before": seen.before}
     mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
     state = replace(_update(state, observed=observed, **_found(found), marks=[mark]), injections=planned)
@@ -156,7 +166,7 @@ def _with_more(state: State, seen: Seen, now: Instant) -> tuple[State, Preparati
     chosen = tuple(c for c in seen.more.chosen if injection_name(run, c.fault.name, c.on.uid) not in known)
     if not chosen:
         return state, None
-    planned = injections(run, chosen, now.utc)
+    planned = injections(run, chosen, now.utc, now.boot)
     return replace(state, injections=(*state.injections, *planned)), replace(seen.more, chosen=chosen)
 
 
@@ -196,9 +206,8 @@ def _clearing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant)
 def _repairing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     """A repair that has begun is waited for, whatever ends the run: it is bounded, and half of one may be worse."""
     state = _with_marks(state, seen, now)
-    state = _with_repair(spec, state, next_repair(spec, state, seen, _since(state, Mark.CLEARED, now), now), seen, now)
-    repair = state.status.repair
-    assert repair is not None
+    repair = next_repair(spec, state, seen, _since(state, Mark.CLEARED, now), now)
+    state = _with_repair(spec, state, repair, seen, now)
     if repair.state in OVER:
         return _enter(Phase.RECOVERING, state, now, f"the repair is over: {repair.state}")
     return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}) | duties(spec, repair), again=0.5)
@@ -211,8 +220,6 @@ def _with_repair(spec: FaultExperimentSpec, state: State, after: RepairStatus, s
     state = _update(state, repair=after)
     by_hand, began = spec.repair.by_hand, after.began_at.instant() if after.began_at else None
     source = f"Job {after.name}" if by_hand is None else "by hand"
-    if after.state is RepairState.NOT_RUN and before is RepairState.PLANNED:
-        state = _note(state, "RepairNotRun", f"{after.reason}: {after.message}", now)
     if after.state is RepairState.RUNNING and before is not after.state and by_hand is not None:
         how = f"say `bounceback repaired` or annotate with {REPAIRED_ANNOTATION}={after.name}"
         state = _note(state, "RepairAwaited", f"{by_hand.instruction} When it is done: {how}", now)
@@ -220,7 +227,7 @@ def _with_repair(spec: FaultExperimentSpec, state: State, after: RepairStatus, s
         state = _add_mark(state, Mark.REPAIR_BEGAN, Interval.at(began), source, now)
     elif began is not None and seen.task.begun is not None:
         state = _add_mark(state, Mark.REPAIR_BEGAN, Interval(began, seen.task.begun.latest), source, now)
-    if after.state in OVER and before is RepairState.RUNNING:
+    if after.state in OVER and before not in OVER:
         state = _note(state, f"Repair{after.state}", f"{after.reason}: {after.message}", now)
         if after.state in (RepairState.DONE, RepairState.FAILED):
             state = _add_mark(state, Mark.REPAIRED, seen.task.ended_at or Interval.at(now), source, now)
@@ -241,7 +248,7 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
         return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
     if stable and seen.health.recovered is not None:
         state = _add_mark(state, Mark.RECOVERED, seen.health.recovered, "probes", now)
-        state = _add_mark(state, Mark.STABLE, Interval.at(now), "probes", now)
+        state = _add_mark(state, Mark.STABLE, _stable(state, seen.health.recovered, seen), "probes", now)
         return _enter(Phase.VERIFYING, state, now, f"stable for {seen.health.healthy_for:.1f} s")
     if since >= spec.recovery_timeout_seconds:
         why = "; ".join(seen.health.unhealthy)[:400] or "no stable window"
@@ -252,6 +259,13 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
         return _enter(Phase.VERIFYING, state, now, "not waited for")
     soonest = seen.health.stable_seconds - min(seen.health.healthy_for, since)  # a change of health comes by itself
     return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), again=min(1.0, max(0.25, soonest)))
+
+
+def _stable(state: State, recovered: Interval, seen: Seen) -> Interval:
+    """So long after the recovery, or after the fault was cleared where it came back before that."""
+    cleared = _mark(state, Mark.CLEARED) or recovered
+    begun = Interval(latest(recovered.earliest, cleared.earliest), latest(recovered.latest, cleared.latest))
+    return begun.later(seen.health.stable_seconds)
 
 
 def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
