@@ -95,7 +95,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
     if status.repair is not None:
         yield "## Repair"
         yield ""
-        yield f"{REPAIRS.get(status.repair.state, status.repair.state)}: {_text(status.repair.message)}"
+        yield f"{REPAIRS.get(status.repair.state, status.repair.state)}: {escaped(status.repair.message)}"
         yield ""
         yield from (f"    {line}" for line in shown(status.repair.log).splitlines())
         yield ""
