@@ -15,9 +15,9 @@ from bounceback.recovery.observing import ObservationError, observe
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant
 from tests import real_servers
+from tests.integration.looking import AUTHORITY, NO_CLUSTER, SECRETS, Held
 from tests.integration.test_recovery_looks import example, serving
 from tests.integration.test_recovery_network import PAGE, grpc_server, health, page, tls_server
-from tests.integration.test_recovery_stores import AUTHORITY, NO_CLUSTER, SECRETS, Held
 from tests.relay.name_server import name_server
 
 HOST = "127.0.0.1"
