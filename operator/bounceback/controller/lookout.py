@@ -13,6 +13,7 @@ import aiohttp
 from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.check_status import ContinuousStatus, RecoveryCheckStatus, Watched
 from bounceback.controller import metrics
+from bounceback.controller.attending import alone
 from bounceback.controller.causes import Causes
 from bounceback.controller.copying import can_look
 from bounceback.controller.office import Office
@@ -87,16 +88,22 @@ class Lookout:
         asked = [(self._name, self._spec)]
         restored = self._record.histories if self._record else None
         looking = Watching(self._acting, self._namespace, asked, restored, self.wake, pulse=self._office.pulse)
-        async with looking as watching:
-            while True:
-                self._news.clear()
-                stopping = self._stopping
-                self._look(watching)
-                if self._is_due():
-                    await self._write(watching)
-                if stopping:
-                    return
-                await self._wait()
+        try:
+            async with looking as watching:
+                await self._watch(watching)
+        except BaseExceptionGroup as group:  # of the tasks that look, though it may be ours alone
+            raise alone(group) from group
+
+    async def _watch(self, watching: Watching) -> None:
+        while True:
+            self._news.clear()
+            stopping = self._stopping
+            self._look(watching)
+            if self._is_due():
+                await self._write(watching)
+            if stopping:
+                return
+            await self._wait()
 
     async def rest(self, obstacle: Obstacle) -> None:
         """Say why nobody looks."""
