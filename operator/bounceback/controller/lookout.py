@@ -38,7 +38,7 @@ CLOSE_LOOK, CALM_LOOK = 1.0, 5.0
 BREATH: Final = 0.1
 """Seconds between two readings at least, however often a probe changes its mind."""
 SETTLING: Final = 10.0
-"""Seconds from the start in which it is no news that nobody has looked yet."""
+"""Seconds for which it is no news that there is no answer: at the start, or because this operator was held up."""
 PAUSE: Final = 5.0
 """Seconds until what could not be written is tried again."""
 FIRST_TRY, LONGEST_TRY = 2.0, 60.0
@@ -71,8 +71,8 @@ class Lookout:
         self._amiss = True
         self._pace = Pace()
         self._due_at: float | None = None  # when what is due may be written
-        self._began = time.monotonic()
-        self._written_at = self._began - random.random() * spec.continuous.heartbeat_seconds  # not all at once
+        self._silent_since: float | None = None  # no answer to judge by
+        self._written_at = time.monotonic() - random.random() * spec.continuous.heartbeat_seconds  # not all at once
 
     def wake(self) -> None:
         self._news.set()
@@ -147,7 +147,11 @@ class Lookout:
             return False
         if self._stopping:
             return True
-        if record.reason == NOBODY_LOOKS and now - self._began < SETTLING:
+        if record.reason != NOBODY_LOOKS:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
+        if self._silent_since is not None and now - self._silent_since < SETTLING:
             return False
         quiet = self._said and self._written is not None and news_of(record) == news_of(self._written)
         if quiet and now - self._written_at < self._spec.continuous.heartbeat_seconds:
