@@ -141,6 +141,8 @@ DEFAULTS: Json = {
     "restartsBefore": 0,
     "restarts": 0,
     "hostNetwork": False,
+    "clockBootMilliseconds": 0,
+    "clockAgainst": "",
 }
 
 
