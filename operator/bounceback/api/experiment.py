@@ -10,6 +10,7 @@ from pydantic import Field, create_model, model_validator
 
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
+from bounceback.api.repair import Repair
 from bounceback.api.targets import Target
 from bounceback.faults import KINDS, Fault, PodRemoval
 from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
@@ -226,6 +227,11 @@ def _sort_of_target(fault: Fault) -> str:
     return "objects" if isinstance(fault, ObjectFault) else "nodes" if isinstance(fault, NodeFault) else "pods"
 
 
+REPAIR_NEEDED = "repair must be given with expect: Manual: what brings the system back?"
+REPAIR_UNUSED = "repair must be unset unless expect is Manual: it would never run"
+MANUAL_IS_FELT = "impact must not be Forbidden with expect: Manual: a system in trouble is felt"
+
+
 class FaultExperimentSpec(Model):
     """What is broken, for how long, and what must hold afterwards. Fixed once the run has started, but for `cancel`."""
 
@@ -248,10 +254,14 @@ class FaultExperimentSpec(Model):
         ),
         Rule(
             "self.faults.all(f, f.startAfterSeconds + f.durationSeconds + self.steadyState.holdSeconds"
-            " < self.deadlineSeconds)",
-            "deadlineSeconds must be above the time that the faults and the steady state before them take",
+            " + (has(self.repair) ? self.repair.afterSeconds + self.repair.timeoutSeconds : 0) < self.deadlineSeconds)",
+            "deadlineSeconds must be above the time that the faults and the steady state before them take, and the "
+            "repair after them",
             ".deadlineSeconds",
         ),
+        Rule("self.expect != 'Manual' || has(self.repair)", REPAIR_NEEDED, ".repair", reason="FieldValueRequired"),
+        Rule("self.expect == 'Manual' || !has(self.repair)", REPAIR_UNUSED, ".repair", reason="FieldValueForbidden"),
+        Rule("self.expect != 'Manual' || self.impact != 'Forbidden'", MANUAL_IS_FELT, ".impact"),
     )
 
     service_account_name: ObjectName = Field(
@@ -266,8 +276,10 @@ class FaultExperimentSpec(Model):
     expect: Expect = Field(
         Expect.RECOVER,
         description="Recover: the system returns by itself. FailSafe: it goes to its declared error state, stays there "
-        "while the fault lasts, and returns once it is gone.",
+        "while the fault lasts, and returns once it is gone. Manual: it tells of the trouble, goes to its error state "
+        "and stays there though the fault is gone, and returns after the repair.",
     )
+    repair: Repair | None = Field(None, description="With expect: Manual, what brings the system back.")
     impact: Impact = Field(
         Impact.ALLOWED,
         description="Required: the fault must be felt. Allowed: it may. Forbidden: nobody may notice it.",
@@ -315,9 +327,16 @@ class FaultExperimentSpec(Model):
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"
         longest = max(f.start_after_seconds + f.duration_seconds for f in self.faults)
         hold = self.steady_state.hold_seconds
-        if longest + hold >= self.deadline_seconds:
+        repair = self.repair.after_seconds + self.repair.timeout_seconds if self.repair else 0
+        if longest + hold + repair >= self.deadline_seconds:
             yield (
                 ("deadlineSeconds",),
                 f"deadlineSeconds must be above the time that the faults ({longest} s) and the steady state before "
-                f"them ({hold} s) take",
+                f"them ({hold} s) take" + (f", and the repair after them ({repair} s)" if repair else ""),
             )
+        if self.expect is Expect.MANUAL and self.repair is None:
+            yield ("repair",), REPAIR_NEEDED
+        if self.expect is not Expect.MANUAL and self.repair is not None:
+            yield ("repair",), REPAIR_UNUSED
+        if self.expect is Expect.MANUAL and self.impact is Impact.FORBIDDEN:
+            yield ("impact",), MANUAL_IS_FELT

@@ -22,6 +22,7 @@ from bounceback.controller.patching import Patching
 from bounceback.controller.policing import Policing
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import Planned, journal_record, restored
+from bounceback.controller.repairing import Repairing
 from bounceback.controller.way import Way, all_of
 from bounceback.engine.advance import advance
 from bounceback.engine.changing import originals_of, still_needed
@@ -29,6 +30,7 @@ from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
+from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.faults.api_fault import ApiFault
@@ -36,7 +38,7 @@ from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import NodeFault
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant
-from bounceback.types.outcome import InjectionState, Phase
+from bounceback.types.outcome import InjectionState, Phase, RepairState
 
 QUIET_WRITES: Final = 5.0
 """Seconds between two status writes that tell nothing but larger counts."""
@@ -60,6 +62,13 @@ class Run:
         self._ways: list[Way] = []  # none before anything is planned
         self._looking = Looking(office, self._namespace, spec, self.wake)
         self._preparing = Preparing(office, self._namespace, self._uid, spec, status.checks)
+        self._repairing = Repairing(
+            office.kube.acting_as(self._namespace, spec.service_account_name),
+            body,
+            spec,
+            office.leadership.check,
+            self.wake,
+        )
         self._written = 0.0
         self._attending = Attending(
             f"{self._namespace}/{self._name}",
@@ -70,6 +79,8 @@ class Run:
                 Duty.OBSERVE_BEFORE: self._observe_before,
                 Duty.CARRY: self._carry,
                 Duty.STOP: self._stop,
+                Duty.MAKE_REPAIR: self._make_repair,
+                Duty.REPAIR: self._repair,
                 Duty.VERIFY: self._verify,
                 Duty.OBSERVE_AFTER: self._observe_after,
                 Duty.RELEASE: self._release,
@@ -81,10 +92,16 @@ class Run:
         self._news.set()
 
     def changed(self, body: Json) -> None:
-        """The object as the watch gave it: all that counts is whether it is to be ended."""
+        """The object as the watch gave it: all that counts is whether it is to be ended, or somebody repaired it."""
         deleted = bool(body["metadata"].get("deletionTimestamp"))
         cancel = bool(body.get("spec", {}).get("cancel"))
-        self._seen = replace(self._seen, deleted=self._seen.deleted or deleted, cancel=self._seen.cancel or cancel)
+        said = (body["metadata"].get("annotations") or {}).get(REPAIRED_ANNOTATION, "")
+        self._seen = replace(
+            self._seen,
+            deleted=self._seen.deleted or deleted,
+            cancel=self._seen.cancel or cancel,
+            said_repaired=said or self._seen.said_repaired,
+        )
         self.wake()
 
     async def drive(self) -> None:
@@ -151,7 +168,15 @@ class Run:
         missed = tuple(told for way in self._ways if isinstance(way, Following) for told in way.missed.values())
         withdrawn = next((way.withdrawn for way in self._ways if isinstance(way, Policing)), None)
         frozen = self._office.freeze.reason
-        return replace(self._seen, health=health, freeze=frozen, withdrawn=withdrawn, more=more, missed=missed)
+        return replace(
+            self._seen,
+            health=health,
+            freeze=frozen,
+            withdrawn=withdrawn,
+            more=more,
+            missed=missed,
+            task=self._repairing.task,
+        )
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
         self._injections.decided(after.injections)
@@ -197,6 +222,8 @@ class Run:
         for state in (InjectionState.ACTIVE, InjectionState.CLEARED, InjectionState.FAILED):
             grown = getattr(after.injection_counts, state.lower()) - getattr(before.injection_counts, state.lower())
             metrics.INJECTIONS.labels(state).inc(max(0, grown))
+        if after.repair is not None and after.repair.state in OVER and after.repair.state is not _repair_state(before):
+            metrics.REPAIRS.labels(after.repair.state).inc()
         if after.phase is Phase.FINISHED and before.phase is not Phase.FINISHED:
             metrics.RUNS.labels(after.verdict).inc()
             if after.figures.recovery is not None:
@@ -268,11 +295,20 @@ class Run:
     async def _stop(self) -> None:
         await all_of(way.stop() for way in self._ways)
 
+    async def _make_repair(self) -> None:
+        assert self._state.status.repair is not None
+        await self._repairing.make(self._state.status.repair)
+
+    async def _repair(self) -> None:
+        assert self._state.status.repair is not None
+        await self._repairing.see_through(self._state.status.repair)
+
     async def _verify(self) -> None:
         await all_of(way.verify() for way in self._ways)
 
     async def _release(self) -> None:
         await all_of(way.remove() for way in self._ways)
+        await self._repairing.remove(self._state.status.repair)
         await self._office.results.publish(self._body, self._state.status)
         if not still_needed(self._injections.all()):
             await self._office.journal.remove(self._uid)
@@ -289,9 +325,14 @@ def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
         status.reason,
         status.ending,
         status.marks and len(status.marks),
+        status.repair and (status.repair.state, status.repair.uid),
         states,
         len(status.timeline),
     )
+
+
+def _repair_state(status: FaultExperimentStatus) -> RepairState | None:
+    return status.repair.state if status.repair else None
 
 
 def _epoch(now: Instant, boot_seconds: float) -> Instant:

@@ -1,6 +1,7 @@
 """The run, one step at a time: what the status should be, and what is to be done about it.
 
     Pending -> Steady -> Injecting -> Active -> Clearing -> Recovering -> Verifying -> Finished
+                                                      +-> Repairing --^   (expect: Manual)
 
 A step is a function of (spec, state, seen, now). Duties are wanted, not commanded: the same ones are named again until
 what they bring is seen, and each is safe to repeat, so that any operator can go on from any point.
@@ -20,6 +21,7 @@ from bounceback.api.status import (
     InjectionStatus,
     MarkStatus,
     Moment,
+    RepairStatus,
 )
 from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE, given_up, on_our_clock
@@ -27,11 +29,12 @@ from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
 from bounceback.engine.naming import injection_name
 from bounceback.engine.planning import Preparation, injections, lasts
+from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
 from bounceback.engine.samples import latest
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase
+from bounceback.types.outcome import Cleanup, Expect, InjectionState, Mark, Phase, RepairState
 from bounceback.types.plan import BY_OPERATOR
 
 FRESH: Final = 3.0
@@ -195,13 +198,51 @@ def _clearing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant)
         return Decision(state, frozenset({Duty.LOOK, Duty.CARRY, Duty.VERIFY}))
     if seen.deleted:
         return _enter(Phase.VERIFYING, state, now, "cleared; the experiment is being deleted")
+    if spec.expect is Expect.MANUAL:
+        return _enter(Phase.REPAIRING, state, now, "all injections are cleared; will it stay in trouble?")
     return _enter(Phase.RECOVERING, state, now, "all injections are cleared")
+
+
+def _repairing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    """A repair that has begun is waited for, whatever ends the run: it is bounded, and half of one may be worse."""
+    state = _with_marks(state, seen, now)
+    repair = next_repair(spec, state, seen, _since(state, Mark.CLEARED, now), now)
+    state = _with_repair(spec, state, repair, seen, now)
+    if repair.state in OVER:
+        return _enter(Phase.RECOVERING, state, now, f"the repair is over: {repair.state}")
+    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}) | duties(spec, repair), again=0.5)
+
+
+def _with_repair(spec: FaultExperimentSpec, state: State, after: RepairStatus, seen: Seen, now: Instant) -> State:
+    """What became of the repair, with its marks and a line for each change."""
+    assert spec.repair is not None
+    before = state.status.repair.state if state.status.repair else RepairState.PLANNED
+    state = _update(state, repair=after)
+    by_hand, began = spec.repair.by_hand, after.began_at.instant() if after.began_at else None
+    source = f"Job {after.name}" if by_hand is None else "by hand"
+    if after.state is RepairState.RUNNING and before is not after.state and by_hand is not None:
+        how = f"say `bounceback repaired` or annotate with {REPAIRED_ANNOTATION}={after.name}"
+        state = _note(state, "RepairAwaited", f"{by_hand.instruction} When it is done: {how}", now)
+    if began is not None and by_hand is not None:
+        state = _add_mark(state, Mark.REPAIR_BEGAN, Interval.at(began), source, now)
+    elif began is not None and seen.task.begun is not None:
+        state = _add_mark(state, Mark.REPAIR_BEGAN, Interval(began, seen.task.begun.latest), source, now)
+    if after.state in OVER and before not in OVER:
+        state = _note(state, f"Repair{after.state}", f"{after.reason}: {after.message}", now)
+        if after.state in (RepairState.DONE, RepairState.FAILED):
+            state = _add_mark(state, Mark.REPAIRED, seen.task.ended_at or Interval.at(now), source, now)
+    return state
+
+
+def _since(state: State, mark: Mark, now: Instant) -> float:
+    """Seconds since then at least; since the phase began where there is no such mark."""
+    found = _mark(state, mark)
+    return now.since(found.latest) if found else _in_phase(state, now)
 
 
 def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     state = _with_marks(state, seen, now)
-    cleared = _mark(state, Mark.CLEARED)
-    since = now.since(cleared.latest) if cleared else _in_phase(state, now)
+    since = _since(state, Mark.REPAIRED if is_done(state) else Mark.CLEARED, now)
     stable = seen.health.watching and seen.health.healthy_for >= seen.health.stable_seconds <= since
     if stable and not any(i.in_force_at for i in state.injections):
         return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
@@ -212,6 +253,8 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
     if since >= spec.recovery_timeout_seconds:
         why = "; ".join(seen.health.unhealthy)[:400] or "no stable window"
         return _enter(Phase.VERIFYING, state, now, f"not recovered after {since:.0f} s: {why}")
+    if spec.expect is Expect.MANUAL and not is_done(state) and seen.health.unhealthy:
+        return _enter(Phase.VERIFYING, state, now, "not waited for: what brings it back was not done")
     if seen.deleted or (state.status.ending is not None and state.status.ending.reason == "DeadlineExceeded"):
         return _enter(Phase.VERIFYING, state, now, "not waited for")
     soonest = seen.health.stable_seconds - min(seen.health.healthy_for, since)  # a change of health comes by itself
@@ -249,6 +292,7 @@ STEPS: Final[dict[Phase, Callable[[FaultExperimentSpec, State, Seen, Instant], D
     Phase.INJECTING: _injecting,
     Phase.ACTIVE: _active,
     Phase.CLEARING: _clearing,
+    Phase.REPAIRING: _repairing,
     Phase.RECOVERING: _recovering,
     Phase.VERIFYING: _verifying,
     Phase.FINISHED: _finished,
