@@ -143,6 +143,10 @@ OUTCOMES: Final = (
          "Passed"),
     pair("FailSafe", f"{JUDGE}::test_fail_safe_needs_the_declared_error_state", "reached its error state and kept it",
          "did not", "Failed: ErrorStateNotHeld", well="Passed"),
+    pair("Manual", "tests/unit/test_manual.py::test_one_that_does_all_that_is_asked_passes",
+         "called for somebody, stayed in its error state, came back after the repair", "came back by itself",
+         "Failed: CameBackByItself", "tests/unit/test_manual.py::test_each_thing_that_is_missing_is_found_and_decides",
+         "Passed"),
 )  # fmt: skip
 
 SECTIONS: Final[dict[str, tuple[Pair, ...]]] = {

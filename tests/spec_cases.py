@@ -30,6 +30,7 @@ from tests.spec_case import (
 )
 from tests.spec_cases_api import API
 from tests.spec_cases_connections import CONNECTIONS
+from tests.spec_cases_manual import MANUAL
 from tests.spec_cases_names import NAMES
 from tests.spec_cases_objects import OBJECTS
 from tests.spec_cases_packets import PACKETS
@@ -42,6 +43,7 @@ from tests.spec_cases_signals import SIGNALS
 from tests.spec_cases_ways import KEYS, ONE_WAY
 
 EXPERIMENTS: Final = (
+    *MANUAL,
     Case("the plain experiment", "FaultExperiment", having()),
     Case("a fault without a kind", "FaultExperiment", with_fault(), ONE_FAULT, "spec.faults[0]"),
     Case(
@@ -294,7 +296,7 @@ EXPERIMENTS: Final = (
         "an unknown outcome",
         "FaultExperiment",
         having(expect="Survive"),
-        'must be one of Recover, FailSafe; found "Survive"',
+        'must be one of Recover, FailSafe, Manual; found "Survive"',
         "spec.expect",
         "Unsupported value",
     ),

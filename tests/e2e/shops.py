@@ -14,10 +14,10 @@ from tests.commands import PROJECT, Commands, Json
 ROLLOUT_SECONDS = 120
 AUTHORITY = "shop-ca"
 OBJECTS = (
-    "configmaps,secrets,services,resourcequotas,deployments.apps,poddisruptionbudgets.policy,"
+    "configmaps,secrets,services,resourcequotas,deployments.apps,jobs.batch,poddisruptionbudgets.policy,"
     "rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io"
 )
-"""What an objectFault of some example changes."""
+"""What an objectFault of some example changes, and the repair of another makes."""
 
 
 @contextmanager

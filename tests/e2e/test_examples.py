@@ -43,7 +43,8 @@ class Scenario:
 
     @property
     def changes_objects(self) -> bool:
-        return "objectFault" in (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+        text = (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+        return "objectFault" in text or "repair:" in text
 
     @property
     def needs_netem(self) -> bool:

@@ -61,6 +61,23 @@ def experiment(name: str, spec: Json | None = None) -> Json:
     }
 
 
+def test_a_person_says_that_a_repair_is_done_once_it_is_asked_for(api: Cluster, place: str, commands: Commands) -> None:
+    spec = {**EXPERIMENT, "expect": "Manual", "repair": {"byHand": {"instruction": "Renew the certificate."}}}
+    for name, asked in (("web-manual", spec), ("web-slow", EXPERIMENT)):
+        api.create(EXPERIMENTS, {**experiment(name, asked), "metadata": {"name": name, "namespace": place}})
+    refused = commands.bounceback("repaired", "web-slow", "--namespace", place)
+    assert (refused.code, "has no spec.repair.byHand" in refused.err) == (2, True)
+    refused = commands.bounceback("repaired", "web-manual", "--namespace", place)
+    assert (refused.code, "is not waiting for a repair: it is Pending" in refused.err) == (2, True)
+    repair = {"name": "bounceback-repair-0123456789", "state": "Running"}
+    api.patch(
+        EXPERIMENTS, place, "web-manual", {"status": {"phase": "Repairing", "repair": repair}}, subresource="status"
+    )
+    assert commands.bounceback("repaired", "web-manual", "--namespace", place).code == 0
+    (said,) = [body for body in api.list(EXPERIMENTS, place) if body["metadata"]["name"] == "web-manual"]
+    assert said["metadata"]["annotations"]["bounceback.dev/repaired"] == repair["name"]
+
+
 def status_of(run: str) -> Json:
     status: Json = RUNS[run]()["status"]
     return status
@@ -149,7 +166,7 @@ def test_bad_files_change_nothing(commands: Commands, api: Cluster, place: str, 
     bad = experiment("web-slow", {**EXPERIMENT, "expect": "Survive"})
     result = commands.bounceback("run", "-n", place, "--wait", files(WEB, bad))
     assert result.code == 2
-    assert re.search(r":\d+:\d+: error: spec\.expect: must be one of Recover, FailSafe", result.err)
+    assert re.search(r":\d+:\d+: error: spec\.expect: must be one of Recover, FailSafe, Manual", result.err)
     assert api.list(CHECKS, place) == api.list(EXPERIMENTS, place) == []
 
 

@@ -19,6 +19,8 @@ from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS, EVENTS
 from bounceback.kube.watching import LISTED, changes
 from bounceback.types.outcome import Mark
+from bounceback.vehicles.access import access_manifest
+from tests.conftest import ACCOUNT, OPERATOR, apply
 from tests.workload import pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("api")]
@@ -111,10 +113,8 @@ async def test_a_real_outage_is_recorded_over_a_restart_of_the_operator(
         assert down.continuous is not None
         assert (down.continuous.state, condition(down, "Healthy")[0]) == (Watched.DOWN, "False")
         assert metrics.CHECK_UP.labels(namespace, NAME)._value.get() == 0.0
-        revision = down.continuous.revision
 
     async with watching(office, namespace, kube):
-        await until(kube, namespace, lambda s: s.continuous and s.continuous.revision > revision)
         await scale(kube, namespace, 1)
         over = await until(kube, namespace, lambda s: s.continuous and s.continuous.totals.ended == 1)
         record = over.continuous
@@ -144,8 +144,9 @@ async def test_a_real_outage_is_recorded_over_a_restart_of_the_operator(
 
 
 async def test_a_right_that_is_missing_is_told_with_its_field_and_nothing_is_called_down(
-    kube: Kube, office: Office, namespace: str
+    kube: Kube, office: Office, home: str, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And what another operator has written meanwhile is gone on from."""
     await make(kube, namespace, probes=[probe("settings", "true", "ConfigMap", "v1")])
     quiet = {"name": "quiet", "event": {"type": "Warning", "absentSeconds": 60}}
     await make(kube, namespace, "by-nobody", probes=[quiet], serviceAccountName="nobody")
@@ -159,6 +160,17 @@ async def test_a_right_that_is_missing_is_told_with_its_field_and_nothing_is_cal
         record = unable.continuous
         assert record is not None
         assert (record.state, record.totals.outages, record.totals.down_milliseconds) == (Watched.UNKNOWN, 0, 0)
+
+        body = await kube.get(CHECKS, namespace, NAME)
+        body["status"]["continuous"]["revision"] = overtaken = record.revision + 7  # as an operator of a later term
+        await kube.replace(CHECKS, namespace, NAME, body, "status")
+        await apply(kube, access_manifest(namespace, ACCOUNT, home, OPERATOR, objects=["configmaps"]))
+        able = await until(kube, namespace, lambda s: condition(s, "Watching")[0] == "True")
+        assert condition(able, "Healthy")[:2] == ("Unknown", "NeverHealthy")
+        assert condition(able, "Stalled")[0] == "False"
+        assert able.continuous is not None
+        assert able.continuous.revision > overtaken
+        assert "a defect" not in caplog.text
 
         refused = await until(kube, namespace, lambda s: condition(s, "Watching")[0] == "False", "by-nobody")
         _, reason, message = condition(refused, "Watching")

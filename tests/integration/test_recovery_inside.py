@@ -16,10 +16,9 @@ from bounceback.api.probes import Probe
 from bounceback.controller.copying import copy_checks
 from bounceback.engine.reading import Seen, first_holding, read
 from bounceback.kube import Kube, KubeError, Resource
-from bounceback.kube.resources import CHECKS, EVENTS, SECRETS
+from bounceback.kube.resources import CHECKS, EVENTS, JOBS, SECRETS
 from bounceback.recovery.asking import look_of
 from bounceback.recovery.errors import CannotLookError
-from bounceback.recovery.job import JOBS
 from bounceback.recovery.judging import nothing_said
 from bounceback.recovery.means import Means
 from bounceback.recovery.observing import ObservationError, observe

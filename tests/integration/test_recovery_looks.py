@@ -265,13 +265,14 @@ async def test_a_stalled_loop_leaves_a_gap_and_no_burst() -> None:
         sampling = group.create_task(Sampler(history, at_once, lambda: None, group, Pulse()).run(0))
         await asyncio.sleep(0.3)
         before = history.samples
+        stalled = Instant.now()
         time.sleep(0.6)  # noqa: ASYNC251  # the stall that is meant
+        ended = Instant.now()
         await asyncio.sleep(0.02)
-        assert history.samples - before <= 2
+        assert history.samples - before <= 6 + Instant.now().since(ended) / 0.05, "a burst would be twelve"
         await asyncio.sleep(0.2)
         sampling.cancel()
-    assert len(history.gaps) == 1
-    assert history.gaps[0].width == pytest.approx(0.6, abs=0.1)
+    assert [gap for gap in history.gaps if gap.earliest.since(stalled) <= 0 <= gap.latest.since(ended)]
 
 
 async def test_an_answer_that_we_were_too_busy_to_hear_is_a_gap_and_no_failure() -> None:
@@ -291,16 +292,17 @@ async def test_an_answer_that_we_were_too_busy_to_hear_is_a_gap_and_no_failure()
 
 async def test_no_answer_in_time_is_a_failure_and_says_so() -> None:
     async def silent(_: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(5)
+        await asyncio.sleep(30)
         return web.Response()
 
     changes = []
     async with serving(silent) as address:
-        check = spec({"name": "it", "http": {"url": address}, "periodMilliseconds": 100, "timeoutMilliseconds": 200})
+        check = spec({"name": "it", "http": {"url": address}, "periodMilliseconds": 100, "timeoutMilliseconds": 1000})
         async with Watching(NO_CLUSTER, "default", [("web", check)], None, lambda: changes.append(1)) as watching:
-            await asyncio.sleep(0.8)
             history = watching.histories("web")["it"]
-            assert history.messages == ["timed out after 200 ms"]
+            while history.samples < 3:
+                await asyncio.sleep(0.02)
+            assert history.messages == ["timed out after 1000 ms"]
             assert history.healthy_samples == 0
     assert changes == [1], "told once: the state has not changed since"
     assert history.oldest_under_way is None, "what was under way at the end was abandoned"
@@ -356,7 +358,12 @@ def observations(*paths: str, address: str) -> RecoveryCheckSpec:
     return RecoveryCheckSpec.model_validate(
         {
             "observations": [
-                {"name": path.strip("/"), "http": {"url": address + path}, "timeoutMilliseconds": 300} for path in paths
+                {
+                    "name": path.strip("/"),
+                    "http": {"url": address + path},
+                    "timeoutMilliseconds": 300 if path == "/silent" else 20_000,
+                }
+                for path in paths
             ],
             "invariants": [{"name": "kept", "expression": "true"}],
         }

@@ -409,6 +409,12 @@ class Verifier:
             yield f"{status.verdict}: {told}"
 
 
+def too_sure(status: FaultExperimentStatus) -> FaultExperimentStatus:
+    """A timeline that takes a change for what the answer that showed it ended with."""
+    marks = [mark.model_copy(update={"earliest": mark.latest}) for mark in status.marks]
+    return status.model_copy(update={"marks": marks})
+
+
 async def test_every_true_mark_lies_in_its_interval_and_no_figure_moves_with_a_wall_clock(ran: list[Ran]) -> None:
     found = [f"{each.plan}: {problem}" for each in ran for problem in Verifier(each).problems()]
     marks = Counter(str(m.mark) for each in ran for m in each.status.marks)
@@ -416,4 +422,6 @@ async def test_every_true_mark_lies_in_its_interval_and_no_figure_moves_with_a_w
     widths = sorted(m.interval().width for each in ran for m in each.status.marks if m.mark is Mark.FIRST_SYMPTOM)
     print(f"{dict(marks)}; {dict(found_by)}; symptoms known to {widths[len(widths) // 2]:.3f} s")
     assert not found, "\n".join(found)
+    shifted = [each for each in ran if list(Verifier(replace(each, status=too_sure(each.status))).problems())]
+    assert len(shifted) > RUNS / 4, "who claims to know it exactly is wrong"
     assert min(marks[Mark.FIRST_SYMPTOM], marks[Mark.DETECTED]) > RUNS / 4, "who sees nothing proves nothing"

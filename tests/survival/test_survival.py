@@ -15,6 +15,7 @@ from bounceback.types.outcome import Phase
 from bounceback.types.plan import Line, Told
 from dev.state import Cluster
 from tests.survival.operators import OperatorProcess
+from tests.survival.repairs import repair_once_though_killed
 from tests.survival.runs import agents_of, finished, in_run, make_experiment, network_state, partition, reached, until
 from tests.survival.together import together
 
@@ -39,7 +40,9 @@ async def times_in_force(kube: Kube, namespace: str, callers: list[PodInfo]) -> 
     return counts
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.REPEATING, Phase.FINISHED)])
+@pytest.mark.parametrize(
+    "phase", [each for each in Phase if each not in (Phase.REPAIRING, Phase.REPEATING, Phase.FINISHED)]
+)
 @together
 async def test_a_killed_operator_finishes_the_run_with_a_true_verdict(
     kube: Kube,
@@ -66,6 +69,14 @@ async def test_a_killed_operator_finishes_the_run_with_a_true_verdict(
     assert status["axes"]["cleanup"] == "Clean"
     assert await times_in_force(kube, namespace, callers) == [1, 1]
     assert network_state(callers) == before
+
+
+@pytest.mark.parametrize("way", ["job", "byHand"])
+@together
+async def test_what_repairs_runs_once_though_the_operator_is_killed(
+    kube: Kube, namespace: str, make_operator: Callable[..., OperatorProcess], way: str
+) -> None:
+    await repair_once_though_killed(kube, namespace, make_operator, way)
 
 
 @together

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -159,6 +160,25 @@ def test_failsafe_without_an_error_state_is_an_error(tmp_path: Path) -> None:
     spec = {**EXPERIMENT, "expect": "FailSafe"}
     found = linted(tmp_path, CHECKED, manifest("FaultExperiment", "web-slow", spec))
     assert "spec.expect: FailSafe needs a check that declares errorState; none of web-healthy does" in words(found)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ({"containers": []}, "spec.repair.job.template.containers: must name at least one"),
+        ({"containers": [{}], "restartPolicy": "OnFailure"}, "spec.repair.job.template.restartPolicy: must be Never"),
+    ],
+)
+def test_a_repair_runs_once_and_does_something(tmp_path: Path, template: Any, message: str) -> None:
+    spec = {**EXPERIMENT, "expect": "Manual", "repair": {"job": {"template": template}}}
+    assert message in words(linted(tmp_path, CHECKED, manifest("FaultExperiment", "web-slow", spec)))
+
+
+def test_manual_without_what_it_is_judged_by_is_an_error(tmp_path: Path) -> None:
+    spec = {**EXPERIMENT, "expect": "Manual", "repair": {"byHand": {"instruction": "Renew it."}}}
+    found = words(linted(tmp_path, CHECKED, manifest("FaultExperiment", "web-slow", spec)))
+    for section in ("detection", "errorState"):
+        assert f"spec.expect: Manual needs a check that declares {section}; none of web-healthy does" in found
 
 
 @pytest.mark.parametrize(

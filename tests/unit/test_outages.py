@@ -195,6 +195,16 @@ def test_a_probe_that_cannot_look_is_unknown_and_not_down() -> None:
     assert record.availability == "100%"
 
 
+def test_a_probe_that_never_could_look_is_unknown() -> None:
+    system = System(spec())
+    system.problems = ["RecoveryCheck web: spec.probes[0].kubernetes: the service account may not list pods"]
+    record = system.lives("...")
+    system.problems = []
+    system.look()
+    assert system.record is not None
+    assert (record.reason, system.record.state, system.record.reason) == ("CannotLook", "Unknown", "NobodyLooks")
+
+
 def test_silence_is_unknown_too() -> None:
     system = System(spec())
     record = system.lives("HHHHH......")

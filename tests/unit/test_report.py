@@ -24,7 +24,8 @@ from bounceback.report.subject import Subject
 from bounceback.report.words import TONES, figure, hits, outcome, seconds, summary
 from bounceback.types.outcome import Cleanup, InjectionAxis, Judgement, Verdict
 from tests.finished_runs import RUNS
-from tests.run_parts import Json, injection, moment
+from tests.run_parts import Json, injection, mark, moment
+from tests.run_parts import figure as figure_of
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 EVERY = pytest.mark.parametrize("run", RUNS)
@@ -54,8 +55,8 @@ def poisoned(body: Json) -> Json:
             "leftovers": [HOSTILE],
             "reason": HOSTILE[:60],
         }
-    for mark in status.get("marks", []):
-        mark["source"] = HOSTILE
+    for each in status.get("marks", []):
+        each["source"] = HOSTILE
     return body
 
 
@@ -124,6 +125,36 @@ def test_hits_are_told_by_what_they_are() -> None:
 
 def test_every_outcome_has_a_tone() -> None:
     assert {*Verdict, *InjectionAxis, *Judgement, *Cleanup} <= set(TONES)
+
+
+def repaired(**changes: str) -> Json:
+    """The run that passed, as one with `expect: Manual`."""
+    body = copy.deepcopy(RUNS["passed"]())
+    body["spec"] |= {"expect": "Manual", "repair": {"job": {"template": {"containers": [{"name": "renew"}]}}}}
+    told = {"name": "bounceback-repair-0123456789", "state": "Done", "reason": "Completed", "message": "it completed"}
+    body["status"]["repair"] = told | {"log": "renewed\npassword=letmein"} | changes
+    body["status"]["marks"][4:4] = [mark("RepairBegan", 27.3, 27.4), mark("Repaired", 28.9, 29.2)]
+    body["status"]["figures"] |= {"repair": figure_of(1.5, 1.9), "recovery": figure_of(0.8, 1.3)}
+    return body
+
+
+def test_a_repair_is_told_with_its_log_and_its_figures() -> None:
+    subject = Subject.of(repaired())
+    assert summary(subject)[0].endswith("▸ cleared ▸ repaired in 1.7 s ±0.2 ▸ recovered in 1.1 s ±0.2")
+    for form in (as_markdown(subject), as_page(subject), as_json(subject)):
+        assert "renewed" in form and "letmein" not in form
+    for text in (as_markdown(subject), as_page(subject)):
+        assert "repair began to recovered" in text
+    jsonschema.validate(json.loads(as_json(subject)), json.loads(SCHEMA.read_text(encoding="utf-8")))
+    failed = Subject.of(repaired(state="Failed"))
+    assert "▸ the repair failed ▸" in summary(failed)[0]
+
+
+def test_what_a_repair_wrote_is_never_markup() -> None:
+    subject = Subject.of(repaired(log=f"<b>\n# {HOSTILE}\n```", message=HOSTILE))
+    assert "<script" not in as_page(subject) and "<b>" not in as_page(subject)
+    part = as_markdown(subject).partition("## Repair")[2].partition("\n## ")[0]
+    assert [line for line in part.splitlines()[3:] if line and not line.startswith("    ")] == []
 
 
 @EVERY

@@ -4,14 +4,17 @@ GET  /         a page with a number that comes from the store: 200, or 503 when 
 POST /order    {"id": ...}: 201 once the store has it, or 503
 GET  /ready    as /: a replica that is cut off from the store must get no customers
 GET  /metrics  what was served, refused, reconnected, and certificates not believed, expired or let pass (JSON)
+POST /trust    somebody has looked after the store: it may be asked again
 
 STORE_TLS: where the store answers over TLS, with a certificate of its own authority, which STORE gives out.
+ALARM: a certificate that cannot be believed is an alarm, and the store is not asked again until POST /trust.
 
 FLAW breaks one promise, to show that a check can fail:
   dead-connections  a connection that failed goes back into the pool as it is, so it fails for ever
   early-answer      an order is acknowledged before it is stored, and forgotten when that fails
   kept-address      the store's address is looked up when it is first reconnected to, and never again
   any-certificate   a certificate that cannot be believed is believed all the same
+  short-memory      the alarm is forgotten after a while
 and two about limits: see load.py.
 """
 
@@ -30,14 +33,17 @@ from answers import Answers, serve
 
 STORE = os.environ.get("STORE", "store:8080")
 STORE_TLS = os.environ.get("STORE_TLS", "")
+ALARM = os.environ.get("ALARM", "")
 FLAW = os.environ.get("FLAW", "")
 CONNECTIONS = 4
 PATIENCE_SECONDS = 1.5
 BATCH_SECONDS = 2.0
+MEMORY_SECONDS = 1.0
 EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED: said only where all else about a certificate is right
 
 counters = {"served": 0, "refused": 0, "reconnected": 0, "unbelieved": 0, "expired": 0, "downgraded": 0}
 counting = threading.Lock()
+alarm = threading.Event()
 
 
 def count(name: str) -> None:
@@ -73,6 +79,12 @@ class KeptAddress(http.client.HTTPConnection):
         self.sock = socket.create_connection((KeptAddress.address, self.port), self.timeout)
 
 
+def raise_alarm() -> None:
+    if not alarm.is_set() and FLAW == "short-memory":
+        threading.Timer(MEMORY_SECONDS, alarm.clear).start()
+    alarm.set()
+
+
 class Secure(http.client.HTTPSConnection):
     """Counts the certificates that it did not believe, and those that any-certificate let pass."""
 
@@ -83,6 +95,8 @@ class Secure(http.client.HTTPSConnection):
             count("unbelieved")
             if error.verify_code == EXPIRED:
                 count("expired")
+            if ALARM:
+                raise_alarm()
             if FLAW != "any-certificate":
                 raise
             count("downgraded")
@@ -110,6 +124,8 @@ class Store:
 
     def ask(self, method: str, path: str) -> bytes:
         """The store's answer. Raises StoreError after PATIENCE_SECONDS without one, or when it says that it cannot."""
+        if alarm.is_set():
+            raise StoreError("it had a certificate that cannot be believed, and nobody has looked after it")
         try:
             connection = self.idle.get(timeout=PATIENCE_SECONDS)
         except queue.Empty:
@@ -174,12 +190,17 @@ class Handler(Answers):
             case "/" | "/ready":
                 self.attempt(200, lambda: json.loads(store.ask("GET", "/")))
             case "/metrics":
-                self.answer(200, {**counters, "flaw": FLAW})
+                self.answer(200, {**counters, "alarm": alarm.is_set(), "flaw": FLAW})
             case _:
-                self.answer(404, {"error": "there is only /, /order, /ready and /metrics"})
+                self.answer(404, {"error": "there is only /, /order, /ready, /metrics and /trust"})
 
     def do_POST(self) -> None:
-        order = json.loads(self.body())["id"]
+        body = self.body()
+        if self.path == "/trust":
+            alarm.clear()
+            self.answer(200, {"alarm": False})
+            return
+        order = json.loads(body)["id"]
         self.attempt(201, lambda: take_order(order))
 
     def attempt(self, status: int, work: Callable[[], object]) -> None:

@@ -27,7 +27,12 @@ class Budgets(Model):
     detect_seconds: int | None = Field(
         None, ge=1, le=86_400, description="From active to detected: by `detection` if given, else the first symptom."
     )
-    recover_seconds: int | None = Field(None, ge=1, le=86_400, description="From cleared to recovered.")
+    recover_seconds: int | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="From cleared to recovered; with expect: Manual from when the repair began.",
+    )
     outage_seconds: int | None = Field(None, ge=1, le=86_400, description="From the first symptom to recovered.")
 
 
@@ -127,7 +132,8 @@ class RecoveryCheckSpec(Model):
     )
     error_state: Annotated[list[Probe], Field(max_length=10)] = Field(
         default_factory=list,
-        description="The declared error state, for expect: FailSafe; all must hold while the fault is active.",
+        description="The declared error state, for expect: FailSafe and Manual; all must hold while the fault is "
+        "active, and with Manual until the repair begins.",
     )
     recovered: Recovered = Field(default_factory=Recovered, description="When the system counts as recovered.")
     budgets: Budgets = Field(default_factory=Budgets, description="Upper bounds for the figures.")

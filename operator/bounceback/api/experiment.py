@@ -10,6 +10,7 @@ from pydantic import Field, create_model, model_validator
 
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
+from bounceback.api.repair import Repair
 from bounceback.api.runs import Runs
 from bounceback.api.targets import Target
 from bounceback.faults import KINDS, Fault, PodRemoval
@@ -227,6 +228,12 @@ def _sort_of_target(fault: Fault) -> str:
     return "objects" if isinstance(fault, ObjectFault) else "nodes" if isinstance(fault, NodeFault) else "pods"
 
 
+REPAIR_NEEDED = "repair must be given with expect: Manual: what brings the system back?"
+REPAIR_UNUSED = "repair must be unset unless expect is Manual: it would never run"
+REPAIRED_ONCE = "runs must be unset with expect: Manual: its repair runs once"
+MANUAL_IS_FELT = "impact must not be Forbidden with expect: Manual: a system in trouble is felt"
+
+
 class FaultExperimentSpec(Model):
     """What is broken, for how long, and what must hold afterwards. Fixed once the run has started, but for `cancel`."""
 
@@ -248,11 +255,17 @@ class FaultExperimentSpec(Model):
             ".abortWhen",
         ),
         Rule(
-            "self.faults.all(f, (f.startAfterSeconds + f.durationSeconds + self.steadyState.holdSeconds)"
+            "self.faults.all(f, (f.startAfterSeconds + f.durationSeconds + self.steadyState.holdSeconds"
+            " + (has(self.repair) ? self.repair.afterSeconds + self.repair.timeoutSeconds : 0))"
             " * (has(self.runs) ? self.runs.count : 1) < self.deadlineSeconds)",
-            "deadlineSeconds must be above the time that the faults and the steady state before them take in all runs",
+            "deadlineSeconds must be above the time that the faults and the steady state before them take, and the "
+            "repair after them, in all runs",
             ".deadlineSeconds",
         ),
+        Rule("self.expect != 'Manual' || has(self.repair)", REPAIR_NEEDED, ".repair", reason="FieldValueRequired"),
+        Rule("self.expect == 'Manual' || !has(self.repair)", REPAIR_UNUSED, ".repair", reason="FieldValueForbidden"),
+        Rule("self.expect != 'Manual' || self.impact != 'Forbidden'", MANUAL_IS_FELT, ".impact"),
+        Rule("self.expect != 'Manual' || !has(self.runs)", REPAIRED_ONCE, ".runs", reason="FieldValueForbidden"),
     )
 
     service_account_name: ObjectName = Field(
@@ -267,8 +280,10 @@ class FaultExperimentSpec(Model):
     expect: Expect = Field(
         Expect.RECOVER,
         description="Recover: the system returns by itself. FailSafe: it goes to its declared error state, stays there "
-        "while the fault lasts, and returns once it is gone.",
+        "while the fault lasts, and returns once it is gone. Manual: it tells of the trouble, goes to its error state "
+        "and stays there though the fault is gone, and returns after the repair.",
     )
+    repair: Repair | None = Field(None, description="With expect: Manual, what brings the system back.")
     impact: Impact = Field(
         Impact.ALLOWED,
         description="Required: the fault must be felt. Allowed: it may. Forbidden: nobody may notice it.",
@@ -317,9 +332,20 @@ class FaultExperimentSpec(Model):
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"
         longest = max(f.start_after_seconds + f.duration_seconds for f in self.faults)
         hold, times = self.steady_state.hold_seconds, self.runs.count if self.runs else 1
-        if (longest + hold) * times >= self.deadline_seconds:
+        repair = self.repair.after_seconds + self.repair.timeout_seconds if self.repair else 0
+        if (longest + hold + repair) * times >= self.deadline_seconds:
             yield (
                 ("deadlineSeconds",),
                 f"deadlineSeconds must be above the time that the faults ({longest} s) and the steady state before "
-                f"them ({hold} s) take{f' in {times} runs' if times > 1 else ''}",
+                f"them ({hold} s) take"
+                + (f", and the repair after them ({repair} s)" if repair else "")
+                + (f", in {times} runs" if times > 1 else ""),
             )
+        if self.expect is Expect.MANUAL and self.repair is None:
+            yield ("repair",), REPAIR_NEEDED
+        if self.expect is not Expect.MANUAL and self.repair is not None:
+            yield ("repair",), REPAIR_UNUSED
+        if self.expect is Expect.MANUAL and self.impact is Impact.FORBIDDEN:
+            yield ("impact",), MANUAL_IS_FELT
+        if self.expect is Expect.MANUAL and self.runs is not None:
+            yield ("runs",), REPAIRED_ONCE

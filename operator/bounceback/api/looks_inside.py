@@ -146,12 +146,17 @@ class ExecLook(AnyLook, Command):
     )
 
 
-class JobLook(AnyLook):
-    """A Job that is made for each sample and deleted after; healthy when it completes."""
-
-    variables = ("milliseconds",)
+class JobTemplate(Model):
+    """A Job that we make, by what its pods are."""
 
     template: dict[str, Any] = Field(
         description="The spec of the Job's pods, as in spec.template.spec of a Job; restartPolicy Never if unset."
     )
+
+
+class JobLook(AnyLook, JobTemplate):
+    """A Job that is made for each sample and deleted after; healthy when it completes."""
+
+    variables = ("milliseconds",)
+
     expression: Cel | None = Field(None, description="CEL over milliseconds that must be true as well.")

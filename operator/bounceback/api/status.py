@@ -21,6 +21,7 @@ from bounceback.types.outcome import (
     Judgement,
     Mark,
     Phase,
+    RepairState,
     VehicleKind,
     Verdict,
 )
@@ -51,7 +52,10 @@ class Moment(StatusModel):
 class MarkStatus(StatusModel):
     """A moment of the timeline, as the interval that it is known to lie in."""
 
-    mark: Mark = Field(description="Planned, Active, FirstSymptom, Detected, Cleared, Recovered, Stable or Consistent.")
+    mark: Mark = Field(
+        description="Planned, Active, FirstSymptom, Detected, Cleared, RepairBegan, Repaired, Recovered, Stable or "
+        "Consistent."
+    )
     earliest: Moment = Field(description="Not before this.")
     latest: Moment = Field(description="Not after this.")
     source: str = Field("", max_length=253, description="Who saw it: a probe, an injection.")
@@ -189,7 +193,10 @@ class Figures(StatusModel):
     detection: Figure | None = Field(None, description="Active to detected (or to the first symptom).")
     detected_by: str | None = Field(None, description="System: a signal of its own. Probe: the first symptom.")
     outage: Figure | None = Field(None, description="First symptom to recovered.")
-    recovery: Figure | None = Field(None, description="Cleared to recovered.")
+    recovery: Figure | None = Field(
+        None, description="Cleared to recovered; with expect: Manual from when the repair began."
+    )
+    repair: Figure | None = Field(None, description="With expect: Manual, from when the repair began to its end.")
     recovered_under_fault: bool = Field(False, description="It came back before the fault was cleared.")
     activation: Figure | None = Field(None, description="Planned to active.")
 
@@ -254,6 +261,20 @@ class InvariantResult(StatusModel):
     message: str = Field("", max_length=1024, description="For people: what was found.")
 
 
+class RepairStatus(StatusModel):
+    """The declared repair of expect: Manual, and what became of it."""
+
+    name: str = Field(description="Deterministic: from the experiment's UID. The Job's; by hand, what the person says.")
+    uid: str = Field("", description="The Job's UID. It is made suspended and let go later: no other is ever let go.")
+    state: RepairState = Field(
+        RepairState.PLANNED, description="Planned, Running, Done, Failed, NotRun or Unknown (began, end not seen)."
+    )
+    reason: str = Field("", max_length=64, description="Why it is in that state.")
+    message: str = Field("", max_length=512, description="For people.")
+    began_at: Moment | None = Field(None, description="Written down before it was let go.")
+    log: str = Field("", max_length=4096, description="The end of what the task wrote; credentials are hidden.")
+
+
 class FaultExperimentStatus(StatusModel):
     """Written before each step, so that it can be repeated or resumed by anyone."""
 
@@ -287,6 +308,7 @@ class FaultExperimentStatus(StatusModel):
         default_factory=dict, description="By fault with a ramp: the percent of its strength that was last told of."
     )
     marks: list[MarkStatus] = Field(default_factory=list, max_length=16, description="The timeline's moments.")
+    repair: RepairStatus | None = Field(None, description="With expect: Manual, the repair and what became of it.")
     gaps: list[list[Moment]] = Field(
         default_factory=list, max_length=20, description="When nobody was looking: from, to."
     )

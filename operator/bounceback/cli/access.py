@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_resources,
         metavar="RESOURCE,...",
-        help="what objectFault may change there: deployments.apps,configmaps; jobs.batch for job probes",
+        help="what objectFault may change there: deployments.apps,configmaps; jobs.batch for job probes and repairs",
     )
     parser.add_argument(
         "--nodes", action="store_true", help="also the right to change nodes; which of them, a FaultPolicy says"

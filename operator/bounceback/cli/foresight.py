@@ -114,6 +114,10 @@ class Foresight:
         outlook.on = {fault.name: fault.target for fault in spec.faults}
         if any(isinstance(fault.fault, NodeFault) for fault in spec.faults):
             outlook.note("which nodes are hit, and whether a FaultPolicy allows it, is seen at the start")
+        if spec.repair is not None and spec.repair.job is not None:
+            outlook.note(
+                "a Job repairs; whether the account may make it, and the API server takes it, is seen at the start"
+            )
         _one_vehicle_each(outlook)
         return outlook
 

@@ -257,6 +257,19 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
         yield Severity.ERROR, Problem(("spec", "runs", "count"), told)
     yield from _unfit_objects(spec)
     all_known = len(checks) == len(spec.checks)
-    if spec.expect is Expect.FAIL_SAFE and all_known and not any(check.error_state for check in checks.values()):
-        text = f"FailSafe needs a check that declares errorState; none of {', '.join(checks)} does"
-        yield Severity.ERROR, Problem(("spec", "expect"), text)
+    if all_known:
+        yield from _undeclared(spec.expect, checks)
+
+
+def _undeclared(expect: Expect, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:
+    """What an outcome is judged by, and no check has."""
+    needs = {
+        Expect.RECOVER: (),
+        Expect.FAIL_SAFE: ("errorState",),
+        Expect.MANUAL: ("detection", "errorState", "probes"),
+    }
+    declared = {section for check in checks.values() for section, _, _ in check.sections()}
+    for section in needs[expect]:
+        if section not in declared:
+            text = f"{expect} needs a check that declares {section}; none of {', '.join(checks)} does"
+            yield Severity.ERROR, Problem(("spec", "expect"), text)

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "status": "show experiments, or one of them in full",
     "report": "write the report of a finished experiment: Markdown, JSON, JUnit or HTML",
     "compare": "a run against earlier ones: what became worse",
+    "repaired": "with expect: Manual, say that the repair by hand is done",
     "cancel": "end an experiment: cleared, checked, reported",
     "freeze": "stop all experiments and let none begin, or let them again",
     "access": "print the rights that the operator needs in a namespace",

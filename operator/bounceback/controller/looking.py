@@ -10,7 +10,7 @@ from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import CheckCopy, FaultExperimentStatus, InjectionStatus
 from bounceback.controller.office import Office
 from bounceback.engine.health import NOTHING_SEEN, Health
-from bounceback.engine.marks import first_cleared, in_force_since
+from bounceback.engine.marks import in_force_since, kept_to
 from bounceback.engine.reading import Seen, read
 from bounceback.kube.client import Json
 from bounceback.recovery.observing import ObservationError, observe
@@ -24,6 +24,7 @@ class Looking:
 
     def __init__(self, office: Office, namespace: str, spec: FaultExperimentSpec, changed: Callable[[], None]) -> None:
         self._namespace = namespace
+        self._expect = spec.expect
         self._pulse = office.pulse
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._changed = changed
@@ -62,8 +63,8 @@ class Looking:
             )
             for check in self._checks
         ]
-        since, waning = in_force_since(injections, now), first_cleared(injections, now)
-        return read(seen, watching.problems(), since, waning, cleared, now)
+        since, until = in_force_since(injections, now), kept_to(self._expect, injections, status.marks, now)
+        return read(seen, watching.problems(), since, until, cleared, now)
 
     async def observe(self, checks: Sequence[CheckCopy]) -> dict[str, Any] | str:
         """By check and name; or the first reason why that could not be read."""

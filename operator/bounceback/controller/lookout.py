@@ -13,6 +13,7 @@ import aiohttp
 from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.check_status import ContinuousStatus, RecoveryCheckStatus, Watched
 from bounceback.controller import metrics
+from bounceback.controller.attending import alone
 from bounceback.controller.causes import Causes
 from bounceback.controller.copying import can_look
 from bounceback.controller.office import Office
@@ -37,7 +38,7 @@ CLOSE_LOOK, CALM_LOOK = 1.0, 5.0
 BREATH: Final = 0.1
 """Seconds between two readings at least, however often a probe changes its mind."""
 SETTLING: Final = 10.0
-"""Seconds from the start in which it is no news that nobody has looked yet."""
+"""Seconds for which it is no news that there is no answer: at the start, or because this operator was held up."""
 PAUSE: Final = 5.0
 """Seconds until what could not be written is tried again."""
 FIRST_TRY, LONGEST_TRY = 2.0, 60.0
@@ -70,8 +71,8 @@ class Lookout:
         self._amiss = True
         self._pace = Pace()
         self._due_at: float | None = None  # when what is due may be written
-        self._began = time.monotonic()
-        self._written_at = self._began - random.random() * spec.continuous.heartbeat_seconds  # not all at once
+        self._silent_since: float | None = None  # no answer to judge by
+        self._written_at = time.monotonic() - random.random() * spec.continuous.heartbeat_seconds  # not all at once
 
     def wake(self) -> None:
         self._news.set()
@@ -87,16 +88,22 @@ class Lookout:
         asked = [(self._name, self._spec)]
         restored = self._record.histories if self._record else None
         looking = Watching(self._acting, self._namespace, asked, restored, self.wake, pulse=self._office.pulse)
-        async with looking as watching:
-            while True:
-                self._news.clear()
-                stopping = self._stopping
-                self._look(watching)
-                if self._is_due():
-                    await self._write(watching)
-                if stopping:
-                    return
-                await self._wait()
+        try:
+            async with looking as watching:
+                await self._watch(watching)
+        except BaseExceptionGroup as group:  # of the tasks that look, though it may be ours alone
+            raise alone(group) from group
+
+    async def _watch(self, watching: Watching) -> None:
+        while True:
+            self._news.clear()
+            stopping = self._stopping
+            self._look(watching)
+            if self._is_due():
+                await self._write(watching)
+            if stopping:
+                return
+            await self._wait()
 
     async def rest(self, obstacle: Obstacle) -> None:
         """Say why nobody looks."""
@@ -140,7 +147,11 @@ class Lookout:
             return False
         if self._stopping:
             return True
-        if record.reason == NOBODY_LOOKS and now - self._began < SETTLING:
+        if record.reason != NOBODY_LOOKS:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
+        if self._silent_since is not None and now - self._silent_since < SETTLING:
             return False
         quiet = self._said and self._written is not None and news_of(record) == news_of(self._written)
         if quiet and now - self._written_at < self._spec.continuous.heartbeat_seconds:

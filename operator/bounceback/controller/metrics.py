@@ -13,9 +13,10 @@ REPEATED = Counter("bounceback_repeated_total", "Experiments with repeated runs,
 RUNNING = Gauge("bounceback_runs_running", "Runs that this replica is taking through their steps.")
 WAITING = Gauge("bounceback_runs_waiting", "Runs that wait for a place.")
 INJECTIONS = Counter("bounceback_injections_total", "Injections by the state that they reached.", ["state"])
+REPAIRS = Counter("bounceback_repairs_total", "Repairs of expect: Manual by how they ended.", ["state"])
 RECOVERY_SECONDS = Histogram(
     "bounceback_recovery_seconds",
-    "From cleared to recovered, for runs that recovered.",
+    "From cleared to recovered (with expect: Manual from when the repair began), for runs that recovered.",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
 STEP_SECONDS = Histogram(

@@ -14,6 +14,7 @@ from bounceback.controller.office import Office
 from bounceback.controller.policing import labelled_node, refuse_withheld
 from bounceback.controller.prepare_nodes import PreparingNodes
 from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
+from bounceback.controller.repairing import check_repair
 from bounceback.controller.signing import leaf_for
 from bounceback.engine.following import watched
 from bounceback.engine.model import NodeCapability, PodInfo
@@ -112,6 +113,7 @@ class Preparing:
             needs=_needs(self._spec) | of_objects,
             objects={need.partition(" ")[2] for need in of_objects},
         )
+        await check_repair(self._acting, self._namespace, self._holder, self._spec)
 
     async def _choose(self) -> list[Chosen]:
         await self._nodes.look()

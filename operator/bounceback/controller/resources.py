@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bounceback.engine.repairing import REPAIRED_ANNOTATION
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS
@@ -93,7 +94,7 @@ async def _edit(kube: Kube, body: Json, *, started: bool, held: bool) -> Json:
 def glimpse(body: Mapping[str, Any]) -> Json:
     """What must be known of one that changed: thousands may wait for their turn, and a whole one takes 60 KB."""
     metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
-    started = (metadata.get("annotations") or {}).get(STARTED_UID)
+    annotations = metadata.get("annotations") or {}
     planned = [mark for mark in status.get("marks") or () if mark["mark"] == Mark.PLANNED]
     return {
         "kind": body["kind"],
@@ -103,7 +104,7 @@ def glimpse(body: Mapping[str, Any]) -> Json:
             "uid": metadata["uid"],
             "deletionTimestamp": metadata.get("deletionTimestamp"),
             "finalizers": list(metadata.get("finalizers") or []),
-            "annotations": {STARTED_UID: started} if started else {},
+            "annotations": {key: annotations[key] for key in (STARTED_UID, REPAIRED_ANNOTATION) if key in annotations},
         },
         "spec": {key: spec[key] for key in ("cancel", "ttlSecondsAfterFinished") if key in spec},
         "status": {key: status[key] for key in ("phase", "finishedAt") if key in status}

@@ -22,6 +22,7 @@ from bounceback.controller.patching import Patching
 from bounceback.controller.policing import Policing
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import Planned, journal_record, restored
+from bounceback.controller.repairing import Repairing
 from bounceback.controller.way import Way, all_of
 from bounceback.engine.advance import advance
 from bounceback.engine.changing import originals_of, still_needed
@@ -29,6 +30,7 @@ from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
+from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION
 from bounceback.engine.repeats import begun, next_run, spec_of_run
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodRemoval
@@ -37,11 +39,11 @@ from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import NodeFault
 from bounceback.kube.client import Json
 from bounceback.types.instants import Instant
-from bounceback.types.outcome import InjectionState, Phase, Verdict
+from bounceback.types.outcome import InjectionState, Phase, RepairState, Verdict
 
 QUIET_WRITES: Final = 5.0
 """Seconds between two status writes that tell nothing but larger counts."""
-OVER: Final = (Phase.REPEATING, Phase.FINISHED)
+RUN_OVER: Final = (Phase.REPEATING, Phase.FINISHED)
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +67,13 @@ class Run:
         self._ways: list[Way] = []  # none before anything is planned
         self._looking = Looking(office, self._namespace, spec, self.wake)
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
+        self._repairing = Repairing(
+            office.kube.acting_as(self._namespace, spec.service_account_name),
+            body,
+            spec,
+            office.leadership.check,
+            self.wake,
+        )
         self._written = 0.0
         self._attending = Attending(
             f"{self._namespace}/{self._name}",
@@ -75,6 +84,8 @@ class Run:
                 Duty.OBSERVE_BEFORE: self._observe_before,
                 Duty.CARRY: self._carry,
                 Duty.STOP: self._stop,
+                Duty.MAKE_REPAIR: self._make_repair,
+                Duty.REPAIR: self._repair,
                 Duty.VERIFY: self._verify,
                 Duty.OBSERVE_AFTER: self._observe_after,
                 Duty.RELEASE: self._release,
@@ -86,10 +97,16 @@ class Run:
         self._news.set()
 
     def changed(self, body: Json) -> None:
-        """The object as the watch gave it: all that counts is whether it is to be ended."""
+        """The object as the watch gave it: all that counts is whether it is to be ended, or somebody repaired it."""
         deleted = bool(body["metadata"].get("deletionTimestamp"))
         cancel = bool(body.get("spec", {}).get("cancel"))
-        self._seen = replace(self._seen, deleted=self._seen.deleted or deleted, cancel=self._seen.cancel or cancel)
+        said = (body["metadata"].get("annotations") or {}).get(REPAIRED_ANNOTATION, "")
+        self._seen = replace(
+            self._seen,
+            deleted=self._seen.deleted or deleted,
+            cancel=self._seen.cancel or cancel,
+            said_repaired=said or self._seen.said_repaired,
+        )
         self.wake()
 
     def next(self) -> Run | None:
@@ -109,7 +126,7 @@ class Run:
                 self._news.clear()
                 with metrics.STEP_SECONDS.time():
                     decision = await self._step()
-                if decision.state.status.phase in OVER and self._seen.released:
+                if decision.state.status.phase in RUN_OVER and self._seen.released:
                     keeps = decision.state.status.phase is Phase.REPEATING
                     return
                 if trouble := self._attending.trouble():
@@ -167,7 +184,15 @@ class Run:
         missed = tuple(told for way in self._ways if isinstance(way, Following) for told in way.missed.values())
         withdrawn = next((way.withdrawn for way in self._ways if isinstance(way, Policing)), None)
         frozen = self._office.freeze.reason
-        return replace(self._seen, health=health, freeze=frozen, withdrawn=withdrawn, more=more, missed=missed)
+        return replace(
+            self._seen,
+            health=health,
+            freeze=frozen,
+            withdrawn=withdrawn,
+            more=more,
+            missed=missed,
+            task=self._repairing.task,
+        )
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
         self._injections.decided(after.injections)
@@ -209,12 +234,14 @@ class Run:
         """Events and metrics of what has just been written."""
         outcome = after.runs.listed[-1].verdict if after.phase is Phase.REPEATING and after.runs else after.verdict
         for line in after.timeline[len(before.timeline) :]:
-            bad = line.event in OVER and outcome not in (None, Verdict.PASSED)
+            bad = line.event in RUN_OVER and outcome not in (None, Verdict.PASSED)
             await self._office.recorder.record(self._body, line.event, line.message or line.event, warning=bad)
         for state in (InjectionState.ACTIVE, InjectionState.CLEARED, InjectionState.FAILED):
             grown = getattr(after.injection_counts, state.lower()) - getattr(before.injection_counts, state.lower())
             metrics.INJECTIONS.labels(state).inc(max(0, grown))
-        if after.phase in OVER and before.phase not in OVER:
+        if after.repair is not None and after.repair.state in OVER and after.repair.state is not _repair_state(before):
+            metrics.REPAIRS.labels(after.repair.state).inc()
+        if after.phase in RUN_OVER and before.phase not in RUN_OVER:
             metrics.RUNS.labels(after.runs.listed[-1].verdict if after.runs else after.verdict).inc()
             if after.runs and after.phase is Phase.FINISHED:
                 metrics.REPEATED.labels(after.verdict).inc()
@@ -287,12 +314,21 @@ class Run:
     async def _stop(self) -> None:
         await all_of(way.stop() for way in self._ways)
 
+    async def _make_repair(self) -> None:
+        assert self._state.status.repair is not None
+        await self._repairing.make(self._state.status.repair)
+
+    async def _repair(self) -> None:
+        assert self._state.status.repair is not None
+        await self._repairing.see_through(self._state.status.repair)
+
     async def _verify(self) -> None:
         await all_of(way.verify() for way in self._ways)
 
     async def _release(self) -> None:
         await all_of(way.remove() for way in self._ways)
         last = self._state.status.phase is Phase.FINISHED
+        await self._repairing.remove(self._state.status.repair)
         if last:
             await self._office.results.publish(self._body, self._state.status)
         if not still_needed(self._injections.all()):
@@ -310,9 +346,14 @@ def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
         status.reason,
         status.ending,
         status.marks and len(status.marks),
+        status.repair and (status.repair.state, status.repair.uid),
         states,
         len(status.timeline),
     )
+
+
+def _repair_state(status: FaultExperimentStatus) -> RepairState | None:
+    return status.repair.state if status.repair else None
 
 
 def _epoch(now: Instant, boot_seconds: float) -> Instant:

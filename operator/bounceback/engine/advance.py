@@ -1,6 +1,7 @@
 """The run, one step at a time: what the status should be, and what is to be done about it.
 
     Pending -> Steady -> Injecting -> Active -> Clearing -> Recovering -> Verifying -> Finished
+                                                      +-> Repairing --^   (expect: Manual)
        ^---------------------------------- Repeating <------------------------'
 
 A step is a function of (spec, state, seen, now). Duties are wanted, not commanded: the same ones are named again until
@@ -14,7 +15,6 @@ from dataclasses import replace
 from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
-from bounceback.api.runs import Runs
 from bounceback.api.status import (
     TIMELINE_LIMIT,
     Finding,
@@ -22,6 +22,7 @@ from bounceback.api.status import (
     InjectionStatus,
     MarkStatus,
     Moment,
+    RepairStatus,
 )
 from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE, given_up, on_our_clock
@@ -29,12 +30,13 @@ from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
 from bounceback.engine.naming import injection_name
 from bounceback.engine.planning import Preparation, injections, lasts
-from bounceback.engine.repeats import counted, judge_all, so_far, too_few
+from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
+from bounceback.engine.repeats import concluded, not_enough, which_of
 from bounceback.engine.samples import latest
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, Verdict
+from bounceback.types.outcome import Cleanup, Expect, InjectionState, Mark, Phase, RepairState
 from bounceback.types.plan import BY_OPERATOR
 
 FRESH: Final = 3.0
@@ -70,11 +72,10 @@ def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) 
     if state.status.started_at is None:
         deadline = state.status.deadline_at or now.utc + spec.deadline_seconds  # of all runs, where there are several
         state = _update(state, started_at=Moment.of(now), phase_since=Moment.of(now), deadline_at=deadline)
-        state = _with_number(spec, state, now)
+        state = _note(state, "Run", told, now) if (told := which_of(spec, state.status)) else state
     if state.status.ending is not None:
         return _untouched(spec, state, seen, now)
-    if told := too_few(spec):
-        wrong = Finding(verdict=Verdict.INCONCLUSIVE, reason="TooFewRuns", message=f"spec.runs: {told}")
+    if (wrong := not_enough(spec)) is not None:
         return _untouched(spec, state, seen, now, wrong)
     match seen.preparation:
         case None:
@@ -92,14 +93,6 @@ def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) 
             chosen = f"{_share(spec, seen.preparation.per_target, {})} chosen"
             found = _update(state, **_found(seen.preparation), checks=list(seen.preparation.checks))
             return _enter(Phase.STEADY, found, now, chosen)
-
-
-def _with_number(spec: FaultExperimentSpec, state: State, now: Instant) -> State:
-    """Of repeated runs, a line that tells which one begins."""
-    runs = state.status.runs
-    if spec.runs is None or runs is None:
-        return state
-    return _note(state, "Run", f"run {runs.number} of {spec.runs.count}, seed {runs.seed}", now)
 
 
 def _found(preparation: Preparation) -> dict[str, dict[str, int]]:
@@ -208,13 +201,51 @@ def _clearing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant)
         return Decision(state, frozenset({Duty.LOOK, Duty.CARRY, Duty.VERIFY}))
     if seen.deleted:
         return _enter(Phase.VERIFYING, state, now, "cleared; the experiment is being deleted")
+    if spec.expect is Expect.MANUAL:
+        return _enter(Phase.REPAIRING, state, now, "all injections are cleared; will it stay in trouble?")
     return _enter(Phase.RECOVERING, state, now, "all injections are cleared")
+
+
+def _repairing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    """A repair that has begun is waited for, whatever ends the run: it is bounded, and half of one may be worse."""
+    state = _with_marks(state, seen, now)
+    repair = next_repair(spec, state, seen, _since(state, Mark.CLEARED, now), now)
+    state = _with_repair(spec, state, repair, seen, now)
+    if repair.state in OVER:
+        return _enter(Phase.RECOVERING, state, now, f"the repair is over: {repair.state}")
+    return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}) | duties(spec, repair), again=0.5)
+
+
+def _with_repair(spec: FaultExperimentSpec, state: State, after: RepairStatus, seen: Seen, now: Instant) -> State:
+    """What became of the repair, with its marks and a line for each change."""
+    assert spec.repair is not None
+    before = state.status.repair.state if state.status.repair else RepairState.PLANNED
+    state = _update(state, repair=after)
+    by_hand, began = spec.repair.by_hand, after.began_at.instant() if after.began_at else None
+    source = f"Job {after.name}" if by_hand is None else "by hand"
+    if after.state is RepairState.RUNNING and before is not after.state and by_hand is not None:
+        how = f"say `bounceback repaired` or annotate with {REPAIRED_ANNOTATION}={after.name}"
+        state = _note(state, "RepairAwaited", f"{by_hand.instruction} When it is done: {how}", now)
+    if began is not None and by_hand is not None:
+        state = _add_mark(state, Mark.REPAIR_BEGAN, Interval.at(began), source, now)
+    elif began is not None and seen.task.begun is not None:
+        state = _add_mark(state, Mark.REPAIR_BEGAN, Interval(began, seen.task.begun.latest), source, now)
+    if after.state in OVER and before not in OVER:
+        state = _note(state, f"Repair{after.state}", f"{after.reason}: {after.message}", now)
+        if after.state in (RepairState.DONE, RepairState.FAILED):
+            state = _add_mark(state, Mark.REPAIRED, seen.task.ended_at or Interval.at(now), source, now)
+    return state
+
+
+def _since(state: State, mark: Mark, now: Instant) -> float:
+    """Seconds since then at least; since the phase began where there is no such mark."""
+    found = _mark(state, mark)
+    return now.since(found.latest) if found else _in_phase(state, now)
 
 
 def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     state = _with_marks(state, seen, now)
-    cleared = _mark(state, Mark.CLEARED)
-    since = now.since(cleared.latest) if cleared else _in_phase(state, now)
+    since = _since(state, Mark.REPAIRED if is_done(state) else Mark.CLEARED, now)
     stable = seen.health.watching and seen.health.healthy_for >= seen.health.stable_seconds <= since
     if stable and not any(i.in_force_at for i in state.injections):
         return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
@@ -225,6 +256,8 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
     if since >= spec.recovery_timeout_seconds:
         why = "; ".join(seen.health.unhealthy)[:400] or "no stable window"
         return _enter(Phase.VERIFYING, state, now, f"not recovered after {since:.0f} s: {why}")
+    if spec.expect is Expect.MANUAL and not is_done(state) and seen.health.unhealthy:
+        return _enter(Phase.VERIFYING, state, now, "not waited for: what brings it back was not done")
     if seen.deleted or (state.status.ending is not None and state.status.ending.reason == "DeadlineExceeded"):
         return _enter(Phase.VERIFYING, state, now, "not waited for")
     soonest = seen.health.stable_seconds - min(seen.health.healthy_for, since)  # a change of health comes by itself
@@ -262,6 +295,7 @@ STEPS: Final[dict[Phase, Callable[[FaultExperimentSpec, State, Seen, Instant], D
     Phase.INJECTING: _injecting,
     Phase.ACTIVE: _active,
     Phase.CLEARING: _clearing,
+    Phase.REPAIRING: _repairing,
     Phase.RECOVERING: _recovering,
     Phase.VERIFYING: _verifying,
     Phase.REPEATING: _over,
@@ -290,25 +324,11 @@ def _conclude(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant)
     status = state.status.model_copy(update={"views": list(seen.health.views)})
     judged = judge(spec, status, state.injections, seen.health)
     if spec.runs is not None:
-        return _conclude_one(spec, spec.runs, replace(state, status=counted(spec, judged, now)), now)
+        status, phase, told = concluded(spec, judged, now)
+        return _enter(phase, replace(state, status=status), now, told)
     told = judged.findings[0].message if judged.findings else "recovered, consistent, nothing left behind"
     state = _update(replace(state, status=judged), finished_at=now.rfc3339())
     return _enter(Phase.FINISHED, state, now, f"{judged.verdict}: {told}")
-
-
-def _conclude_one(spec: FaultExperimentSpec, asked: Runs, state: State, now: Instant) -> Decision:
-    """One of several runs is judged and counted: on to the next one, or to the end of all."""
-    runs, verdict = state.status.runs, state.status.verdict
-    assert runs is not None
-    sums = so_far(asked, runs)
-    over = judge_all(spec, state.status)
-    if over is None:
-        why = "".join(f" ({finding.reason})" for finding in state.status.findings[:1])
-        told = f"run {runs.number} of {asked.count} {verdict}{why}; {sums}"
-        return _enter(Phase.REPEATING, _update(state, verdict=None), now, told)
-    told = over.findings[0].message if over.findings else sums
-    state = _update(replace(state, status=over), finished_at=now.rfc3339())
-    return _enter(Phase.FINISHED, state, now, f"{over.verdict}: {told}")
 
 
 def _note(state: State, event: str, message: str, now: Instant) -> State:

@@ -9,7 +9,7 @@ from bounceback.api.status import FaultExperimentStatus, Figures, InjectionStatu
 from bounceback.api.status import InvariantResult as Invariant
 from bounceback.engine.health import Health
 from bounceback.types.instants import Interval, Span
-from bounceback.types.outcome import Mark
+from bounceback.types.outcome import Expect, Mark, RepairState
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,21 @@ class Run:
     health: Health
     invariants: tuple[Invariant, ...] = ()
     figures: Figures = field(default_factory=Figures)
+
+    @property
+    def cured(self) -> bool:
+        """Nothing keeps the system from coming back: the faults are cleared, and with expect: Manual it is repaired."""
+        repair = self.status.repair
+        return self.spec.expect is not Expect.MANUAL or (repair is not None and repair.state is RepairState.DONE)
+
+    @property
+    def cure(self) -> str:
+        return "the repair" if self.spec.expect is Expect.MANUAL else "the fault was cleared"
+
+    @property
+    def cured_at(self) -> Mark:
+        """What the recovery is measured from."""
+        return Mark.REPAIR_BEGAN if self.mark(Mark.REPAIR_BEGAN) else Mark.CLEARED
 
     def mark(self, mark: Mark) -> Interval | None:
         return next((m.interval() for m in self.status.marks if m.mark is mark), None)

@@ -28,9 +28,11 @@ class Health:
     named_wrongly: tuple[str, ...] = ()  # "check/signal: what it said instead"
     recovered: Interval | None = None  # last failure -> healthy, where it is stable since
     stable_seconds: float = 0.0  # the longest that any check asks for
-    error_state: bool | None = None  # FailSafe: reached and held while active; None: nothing declared or seen
+    error_state: bool | None = (
+        None  # FailSafe: reached and held while active; Manual: until the repair; None: nothing declared or seen
+    )
     gaps: tuple[Interval, ...] = ()
-    error_state_gaps: tuple[Interval, ...] = ()  # after it was reached and before the first fault was reverted
+    error_state_gaps: tuple[Interval, ...] = ()  # while it was to hold, once it was reached
     views: tuple[CheckView, ...] = ()
 
 

@@ -14,6 +14,7 @@ from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
+from bounceback.engine.manual import not_as_manual
 from bounceback.engine.planning import rest_of
 from bounceback.engine.timeline import figures, in_seconds, judge_budget
 from bounceback.types.instants import Interval, Span
@@ -152,9 +153,9 @@ def _gaps(run: Run) -> Iterable[Finding]:
                 yield _gap(gap, f"around {name}")
         if run.mark(Mark.FIRST_SYMPTOM) is None and (asked := _symptoms_decide(run)):
             yield _gap(gap, f"in which a symptom could have passed unseen; {asked}")
-    if run.spec.expect is Expect.FAIL_SAFE and run.health.error_state:
+    if run.spec.expect in KEPT_TO and run.health.error_state:
         for gap in run.health.error_state_gaps:
-            yield _gap(gap, "in which the error state could have been left; expect is FailSafe")
+            yield _gap(gap, f"in which the error state could have been left; expect is {run.spec.expect}")
 
 
 def _symptoms_decide(run: Run) -> str:
@@ -171,9 +172,9 @@ def _gap(gap: Interval, where: str) -> Finding:
 
 def not_recovered(run: Run) -> Iterable[Finding]:
     fallen = _began(run) or (run.injections and run.health.unhealthy)  # in vain, but who knows what it did
-    if fallen and _probed(run) and run.mark(Mark.RECOVERED) is None and not run.health.problems:
+    if fallen and run.cured and _probed(run) and run.mark(Mark.RECOVERED) is None and not run.health.problems:
         why = "; ".join(run.health.unhealthy) or run.status.message
-        yield _finding(Verdict.FAILED, "NotRecovered", f"not healthy again after the fault was cleared: {why}")
+        yield _finding(Verdict.FAILED, "NotRecovered", f"not healthy again after {run.cure}: {why}")
 
 
 def not_healed(run: Run) -> Iterable[Finding]:
@@ -214,7 +215,7 @@ def budget_exceeded(run: Run) -> Iterable[Finding]:
         bounds = check.spec.budgets
         for field_, bound, span in (
             ("detectSeconds", bounds.detect_seconds, _detection(run)),
-            ("recoverSeconds", bounds.recover_seconds, run.span(Mark.CLEARED, Mark.RECOVERED)),
+            ("recoverSeconds", bounds.recover_seconds, run.span(run.cured_at, Mark.RECOVERED)),
             ("outageSeconds", bounds.outage_seconds, run.span(Mark.FIRST_SYMPTOM, Mark.RECOVERED)),
         ):
             if bound is None or span is None:
@@ -228,26 +229,28 @@ def budget_exceeded(run: Run) -> Iterable[Finding]:
 
 
 def not_safe(run: Run) -> Iterable[Finding]:
-    """FailSafe: the declared error state must be reached and held."""
-    if run.spec.expect is not Expect.FAIL_SAFE or not run.injections:
+    """FailSafe and Manual: the declared error state must be reached and held."""
+    if run.spec.expect not in KEPT_TO or not run.injections:
         return
     if run.health.error_state is None:
-        yield _finding(
-            Verdict.INCONCLUSIVE, "ErrorStateUnknown", "expect is FailSafe, but no check declares errorState probes"
-        )
-    elif not run.health.error_state:
+        told = f"expect is {run.spec.expect}, but no check declares errorState probes"
+        yield _finding(Verdict.INCONCLUSIVE, "ErrorStateUnknown", told)
+    elif not run.health.error_state and (run.spec.expect is Expect.FAIL_SAFE or run.mark(Mark.REPAIR_BEGAN)):
         yield _finding(Verdict.FAILED, "ErrorStateNotHeld", "the declared error state was not reached and held")
 
 
 def not_felt(run: Run) -> Iterable[Finding]:
-    if run.spec.impact is Impact.REQUIRED and run.injections and run.mark(Mark.FIRST_SYMPTOM) is None:
-        yield _finding(Verdict.INCONCLUSIVE, "NotFelt", "impact is Required, but no probe saw a symptom")
+    asked = "expect is Manual" if run.spec.expect is Expect.MANUAL else "impact is Required"
+    required = run.spec.expect is Expect.MANUAL or run.spec.impact is Impact.REQUIRED
+    if required and run.injections and run.mark(Mark.FIRST_SYMPTOM) is None:
+        yield _finding(Verdict.INCONCLUSIVE, "NotFelt", f"{asked}, but no probe saw a symptom")
 
 
 def not_detected(run: Run) -> Iterable[Finding]:
-    """A system that was asked to notice within a time, and declared by what, but never did."""
+    """A system that was asked to notice (within a time, or to be repaired then), by what it declares, and never did."""
+    manual = run.spec.expect is Expect.MANUAL
     for check in run.status.checks:
-        wanted = check.spec.budgets.detect_seconds is not None and check.spec.detection
+        wanted = (manual or check.spec.budgets.detect_seconds is not None) and check.spec.detection
         if wanted and run.injections and run.mark(Mark.DETECTED) is None and run.mark(Mark.FIRST_SYMPTOM) is not None:
             yield _finding(Verdict.FAILED, "NotDetected", f"{check.name}: none of its detection signals ever held")
 
@@ -267,7 +270,17 @@ def undecided(run: Run) -> Iterable[Finding]:
             )
 
 
-RECOVERY_FAILED: Final = (not_recovered, not_healed, felt_though_forbidden, not_safe, not_detected, named_wrongly)
+KEPT_TO: Final = (Expect.FAIL_SAFE, Expect.MANUAL)
+"""Outcomes with an error state that must be kept to."""
+RECOVERY_FAILED: Final = (
+    not_recovered,
+    not_healed,
+    felt_though_forbidden,
+    not_safe,
+    not_detected,
+    not_as_manual,
+    named_wrongly,
+)
 QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
     inconsistent,
     left_behind,

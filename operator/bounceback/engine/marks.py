@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bounceback.api.status import InjectionStatus, Moment
+from bounceback.api.status import InjectionStatus, MarkStatus, Moment
 from bounceback.engine.evidence import DONE, on_our_clock
 from bounceback.engine.health import Health
 from bounceback.engine.samples import earliest, latest
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Mark
+from bounceback.types.outcome import Expect, Mark
 
 
 def marks_of(
@@ -34,6 +34,15 @@ def in_force_since(injections: Sequence[InjectionStatus], now: Instant) -> Insta
     """Not later than this was the first fault in force; symptoms count from here. On our clock."""
     first = _first(injections, [i.in_force_at for i in injections], now)
     return first[0].earliest if first else None
+
+
+def kept_to(
+    expect: Expect, injections: Sequence[InjectionStatus], marks: Sequence[MarkStatus], now: Instant
+) -> Interval | None:
+    """Until when the declared error state is to hold; None: that time has not come."""
+    if expect is Expect.MANUAL:
+        return next((m.interval() for m in marks if m.mark is Mark.REPAIR_BEGAN), None)
+    return first_cleared(injections, now)
 
 
 def first_cleared(injections: Sequence[InjectionStatus], now: Instant) -> Interval | None:

@@ -15,6 +15,11 @@ def injection_name(run: str, fault: str, uid: str) -> str:
     return f"{fault}-{digest(run, fault, uid)}"
 
 
+def repair_name(run: str) -> str:
+    """Of the Job that repairs; a person says it, too, so that nobody says beforehand that all is well."""
+    return f"bounceback-repair-{digest(run, 'repair')}"
+
+
 def agent_name(run: str, place: str) -> str:
     """`place` is the pod's UID for a sidecar, the node's name for a NodePod."""
     return f"bb-{digest(run, place)}"

@@ -102,7 +102,7 @@ def to_be_undone(status: Mapping[str, Any], injection: Guarded, seconds: float) 
     """
     now = next((each for each in status.get("injections") or () if each["name"] == injection.name), None)
     if now is None:
-        ended = (Phase.RECOVERING, Phase.VERIFYING, Phase.REPEATING, Phase.FINISHED)
+        ended = (Phase.REPAIRING, Phase.RECOVERING, Phase.VERIFYING, Phase.REPEATING, Phase.FINISHED)
         return None if status.get("phase") in ended else injection.not_after
     over = now.get("state") in (InjectionState.CLEARED, InjectionState.FAILED)
     if over and now.get("cleanup") == Cleanup.CLEAN:

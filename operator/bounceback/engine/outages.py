@@ -30,7 +30,6 @@ from bounceback.engine.timeline import (
 )
 from bounceback.engine.uptime import (
     Kind,
-    Piece,
     Probed,
     added,
     into_slices,
@@ -122,7 +121,7 @@ def follow(
     probes = _probed(spec, seen)
     status = _accounted(spec, status, probes, now)
     lasting = pieces(probes, _downs(status), status.until.instant(), now, now)
-    state, reason, message = _state(spec, status, seen, problems, lasting, now)
+    state, reason, message = _state(spec, status, seen, problems, now)
     longest, window = status.totals.longest, window_of(status.slices, lasting, status.since.instant())
     return status.model_copy(
         update={
@@ -313,35 +312,32 @@ def _settled(probes: Sequence[Probed], outage: Outage | None, now: Instant) -> I
 
 
 def _state(
-    spec: RecoveryCheckSpec,
-    status: ContinuousStatus,
-    seen: Seen,
-    problems: Sequence[str],
-    lasting: Sequence[Piece],
-    now: Instant,
+    spec: RecoveryCheckSpec, status: ContinuousStatus, seen: Seen, problems: Sequence[str], now: Instant
 ) -> tuple[Watched, str, str]:
     """What is known now: a probe that cannot look makes it Unknown, unless another one sees it failing."""
-    unknown = bool(lasting) and lasting[-1].kind is Kind.UNKNOWN
     outage = status.outage
-    if outage is not None and not unknown and not (problems and not _fails(spec, seen)):
+    silent = [name for name, history in seen.probes.items() if unseen_since(history, now) is not None]
+    never = [name for name, history in seen.probes.items() if history.samples and proven_from(history) is None]
+    if outage is not None and (_fails(spec, seen, silent) or not (problems or silent or never)):
         began = outage.began.latest.rfc3339()
         return Watched.DOWN, "Outage", f"outage {outage.number} since {began}: {outage.symptom}"
     if problems:
         return Watched.UNKNOWN, CANNOT_LOOK, "; ".join(problems)
-    never = [name for name, history in seen.probes.items() if history.samples and proven_from(history) is None]
     if never:
         told = "; ".join(f"{name}: {seen.probes[name].latest_failure or 'no answer'}" for name in never)
         return Watched.UNKNOWN, NEVER_HEALTHY, f"never seen healthy, so nothing is judged by it: {told}"
-    if unknown:
-        silent = [name for name, history in seen.probes.items() if unseen_since(history, now) is not None]
-        return Watched.UNKNOWN, NOBODY_LOOKS, f"no answer on which to judge: {', '.join(silent) or 'all probes'}"
+    if silent:
+        return Watched.UNKNOWN, NOBODY_LOOKS, f"no answer on which to judge: {', '.join(silent)}"
     return Watched.UP, "Healthy", ""
 
 
-def _fails(spec: RecoveryCheckSpec, seen: Seen) -> bool:
-    """Some probe failed when it was last asked."""
-    states = [stretches(each.history, each.threshold) for each in _probed(spec, seen)]
-    return any(each and not each[-1].healthy for each in states)
+def _fails(spec: RecoveryCheckSpec, seen: Seen, silent: Sequence[str]) -> bool:
+    """Some probe that was healthy once failed when it was last asked, which is not long ago."""
+    for probe in spec.probes:
+        states = stretches(seen.probes[probe.name], probe.failure_threshold)
+        if probe.name not in silent and len(states) > 1 and not states[-1].healthy:
+            return True
+    return False
 
 
 def resting(record: ContinuousStatus, reason: str, message: str) -> ContinuousStatus:

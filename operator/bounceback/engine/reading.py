@@ -37,14 +37,14 @@ def read(
     seen: Sequence[Seen],
     problems: Sequence[str],
     since: Instant | None,
-    waning: Interval | None,
+    kept_to: Interval | None,
     cleared: Interval | None,
     now: Instant,
 ) -> Health:
     """What is known at `now`.
 
-    Symptoms count from `since`, when the first fault was in force; at `waning` the first one was reverted, at `cleared`
-    the last (None: not yet).
+    Symptoms count from `since`, when the first fault was in force; until `kept_to` the error state is to hold; at
+    `cleared` the last fault was reverted (None: not yet).
     """
     every = [(s.check, name, history) for s in seen for name, history in s.probes.items()]
     begun = bool(every) and all(history.samples for _, _, history in every)
@@ -66,9 +66,9 @@ def read(
         named_wrongly=wrongly,
         recovered=_recovered(seen, since, cleared, now),
         stable_seconds=max((float(s.spec.recovered.stable_seconds) for s in seen if s.probes), default=0.0),
-        error_state=_error_state(seen, since, waning),
+        error_state=_error_state(seen, since, kept_to),
         gaps=tuple(gap for _, _, h in every for gap in gaps_within(h, Interval(since, now))) if since else (),
-        error_state_gaps=tuple(_error_state_gaps(seen, since, waning)),
+        error_state_gaps=tuple(_error_state_gaps(seen, since, kept_to)),
         views=tuple(_view(s) for s in seen),
     )
 
@@ -110,21 +110,21 @@ def _recovered(seen: Sequence[Seen], since: Instant | None, cleared: Interval | 
     return merged_recovery(found) if found else cleared
 
 
-def _error_state(seen: Sequence[Seen], since: Instant | None, waning: Interval | None) -> bool | None:
-    """Reached after the fault was in force, and then held while it was there whole, by every declared probe."""
+def _error_state(seen: Sequence[Seen], since: Instant | None, kept_to: Interval | None) -> bool | None:
+    """Reached after the fault was in force, and then held until that time, by every declared probe."""
     histories = [history for s in seen for history in s.error_state.values()]
     if not histories or since is None:
         return None
-    end = waning.earliest if waning else None
+    end = kept_to.earliest if kept_to else None
     return all(held_once_reached(history, since, end) for history in histories)
 
 
-def _error_state_gaps(seen: Sequence[Seen], since: Instant | None, waning: Interval | None) -> Iterator[Interval]:
+def _error_state_gaps(seen: Sequence[Seen], since: Instant | None, kept_to: Interval | None) -> Iterator[Interval]:
     """When nobody could have seen it being left."""
     for history in (history for s in seen for history in s.error_state.values()):
         reached = first_holding(history, since) if since is not None else None
-        if reached is not None and waning is not None and waning.earliest.since(reached.latest) > 0:
-            yield from gaps_within(history, Interval(reached.latest, waning.earliest))
+        if reached is not None and kept_to is not None and kept_to.earliest.since(reached.latest) > 0:
+            yield from gaps_within(history, Interval(reached.latest, kept_to.earliest))
 
 
 def first_holding(history: History, since: Instant) -> Interval | None:
@@ -156,9 +156,9 @@ def _named(seen: Sequence[Seen], since: Instant | None) -> tuple[bool | None, tu
 
 
 def held_once_reached(history: History, since: Instant, end: Instant | None) -> bool:
-    """Whether it began to hold after `since`, and no failure came between that and `end`."""
+    """Whether it began to hold after `since` and before `end`, and no failure came in between."""
     reached = first_holding(history, since)
-    if reached is None:
+    if reached is None or (end is not None and reached.earliest.since(end) >= 0):
         return False
     later = (run for run in history.runs if not run.healthy and run.first.start.since(reached.latest) >= 0)
     return all(end is not None and run.first.end.since(end) >= 0 for run in later)

@@ -14,7 +14,7 @@ from bounceback.api.status import FaultExperimentStatus, Finding
 from bounceback.engine.success_rate import Asked, by_now, runs_needed, runs_needed_like, wilson
 from bounceback.types.choice import stream
 from bounceback.types.instants import Instant
-from bounceback.types.outcome import Cleanup, Judgement, Verdict
+from bounceback.types.outcome import Cleanup, Judgement, Phase, Verdict
 
 Given = TypeVar("Given", bound=BaseModel)
 FIGURES: Final = ("activation", "detection", "outage", "recovery")
@@ -83,6 +83,13 @@ def too_few(spec: FaultExperimentSpec) -> str | None:
         f"{_runs(spec.runs.count)} cannot support requiredSuccessPercent {share} at confidencePercent {sure} though "
         f"all of them pass; count must be {needed} or more, or {_easier(spec.runs)}"
     )
+
+
+def not_enough(spec: FaultExperimentSpec) -> Finding | None:
+    """What ends such an experiment before anything is touched."""
+    if (told := too_few(spec)) is None:
+        return None
+    return Finding(verdict=Verdict.INCONCLUSIVE, reason="TooFewRuns", message=f"spec.runs: {told}")
 
 
 def _easier(runs: Runs) -> str:
@@ -159,6 +166,28 @@ def _percentiles(figure: str, measured: list[int], widest: int) -> Percentiles:
         most_milliseconds=found[-1],
         plus_minus_milliseconds=widest,
     )
+
+
+def which_of(spec: FaultExperimentSpec, status: FaultExperimentStatus) -> str:
+    """run 3 of 20, seed 7; "" where there is only one."""
+    runs = status.runs
+    return f"run {runs.number} of {spec.runs.count}, seed {runs.seed}" if spec.runs and runs else ""
+
+
+def concluded(
+    spec: FaultExperimentSpec, judged: FaultExperimentStatus, now: Instant
+) -> tuple[FaultExperimentStatus, Phase, str]:
+    """One of several runs is judged: it is counted, and on it goes to the next one, or to the end of all."""
+    status = counted(spec, judged, now)
+    assert spec.runs is not None and status.runs is not None
+    sums = so_far(spec.runs, status.runs)
+    over = judge_all(spec, status)
+    if over is None:
+        why = "".join(f" ({finding.reason})" for finding in status.findings[:1])
+        told = f"run {status.runs.number} of {spec.runs.count} {status.verdict}{why}; {sums}"
+        return status.model_copy(update={"verdict": None}), Phase.REPEATING, told
+    told = over.findings[0].message if over.findings else sums
+    return over.model_copy(update={"finished_at": now.rfc3339()}), Phase.FINISHED, f"{over.verdict}: {told}"
 
 
 def judge_all(spec: FaultExperimentSpec, status: FaultExperimentStatus) -> FaultExperimentStatus | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus
 from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.planning import NOTHING_FOUND, Preparation
-from bounceback.types.outcome import Verdict
+from bounceback.types.instants import Interval
+from bounceback.types.outcome import RepairState, Verdict
 
 
 class Duty(StrEnum):
@@ -21,6 +22,8 @@ class Duty(StrEnum):
     OBSERVE_BEFORE = "observe before"
     CARRY = "carry"  # start agents or make requests, follow the evidence
     STOP = "stop"  # end what is in force
+    MAKE_REPAIR = "make repair"  # the Job that repairs, suspended
+    REPAIR = "repair"  # let it go, and see it through
     VERIFY = "verify"  # look for what was left where the agent could not
     OBSERVE_AFTER = "observe after"
     RELEASE = "release"  # remove what is ours, let the experiment go
@@ -46,6 +49,23 @@ class State:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What is seen of the Job that repairs."""
+
+    uid: str = ""  # once it is there
+    refused: str = ""  # why it cannot be made
+    begun: Interval | None = None  # when it was let go
+    ended: RepairState | None = None  # Done, Failed, NotRun or Unknown
+    ended_at: Interval | None = None  # when its end stood in the API
+    reason: str = ""
+    message: str = ""
+    log: str = ""  # the end of what it wrote
+
+
+NO_TASK: Final = Task()
+
+
+@dataclass(frozen=True)
 class Seen:
     """What is known beside the state."""
 
@@ -60,6 +80,8 @@ class Seen:
     after: dict[str, Any] | str | None = None
     more: Preparation = NOTHING_FOUND  # for faults that repeat or follow: who is next
     missed: tuple[str, ...] = ()  # for faults that follow: who took a target's place and cannot be hit, and why
+    task: Task = NO_TASK
+    said_repaired: str = ""  # the name of the repair that a person said is done
     released: bool = False
 
 

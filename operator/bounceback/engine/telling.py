@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bounceback.api.check_status import ContinuousStatus, Outage
 from bounceback.api.status import Figure
 from bounceback.engine.conditions import CANNOT_LOOK
-from bounceback.engine.outages import NEVER_HEALTHY, NOBODY_LOOKS
+from bounceback.engine.outages import NEVER_HEALTHY
 from bounceback.types.outcome import Judgement
 
 
@@ -44,7 +44,7 @@ def happenings(before: ContinuousStatus | None, after: ContinuousStatus) -> Iter
         if outage is not after.outage:
             yield _ended(outage)
     worse = before is None or (before.reason, before.message) != (after.reason, after.message)
-    if worse and after.reason in (CANNOT_LOOK, NEVER_HEALTHY, NOBODY_LOOKS):
+    if worse and after.reason in (CANNOT_LOOK, NEVER_HEALTHY):
         yield Told(after.reason, after.message, warning=True)
 
 

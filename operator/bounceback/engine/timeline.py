@@ -230,7 +230,8 @@ def figures(marks: Mapping[Mark, Interval]) -> Figures:
         detection=detection,
         detected_by=by if detection else None,
         outage=span(Mark.FIRST_SYMPTOM, Mark.RECOVERED),
-        recovery=span(Mark.CLEARED, Mark.RECOVERED),
+        recovery=span(Mark.REPAIR_BEGAN if Mark.REPAIR_BEGAN in marks else Mark.CLEARED, Mark.RECOVERED),
+        repair=span(Mark.REPAIR_BEGAN, Mark.REPAIRED),
         recovered_under_fault=failed and _surely_before(marks, Mark.RECOVERED, Mark.CLEARED),
         activation=span(Mark.PLANNED, Mark.ACTIVE),
     )

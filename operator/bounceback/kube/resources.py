@@ -32,6 +32,7 @@ NODES: Final = Resource("v1", "nodes", namespaced=False)
 NAMESPACES: Final = Resource("v1", "namespaces", namespaced=False)
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io/v1", "endpointslices")
 EVENTS: Final = Resource("v1", "events")
+JOBS: Final = Resource("batch/v1", "jobs")
 REPLICA_SETS: Final = Resource("apps/v1", "replicasets")
 LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
 MUTATING_WEBHOOKS: Final = Resource(

@@ -6,18 +6,19 @@ import asyncio
 import math
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Any, Final
 
-from bounceback.api.looks_inside import JobLook
+from bounceback.api.looks_inside import JobLook, JobTemplate
 from bounceback.kube.client import Json
 from bounceback.kube.errors import KubeError
-from bounceback.kube.resources import Resource
+from bounceback.kube.resources import JOBS
 from bounceback.recovery.errors import CannotLookError, NotHealthyError, UnansweredError
 from bounceback.recovery.means import Means
 from bounceback.recovery.objects import UNANSWERED
 from bounceback.recovery.pods import cannot
 
-JOBS: Final = Resource("batch/v1", "jobs")
+PROBE_LABEL: Final = "bounceback.dev/probe"
 LOOK_SECONDS: Final = 0.25
 KEPT_SECONDS: Final = 60
 """What an operator that died left behind is deleted by the cluster, so long after its end."""
@@ -28,7 +29,7 @@ async def ask_by_job(means: Means, look: JobLook, seconds: float) -> dict[str, A
     name = f"bounceback-probe-{secrets.token_hex(5)}"
     began = time.monotonic()
     try:
-        await means.acting.create(JOBS, means.namespace, manifest(name, look, seconds))
+        await means.acting.create(JOBS, means.namespace, manifest(name, look, seconds, {PROBE_LABEL: name}))
         try:
             await _ended(means, name)
         finally:
@@ -42,10 +43,28 @@ async def ask_by_job(means: Means, look: JobLook, seconds: float) -> dict[str, A
     return {"milliseconds": round((time.monotonic() - began) * 1000)}
 
 
-def manifest(name: str, look: JobLook, seconds: float) -> Json:
-    """One try, which ends by itself at the sample's timeout."""
-    labels = {"app.kubernetes.io/managed-by": "bounceback", "bounceback.dev/probe": name}
-    pod = {"restartPolicy": "Never", **look.template}
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a Job ended."""
+
+    completed: bool
+    reason: str
+    message: str
+
+
+def end_of(job: Json) -> End | None:
+    """None while it has not."""
+    for condition in job.get("status", {}).get("conditions") or []:
+        if condition["status"] == "True" and condition["type"] in ("Complete", "Failed"):
+            reason, message = condition.get("reason") or "", condition.get("message") or ""
+            return End(condition["type"] == "Complete", reason, message or reason)
+    return None
+
+
+def manifest(name: str, job: JobTemplate, seconds: float, labels: Json) -> Json:
+    """One try, which the cluster ends when its time is over."""
+    labels = {"app.kubernetes.io/managed-by": "bounceback", **labels}
+    pod = {"restartPolicy": "Never", **job.template}
     return {
         "metadata": {"name": name, "labels": labels},
         "spec": {
@@ -65,14 +84,10 @@ async def _ended(means: Means, name: str) -> None:
             if not error.gone:
                 raise
             raise NotHealthyError("somebody deleted the Job while it ran") from error
-        for condition in job.get("status", {}).get("conditions") or []:
-            if condition["status"] != "True":
-                continue
-            if condition["type"] == "Complete":
+        if end := end_of(job):
+            if end.completed:
                 return
-            if condition["type"] == "Failed":
-                told = condition.get("message") or condition.get("reason")
-                raise NotHealthyError(f"the Job failed: {told}"[:200])
+            raise NotHealthyError(f"the Job failed: {end.message}"[:200])
         await asyncio.sleep(LOOK_SECONDS)
 
 

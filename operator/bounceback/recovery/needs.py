@@ -12,6 +12,7 @@ LOG_NEEDS: Final = frozenset({"list pods", "get pods/log"})
 EXEC_NEEDS: Final = frozenset({"list pods", "create pods/exec", "get pods/exec"})
 PAGE_NEEDS: Final = frozenset({"list pods"})
 JOB_NEEDS: Final = frozenset({"create jobs.batch", "get jobs.batch", "delete jobs.batch"})
+REPAIR_NEEDS: Final = JOB_NEEDS | LOG_NEEDS | {"patch jobs.batch"}
 
 
 def needs_of(spec: RecoveryCheckSpec) -> frozenset[str]:

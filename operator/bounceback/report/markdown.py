@@ -8,7 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from bounceback.report import repeats
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import BAD, GOOD, MARKS, TONES, count, figure, outcome, rate, seconds
+from bounceback.report.words import (
+    BAD,
+    GOOD,
+    MARKS,
+    REPAIRS,
+    TONES,
+    count,
+    figure,
+    outcome,
+    rate,
+    recovered_from,
+    seconds,
+)
 
 SIGNS = {GOOD: "✅", BAD: "❌"}
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -68,7 +80,8 @@ def _figures(subject: Subject) -> Iterator[str]:
         ("activation (planned to active)", figures.activation),
         (f"detection by {(figures.detected_by or 'nobody').lower()} (active to detected)", figures.detection),
         ("outage (first symptom to recovered)", figures.outage),
-        ("recovery (cleared to recovered)", figures.recovery),
+        ("repair (began to its end)", figures.repair),
+        (f"recovery ({recovered_from(subject)} to recovered)", figures.recovery),
     )
     rows = [(name, figure(value)) for name, value in known if value is not None]
     if figures.recovered_under_fault:
@@ -107,6 +120,13 @@ def _evidence(subject: Subject) -> Iterator[str]:
         if more := status.injection_counts.total - len(status.injections):
             yield f"And {count(more, 'injection')} more."
             yield ""
+    if status.repair is not None:
+        yield "## Repair"
+        yield ""
+        yield f"{REPAIRS.get(status.repair.state, status.repair.state)}: {escaped(status.repair.message)}"
+        yield ""
+        yield from (f"    {line}" for line in shown(status.repair.log).splitlines())
+        yield ""
     if status.invariants:
         yield "## Invariants"
         yield ""

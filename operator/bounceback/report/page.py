@@ -14,7 +14,7 @@ from bounceback.report import repeats
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import MARKS, TONES, count, outcome, rate, seconds
+from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate, recovered_from, seconds
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 SIGNS: Final = {"good": "✓", "bad": "✗", "unclear": "?", "none": "–"}
@@ -107,7 +107,8 @@ def _figures(subject: Subject) -> Iterator[str]:
         ("activation: planned to active", figures.activation, None),
         (f"detection{by}: active to detected", figures.detection, budgets.detect),
         ("outage: first symptom to recovered", figures.outage, budgets.outage),
-        ("recovery: cleared to recovered", figures.recovery, budgets.recover),
+        ("repair: began to its end", figures.repair, None),
+        (f"recovery: {recovered_from(subject)} to recovered", figures.recovery, budgets.recover),
     )
     for what, value, budget in known:
         if value is not None:
@@ -205,6 +206,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         )
         head = ("fault", "target", "node", "vehicle", "state", "hits", "cleanup")
         yield _section("Injections", _table(head, rows8) + left + note)
+    if status.repair is not None:
+        told = f"{REPAIRS.get(status.repair.state, status.repair.state)}: {status.repair.message}"
+        log = f"<pre>{_text(status.repair.log)}</pre>" if status.repair.log else ""
+        yield _section("Repair", f"<p>{_text(told)}</p>{log}")
     if status.invariants:
         rows4 = [(i.check, i.name, i.result, i.message) for i in status.invariants]
         yield _section("Invariants", _table(("check", "invariant", "result", "found"), rows4))

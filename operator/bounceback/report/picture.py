@@ -26,6 +26,8 @@ SHOWN: Final = {
     Mark.FIRST_SYMPTOM: "bad",
     Mark.DETECTED: "plain",
     Mark.CLEARED: "fault",
+    Mark.REPAIR_BEGAN: "plain",
+    Mark.REPAIRED: "plain",
     Mark.RECOVERED: "good",
     Mark.STABLE: "good",
     Mark.CONSISTENT: "good",

@@ -15,7 +15,7 @@ from bounceback.report.redact import redact
 from bounceback.report.repeats import RecordRuns, record_runs
 from bounceback.report.subject import Subject
 from bounceback.types.fields import Model
-from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, VehicleKind, Verdict
+from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, RepairState, VehicleKind, Verdict
 from bounceback.types.plan import Rung
 
 Json = dict[str, Any]
@@ -44,7 +44,10 @@ class RecordFigures(Model):
     detection: RecordSpan | None = Field(None, description="Active to detected, or to the first symptom.")
     detected_by: str | None = Field(None, description="System or Probe.")
     outage: RecordSpan | None = Field(None, description="First symptom to recovered.")
-    recovery: RecordSpan | None = Field(None, description="Cleared to recovered.")
+    recovery: RecordSpan | None = Field(
+        None, description="Cleared to recovered; with expect: Manual from when the repair began."
+    )
+    repair: RecordSpan | None = Field(None, description="With expect: Manual, from when the repair began to its end.")
     recovered_under_fault: bool = Field(False, description="It came back before the fault was cleared.")
 
 
@@ -91,6 +94,15 @@ class RecordInjection(Model):
     cleared: float | None = Field(None, description="When it was reverted.")
     cleanup: Cleanup = Field(description="What was found when looked for what could be left.")
     leftovers: list[str] = Field(description="What was left.")
+
+
+class RecordRepair(Model):
+    """With expect: Manual, what became of the repair."""
+
+    state: RepairState = Field(description="Done, Failed, NotRun or Unknown.")
+    reason: str = Field(description="Why it is in that state.")
+    message: str = Field(description="For people.")
+    log: str = Field(description="The end of what it wrote.")
 
 
 class RecordInvariant(Model):
@@ -146,6 +158,7 @@ class Record(Model):
     hits_total: int = Field(description="The hits of all of them.")
     marks: list[RecordMark] = Field(description="The moments of the timeline.")
     phases: list[RecordPhase] = Field(description="The phases of the run.")
+    repair: RecordRepair | None = Field(None, description="With expect: Manual, what became of the repair.")
     gaps: list[tuple[float, float]] = Field(description="When nobody was looking: from and to, in seconds.")
     invariants: list[RecordInvariant] = Field(description="Each invariant's outcome.")
     checks: list[RecordView] = Field(description="What each check saw.")
@@ -185,6 +198,7 @@ def record(subject: Subject) -> Record:
         phases=[
             RecordPhase(phase=phase, start=_round(time.start), end=_round(time.end)) for phase, time in subject.phases()
         ],
+        repair=_repair(subject),
         gaps=[(_round(subject.seconds(gap[0])), _round(subject.seconds(gap[-1]))) for gap in status.gaps],
         invariants=[
             RecordInvariant(check=i.check, name=i.name, result=i.result, message=redact(i.message))
@@ -231,7 +245,17 @@ def _figures(subject: Subject) -> RecordFigures:
         detected_by=figures.detected_by,
         outage=span(figures.outage),
         recovery=span(figures.recovery),
+        repair=span(figures.repair),
         recovered_under_fault=figures.recovered_under_fault,
+    )
+
+
+def _repair(subject: Subject) -> RecordRepair | None:
+    repair = subject.status.repair
+    if repair is None:
+        return None
+    return RecordRepair(
+        state=repair.state, reason=repair.reason, message=redact(repair.message), log=redact(repair.log)
     )
 
 

@@ -10,7 +10,7 @@ from bounceback.api.status import Axes, Figure, InjectionStatus
 from bounceback.engine.repeats import so_far
 from bounceback.faults import KINDS
 from bounceback.report.subject import Subject
-from bounceback.types.outcome import Cleanup, HealedBy, InjectionAxis, Judgement, Mark, Verdict
+from bounceback.types.outcome import Cleanup, HealedBy, InjectionAxis, Judgement, Mark, RepairState, Verdict
 
 GOOD, BAD, UNCLEAR = "good", "bad", "unclear"
 
@@ -34,10 +34,25 @@ MARKS: Final[dict[Mark, str]] = {
     Mark.FIRST_SYMPTOM: "first symptom",
     Mark.DETECTED: "detected",
     Mark.CLEARED: "cleared",
+    Mark.REPAIR_BEGAN: "repair began",
+    Mark.REPAIRED: "repaired",
     Mark.RECOVERED: "recovered",
     Mark.STABLE: "stable",
     Mark.CONSISTENT: "consistent",
 }
+
+
+REPAIRS: Final[dict[RepairState, str]] = {
+    RepairState.DONE: "repaired",
+    RepairState.FAILED: "the repair failed",
+    RepairState.NOT_RUN: "the repair was not run",
+    RepairState.UNKNOWN: "nobody knows how the repair ended",
+}
+
+
+def recovered_from(subject: Subject) -> str:
+    """What the recovery is measured from."""
+    return "cleared" if subject.mark(Mark.REPAIR_BEGAN) is None else "repair began"
 
 
 def seconds(value: float) -> str:
@@ -150,8 +165,20 @@ def _story(subject: Subject) -> list[str]:
     counts = status.injection_counts
     gone = counts.cleared + counts.failed
     story.append(_healed(subject) or ("cleared" if gone == counts.total else f"cleared on {gone} of {counts.total}"))
+    if repair := _repair(subject):
+        story.append(repair)
     story.append(_return(subject))
     return story
+
+
+def _repair(subject: Subject) -> str:
+    """repaired in 2.1 s ±0.3; "" where nothing was to be."""
+    repair, figure_ = subject.status.repair, subject.status.figures.repair
+    if repair is None:
+        return ""
+    if repair.state is RepairState.DONE:
+        return f"repaired in {figure(figure_)}" if figure_ else "repaired"
+    return REPAIRS.get(repair.state, "not repaired")
 
 
 def _healed(subject: Subject) -> str:

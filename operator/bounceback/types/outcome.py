@@ -46,6 +46,7 @@ class Phase(StrEnum):
     INJECTING = "Injecting"
     ACTIVE = "Active"
     CLEARING = "Clearing"
+    REPAIRING = "Repairing"  # only with expect: Manual
     RECOVERING = "Recovering"
     VERIFYING = "Verifying"
     REPEATING = "Repeating"  # one of several runs is over; what is left of it is taken away, and the next one follows
@@ -67,6 +68,8 @@ class Mark(StrEnum):
     FIRST_SYMPTOM = "FirstSymptom"
     DETECTED = "Detected"
     CLEARED = "Cleared"
+    REPAIR_BEGAN = "RepairBegan"  # the declared task was let go, or a person asked
+    REPAIRED = "Repaired"  # it was over, as far as it told
     RECOVERED = "Recovered"
     STABLE = "Stable"
     CONSISTENT = "Consistent"
@@ -75,6 +78,18 @@ class Mark(StrEnum):
 class Expect(StrEnum):
     RECOVER = "Recover"
     FAIL_SAFE = "FailSafe"
+    MANUAL = "Manual"
+
+
+class RepairState(StrEnum):
+    """Where the declared repair of expect: Manual is; the last four are its ends."""
+
+    PLANNED = "Planned"  # not begun: is the system still in trouble when its time has come?
+    RUNNING = "Running"
+    DONE = "Done"
+    FAILED = "Failed"  # it ran, and failed or was not over in time
+    NOT_RUN = "NotRun"
+    UNKNOWN = "Unknown"  # it began, and nobody knows how it ended
 
 
 class Impact(StrEnum):
