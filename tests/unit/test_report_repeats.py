@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -29,7 +30,7 @@ RATE = "4 of 5 runs passed: 80 % (57.3 to 92.3 % at 80 % confidence)"
 
 def repeated(verdict: str = "Passed", secret: str = "") -> Json:
     """Five runs, of which the fourth failed; the last one is told in full."""
-    body = RUNS["passed"]()
+    body = copy.deepcopy(RUNS["passed"]())
     body["spec"]["runs"] = {"count": 5, "seed": 7, "requiredSuccessPercent": 55, "confidencePercent": 80}
     listed: list[Json] = [
         {

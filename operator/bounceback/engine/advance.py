@@ -10,7 +10,7 @@ what they bring is seen, and each is safe to repeat, so that any operator can go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -29,12 +29,11 @@ from bounceback.engine.evidence import DONE, given_up, on_our_clock
 from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
 from bounceback.engine.naming import injection_name
-from bounceback.engine.planning import Preparation, injections, lasts
+from bounceback.engine.planning import Preparation, injections, lasts, repeats_until
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
 from bounceback.engine.repeats import concluded, not_enough, which_of
 from bounceback.engine.samples import latest
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
-from bounceback.faults import PodRemoval
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, Expect, InjectionState, Mark, Phase, RepairState
 from bounceback.types.plan import BY_OPERATOR
@@ -180,15 +179,6 @@ def _with_missed(state: State, seen: Seen, now: Instant) -> State:
         if missed[:512] not in told:
             state = _note(state, "NotFollowed", missed, now)
     return state
-
-
-def repeats_until(spec: FaultExperimentSpec, planned: Iterable[InjectionStatus]) -> float:
-    """UTC seconds: when the last of the faults that repeat or follow is over; 0 where none does."""
-    first = {i.fault: i.start_at for i in reversed(list(planned))}
-    repeating = (
-        f for f in spec.faults if f.follow_replacements or (isinstance(f.fault, PodRemoval) and f.fault.every_seconds)
-    )
-    return max((first[f.name] + f.duration_seconds for f in repeating if f.name in first), default=0.0)
 
 
 def _clearing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from bounceback.api.experiment import FaultTiming
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.status import CheckCopy, InjectionStatus, ObjectStatus, held
 from bounceback.engine.model import AgentRef, ObjectInfo, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
+from bounceback.faults import PodRemoval
 from bounceback.faults.base import NetworkFault, first_possible
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
@@ -159,6 +160,15 @@ def rest_of(entry: FaultTiming, injection: InjectionStatus) -> float:
     """Seconds that were left of its fault's time when that injection was planned."""
     after = lasts(entry, injection.rung) - entry.duration_seconds
     return min(float(entry.duration_seconds), injection.not_after - injection.start_before - after)
+
+
+def repeats_until(spec: FaultExperimentSpec, planned: Iterable[InjectionStatus]) -> float:
+    """UTC seconds: when the last of the faults that repeat or follow is over; 0 where none does."""
+    first = {i.fault: i.start_at for i in reversed(list(planned))}
+    repeating = (
+        f for f in spec.faults if f.follow_replacements or (isinstance(f.fault, PodRemoval) and f.fault.every_seconds)
+    )
+    return max((first[f.name] + f.duration_seconds for f in repeating if f.name in first), default=0.0)
 
 
 def needs_guard(act: Act, has: Set[Feature]) -> bool:
