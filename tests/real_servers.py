@@ -166,8 +166,8 @@ def postgresql(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def mariadb() -> Iterator[Server]:
-    """User `root` without a password, in a database `shop` that is empty."""
+def mariadb(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    """User `root` without a password, in a database `shop` that is empty. With `tls`: certificate and key."""
     path, environment = program("mariadbd")
     share = Path(path).parent.parent / "share" / "mysql"
     with folder() as place:
@@ -176,6 +176,7 @@ def mariadb() -> Iterator[Server]:
         command = [path, "--no-defaults", f"--datadir={place}/data", f"--port={port}", "--bind-address=127.0.0.1"]
         command += [f"--socket={place}/socket", f"--pid-file={place}/pid", f"--lc-messages-dir={share}"]
         command += ["--skip-grant-tables", "--skip-networking=0", "--innodb-flush-log-at-trx-commit=0"]
+        command += [f"--ssl-cert={tls[0]}", f"--ssl-key={tls[1]}"] if tls else ["--skip-ssl"]
         command += ["--user=root"] if os.geteuid() == 0 else []
         with served(Server("mariadbd", command, environment, place, port)) as server:
             yield server

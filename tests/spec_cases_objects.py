@@ -8,9 +8,8 @@ from typing import Any, Final
 from bounceback.api.experiment import SORT_OF_TARGET
 from bounceback.api.targets import VALUE_WITH_MODE
 from bounceback.faults.object_fault import FIELDS, NO_HEALING
-from bounceback.faults.object_kinds.data import DATA_ONCE, DATA_SOME
+from bounceback.faults.object_kinds.base import ONCE, SOME
 from bounceback.faults.object_kinds.fields import NOT_THERE
-from bounceback.faults.object_kinds.metadata import LABELS_ONCE, LABELS_SOME
 from tests.spec_case import Case, Change, Json
 
 _DEPLOYMENT: Final = {"apiVersion": "apps/v1", "kind": "Deployment", "names": ["web"]}
@@ -65,11 +64,11 @@ _FAULTS: Final[tuple[tuple[str, Json, str, str], ...]] = (
      ".objectFault.fieldRemoved.path"),
     ("a status that is kept", _done(frozen={"paths": ["/spec", "/status"]}), f"paths {NOT_THERE}",
      ".objectFault.frozen.paths"),
-    ("labels of none", _done(labelsChanged={}), LABELS_SOME, ".objectFault.labelsChanged"),
-    ("a label set and removed", _done(labelsChanged={"set": {"a": "b"}, "remove": ["a"]}), LABELS_ONCE,
+    ("labels of none", _done(labelsChanged={}), SOME, ".objectFault.labelsChanged"),
+    ("a label set and removed", _done(labelsChanged={"set": {"a": "b"}, "remove": ["a"]}), ONCE,
      ".objectFault.labelsChanged.remove"),
-    ("data of none", _done(dataDrift={}), DATA_SOME, ".objectFault.dataDrift"),
-    ("a key set and removed", _done(dataDrift={"set": {"a": "b"}, "remove": ["a"]}), DATA_ONCE,
+    ("data of none", _done(dataDrift={}), SOME, ".objectFault.dataDrift"),
+    ("a key set and removed", _done(dataDrift={"set": {"a": "b"}, "remove": ["a"]}), ONCE,
      ".objectFault.dataDrift.remove"),
     ("data under an endless key", _done(dataDrift={"set": {"x" * 254: "x"}}), "must have 1 to 253 characters",
      ".objectFault.dataDrift.set"),

@@ -26,7 +26,7 @@ EXPECTED = "bounceback.dev/expected-verdict."
 EXIT_CODES = {"Passed": 0, "Failed": 1}
 NETEM_NODE = "node-uml"
 UNSUPPORTED = 3  # what `dev up` says where this machine has no second kernel
-AT_ONCE = 5
+AT_ONCE = 4
 """Most of a run is waiting."""
 SET_UP_AT_ONCE = 2
 """That of a system is work, and would make the others' probes late."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from bounceback.cli import kubeconfig as kubeconfigs
 from bounceback.cli.cluster import Cluster
+from bounceback.recovery.means import Means
 from tests.commands import PROJECT, Commands
+from tests.integration.looking import means_of_no_cluster
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +26,10 @@ def place(commands: Commands) -> Iterator[str]:
     """A namespace of its own, without an operator that would watch it."""
     with commands.namespace("bb-place") as name:
         yield name
+
+
+@pytest.fixture
+async def means() -> AsyncIterator[Means]:
+    """For looks at servers that are no cluster's."""
+    async with means_of_no_cluster() as entered:
+        yield entered

@@ -15,33 +15,16 @@ import pytest
 from aiohttp import web
 
 from bounceback.api.check import RecoveryCheckSpec
-from bounceback.api.probes import Probe
-from bounceback.kube.client import Kube
 from bounceback.proxy.certificates import Authority
-from bounceback.recovery.asking import look_of
 from bounceback.recovery.errors import CannotLookError
-from bounceback.recovery.judging import nothing_said
 from bounceback.recovery.means import Means
 from bounceback.recovery.watching import Watching
 from tests import real_servers
+from tests.integration.looking import AUTHORITY, NO_CLUSTER, looked
 from tests.integration.test_recovery_looks import serving
-from tests.integration.test_recovery_stores import AUTHORITY, NO_CLUSTER, Held
 from tests.relay.name_server import name_server
 
-UNUSED: Kube = NO_CLUSTER
 GRPC = {0: b"", 1: b"\x08\x01", 2: b"\x08\x02"}
-
-
-@pytest.fixture
-async def means() -> AsyncIterator[Means]:
-    async with Means(UNUSED, "shop") as entered:
-        entered.secrets = Held(UNUSED, "shop")
-        yield entered
-
-
-async def looked(means: Means, **look: Any) -> str | None:
-    probe = Probe.model_validate({"name": "it", "timeoutMilliseconds": 20_000, **look})
-    return await look_of(means, probe, nothing_said)()
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +269,7 @@ async def test_what_we_look_with_is_not_what_we_look_at() -> None:
     probe = {"name": "it", "prometheus": look, "periodMilliseconds": 50, "timeoutMilliseconds": 30_000}
     spec = RecoveryCheckSpec.model_validate({"probes": [probe]})
     told: list[int] = []
-    async with Watching(UNUSED, "shop", [("web", spec)], None, lambda: told.append(1)) as watching:
+    async with Watching(NO_CLUSTER, "shop", [("web", spec)], None, lambda: told.append(1)) as watching:
         async with asyncio.timeout(30):
             while not watching.problems():
                 await asyncio.sleep(0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,48 +14,13 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig
 
 from bounceback.api.check import RecoveryCheckSpec
-from bounceback.api.probes import Probe
 from bounceback.engine.cel import evaluate
-from bounceback.kube.client import Kube
-from bounceback.proxy.certificates import Authority
-from bounceback.recovery.asking import look_of
 from bounceback.recovery.errors import CannotLookError
-from bounceback.recovery.judging import nothing_said
 from bounceback.recovery.means import Means
 from bounceback.recovery.observing import observe
-from bounceback.recovery.secrets import Secrets
 from tests import real_servers
-from tests.real_servers import PEM, Server
-
-NO_CLUSTER: Kube = None  # type: ignore[assignment]
-AUTHORITY = Authority.made("shop")
-SECRETS = {
-    "db": {"username": "postgres", "password": "secret"},
-    "wrong": {"username": "postgres", "password": "guessed"},
-    "token": {"password": "s3cret"},
-    "ca": {"ca.crt": AUTHORITY.certificate.public_bytes(PEM).decode()},
-    "not-a-ca": {"ca.crt": "nothing of the kind"},
-}
-
-
-class Held(Secrets):
-    """As if read from a cluster; reading is what test_recovery_inside.py is about."""
-
-    async def _read(self, name: str) -> dict[str, str]:
-        return {key: base64.b64encode(value.encode()).decode() for key, value in SECRETS[name].items()}
-
-
-@pytest.fixture
-async def means() -> AsyncIterator[Means]:
-    async with Means(NO_CLUSTER, "shop") as entered:
-        entered.secrets = Held(NO_CLUSTER, "shop")
-        yield entered
-
-
-async def looked(means: Means, **look: Any) -> str | None:
-    """None, or what was wrong, of one sample."""
-    probe = Probe.model_validate({"name": "it", "timeoutMilliseconds": 20_000, **look})
-    return await look_of(means, probe, nothing_said)()
+from tests.integration.looking import AUTHORITY, NO_CLUSTER, SECRETS, Held, looked
+from tests.real_servers import Server
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +108,23 @@ async def test_mariadb(means: Means) -> None:
             await ask("insert into orders values (3)") == "MySQL: Cannot execute statement in a READ ONLY transaction"
         )
         assert await ask("select * from nowhere") == "MySQL: Table 'shop.nowhere' doesn't exist"
+        # The library would log in all the same, in the clear.
+        told = "MySQL: the server has no TLS, which `tls` asks for"
+        assert await ask("select 1", tls={"verify": False}) == told
         server.stop()
         assert await ask("select 1") == "connection refused"
+
+
+async def test_mariadb_by_tls(means: Means, tmp_path: Path) -> None:
+    files = real_servers.certificate(tmp_path, AUTHORITY, ["db.test"])
+    place = {"kind": "MySQL", "host": "127.0.0.1", "database": "shop", "query": "show status like 'Ssl_cipher'"}
+    authorities = {"secretName": "ca"}
+    with real_servers.mariadb(files) as server:
+        sql = {**place, "port": server.port, "expression": "rows[0].Value != ''"}
+        right, wrong = ({"serverName": name, "authorities": authorities} for name in ("db.test", "other.test"))
+        assert await looked(means, sql={**sql, "tls": right}) is None
+        told = await looked(means, sql={**sql, "tls": wrong})
+        assert told is not None and told.startswith("certificate not trusted: Hostname mismatch"), told
 
 
 async def test_redis(means: Means, tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ def network() -> Iterator[Lab]:
 
 
 def _connect(target: str, node: str, one: str, two: str) -> None:
-    lines = []
+    lines = [f"-n {node} link set lo up"]
     for device, name, net, net6 in (
         ("to0", target, "10.77.0", "fd77:"),
         ("to1", one, "10.77.1", "fd77:1:"),

@@ -17,7 +17,7 @@ import pytest
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.netns import Netns
 from bounceback.types.plan import Drop, Feature, Netem, Order, Told
-from tests.kernel.lab import ONE, Lab, connect, echo, order, peer, plan, reach, round_trip
+from tests.kernel.lab import ONE, TWO, Lab, connect, echo, order, peer, plan, reach, round_trip
 from tests.kernel.pods import with_processes
 
 # The hierarchies of version 1 that every kernel has, and version 2's own.
@@ -132,6 +132,18 @@ def test_a_pod_on_the_nodes_own_network_is_refused(node: Lab) -> None:
         agent = node.start(plan(on(target, order(Drop(), peer(ONE))), on_node=True), where=node.one)
         assert agent.until(Told.REFUSED).detail["reason"] == "HostNetwork"
         agent.end()
+
+
+def test_a_pod_on_the_nodes_own_network_is_hit_where_that_is_allowed(node: Lab, owned_tables: None) -> None:
+    with pod(node, node.node) as (target, _), echo(node.one, ONE), echo(node.two, TWO):
+        cut = replace(on(target, order(Drop(reject=True), peer(ONE))), host_network=True)
+        agent = node.start(plan(cut, on_node=True), where=node.one)
+        agent.until(Told.IN_FORCE)
+        assert (reach(node.node, ONE), reach(node.node, TWO)) == ("refused", "ok")
+        assert reach(node.target, ONE) == "ok", "a pod whose packets pass through the node is none of it"
+        agent.signal(signal.SIGTERM)
+        agent.end()
+        assert reach(node.node, ONE) == "ok"
 
 
 def test_verification_of_a_pod_that_is_gone_says_so(node: Lab) -> None:

@@ -18,11 +18,14 @@ from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import APPLY_PATCH, Json
 from bounceback.kube.resources import EXPERIMENTS, LEASES, NODES, PODS, POLICIES
 from bounceback.types.outcome import Phase
+from bounceback.types.selectors import LabelSelector
 from bounceback.vehicles.node_access import node_access_manifest
+from bounceback.vehicles.pods import list_pods
 from tests.conftest import ACCOUNT, RBAC, ROOT
 from tests.survival.operators import OperatorProcess
 from tests.survival.runs import finished, reached, until
 from tests.survival.test_objects import ACTS_AS, DEPLOYMENTS, left_at_home, let_go, place
+from tests.workload import pod, running
 
 __all__ = ["place"]
 OF_CLUSTER = {
@@ -54,6 +57,14 @@ async def spare(kube: Kube) -> AsyncIterator[str]:
         yield name
     finally:
         await kube.delete(NODES, None, name)
+
+
+@pytest.fixture
+async def node(kube: Kube, home: str, make_operator: Callable[..., OperatorProcess]) -> str:
+    """The only one there is that pods run on, and an operator that may act on it."""
+    make_operator(more=ACTS_AS).start()
+    (only,) = [each["metadata"]["name"] for each in (await kube.list(NODES))[0]]
+    return str(only)
 
 
 @pytest.fixture
@@ -166,16 +177,53 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
         await let_go(kube, allowed, name)
 
 
+CALLING = """
+import socket, sys, time
+while True:
+    try:
+        socket.create_connection((sys.argv[1], 8080), 0.5).close()
+    except OSError:
+        pass
+    time.sleep(0.1)
+"""
+
+
+async def test_a_nodes_own_network_is_hit_only_where_a_policy_allows_it(
+    kube: Kube, allowed: str, policies: Callable[..., Any], node: str
+) -> None:
+    """A pod with hostNetwork calls the web, and is cut off from it."""
+    async with asyncio.timeout(60):
+        while not (web := await list_pods(kube, allowed, LabelSelector(match_labels={"app": "web"}))) or not web[0].ips:
+            await asyncio.sleep(0.2)
+    caller = pod("caller", "python3", "-c", CALLING, web[0].ips[0])
+    caller["spec"]["hostNetwork"] = True
+    await running(kube, allowed, [caller])
+    target = {"name": "caller", "pods": {"selector": {"matchLabels": {"app": "caller"}}, "mode": "All"}}
+    cut = {"name": "cut", "target": "caller", "durationSeconds": 5}
+    peers = {"peers": [{"pods": {"selector": WEB}}]}
+    aborted = {
+        "alone": (peers, "NotAllowed", f"no FaultPolicy allows hostNetwork on node {node}"),
+        "all-cut": ({}, "HostNetwork", "name the peers, or the node is cut off from everything"),
+    }
+    for name, (partition, reason, words) in aborted.items():
+        await make(kube, allowed, name, target, {**cut, "networkPartition": partition})
+        status = await finished(kube, allowed, name)
+        assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", reason), status
+        assert words in status["ending"]["message"] and not status.get("injections")
+        await let_go(kube, allowed, name)
+    await policies(allowed, node, "hostNetwork")
+    await make(kube, allowed, "cut", target, {**cut, "networkPartition": peers})
+    status = await finished(kube, allowed, "cut")
+    (injection,) = status["injections"]
+    assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
+    assert injection["hits"] and injection["hostNetwork"] and injection["rung"] == "Nft"
+    await let_go(kube, allowed, "cut")
+
+
 async def test_a_drained_node_is_empty_and_takes_pods_again(
-    kube: Kube,
-    home: str,
-    allowed: str,
-    policies: Callable[..., Any],
-    make_operator: Callable[..., OperatorProcess],
+    kube: Kube, allowed: str, policies: Callable[..., Any], node: str
 ) -> None:
     """The example's fault on the only node there is: what takes the evicted pods' place has to wait for it."""
-    make_operator(more=ACTS_AS).start()
-    (node,) = [each["metadata"]["name"] for each in (await kube.list(NODES))[0]]
     await kube.patch(DEPLOYMENTS, allowed, "web", {"spec": {"replicas": 2}})
     async with asyncio.timeout(60):
         while len(before := await ready(kube, allowed)) < 2:
@@ -211,15 +259,9 @@ async def ready(kube: Kube, namespace: str) -> set[str]:
 
 
 async def test_a_kubelet_stands_still_and_is_heard_of_again(
-    kube: Kube,
-    home: str,
-    allowed: str,
-    policies: Callable[..., Any],
-    make_operator: Callable[..., OperatorProcess],
+    kube: Kube, home: str, allowed: str, policies: Callable[..., Any], node: str
 ) -> None:
     """The example's fault, shorter. Meanwhile nobody can look; afterwards it is told what was."""
-    make_operator(more=ACTS_AS).start()
-    (node,) = [each["metadata"]["name"] for each in (await kube.list(NODES))[0]]
     await policies(allowed, node, "nodeNotReady")
     target, fault = example("A6-node-not-ready")
     await make(

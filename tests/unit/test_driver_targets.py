@@ -93,6 +93,9 @@ def test_a_pod_on_the_nodes_own_network_is_refused(proc: Proc, tmp_path: Path) -
     with pytest.raises(Refused, match="hit the whole node") as refusal:
         find(UID, str(tmp_path))
     assert refusal.value.reason == "HostNetwork"
+    allowed = find(UID, str(tmp_path), host_network=True)
+    assert allowed.netns.inode == proc.inode("host")
+    allowed.close()
 
 
 def test_a_pod_lives_as_long_as_one_process_is_in_its_network(proc: Proc, tmp_path: Path) -> None:

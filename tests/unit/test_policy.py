@@ -88,7 +88,8 @@ def test_more_nodes_than_the_policy_allows_are_none() -> None:
 
 
 def test_a_policy_knows_every_fault_on_nodes() -> None:
-    assert {kind.kind for kind in KINDS if issubclass(kind, NodeFault)} == set(NodeFaultKind)
+    known = {kind.kind for kind in KINDS if issubclass(kind, NodeFault)}
+    assert known == set(NodeFaultKind) - {NodeFaultKind.HOST_NETWORK}  # which faults that is about, the pod says
 
 
 def test_what_is_no_longer_allowed_ends_the_run() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from bounceback.api.status import Figure
+from bounceback.api.status import Figure, InjectionStatus
 from bounceback.cli.main import main
 from bounceback.report.junit import as_junit
 from bounceback.report.markdown import as_markdown
@@ -21,10 +21,10 @@ from bounceback.report.picture import NARROW, WIDE, Scale, picture
 from bounceback.report.record import as_json, record, schema
 from bounceback.report.redact import redact
 from bounceback.report.subject import Subject
-from bounceback.report.words import TONES, figure, hits, seconds, summary
+from bounceback.report.words import TONES, figure, hits, outcome, seconds, summary
 from bounceback.types.outcome import Cleanup, InjectionAxis, Judgement, Verdict
 from tests.finished_runs import RUNS
-from tests.run_parts import Json, moment
+from tests.run_parts import Json, injection, moment
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 EVERY = pytest.mark.parametrize("run", RUNS)
@@ -371,3 +371,22 @@ def test_a_run_that_is_not_finished_has_no_report(tmp_path: Path, capsys: pytest
     source.write_text(json.dumps(body))
     assert main(["report", "--from", str(source)]) == 2
     assert "shop/web-slow is not finished, its phase is Active" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "Duration"),
+        ({"restarts": 2}, "Duration, 2 restarts of its containers"),
+        ({"replaced_by": "web-2"}, "Duration, its place taken by web-2"),
+        (
+            {"replaces": "cut-1", "gap_milliseconds": 1400},
+            "Duration, takes another's place after 1.4 s without a fault",
+        ),
+        ({"replaces": "cut-1"}, "Duration, takes another's place"),
+        ({"host_network": True}, "Duration, in its node's own network"),
+    ],
+)
+def test_what_became_of_a_target_is_told(more: dict[str, object], told: str) -> None:
+    status = InjectionStatus.model_validate(injection(1, "cut", "web-1")).model_copy(update=more)
+    assert outcome(status) == told

@@ -6,7 +6,8 @@ import pytest
 
 from bounceback.engine.model import PodInfo
 from bounceback.types.outcome import VehicleKind
-from bounceback.vehicles.choice import choose_vehicle
+from bounceback.types.plan import Rung
+from bounceback.vehicles.choice import against_host_network, choose_vehicle
 from bounceback.vehicles.errors import Refused
 
 POD = PodInfo("shop", "web-0", "uid", "node-1", {}, ("10.0.0.1",), False, True, 0, None)
@@ -46,7 +47,6 @@ def test_auto_keeps_the_sidecar_up_to_the_bounds(pod: PodInfo) -> None:
 def test_what_was_asked_is_taken_where_it_is_possible() -> None:
     assert choose_vehicle(SIDECAR, replace(POD, finished_agents=9), None) == (SIDECAR, "as asked")
     assert choose_vehicle(NODE_POD, POD, POD_SECURITY) == (NODE_POD, "as asked")
-    assert choose_vehicle(VehicleKind.POD_DELETE, replace(POD, host_network=True), None)[0] is VehicleKind.POD_DELETE
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,14 @@ def test_an_asked_sidecar_that_is_impossible_is_refused_with_the_way_out(
     assert raised.value.reason == reason
 
 
-@pytest.mark.parametrize("asked", [AUTO, SIDECAR, NODE_POD])
-def test_a_pod_in_its_nodes_network_is_refused(asked: VehicleKind) -> None:
-    with pytest.raises(Refused, match="would hit the whole node node-1"):
-        choose_vehicle(asked, replace(POD, host_network=True), None)
+def test_in_a_nodes_own_network_only_its_own_packets_and_only_named_peers_are_hit() -> None:
+    pod = replace(POD, host_network=True)
+    assert not against_host_network(pod, Rung.NFT, peers=True)
+    assert not against_host_network(pod, Rung.SOCKETS, peers=True)
+    assert "name the peers, or the node is cut off" in against_host_network(pod, Rung.NFT, peers=False)
+    for rung in (Rung.NETEM, Rung.TBF, Rung.RELAY):
+        told = against_host_network(pod, rung, peers=True)
+        assert told.endswith(f"passes through for other pods: {rung} cannot tell them apart; Nft and Sockets can")
 
 
 @pytest.mark.parametrize("asked", [AUTO, SIDECAR, NODE_POD])

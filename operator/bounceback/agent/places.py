@@ -17,15 +17,15 @@ def find(plan: Plan) -> dict[str, Target | Refused]:
     places: dict[str, Target | Refused] = {}
     for order in plan.orders:
         if order.pod_uid not in places:
-            places[order.pod_uid] = _place(plan, order.pod_uid)
+            places[order.pod_uid] = _place(plan, order)
     return places
 
 
-def _place(plan: Plan, pod_uid: str) -> Target | Refused:
-    if not plan.on_node or not pod_uid:  # without one it is about the node itself
+def _place(plan: Plan, order: Order) -> Target | Refused:
+    if not plan.on_node or not order.pod_uid:  # without one it is about the node itself
         return targets.own()
     try:
-        return targets.find(pod_uid)
+        return targets.find(order.pod_uid, host_network=order.host_network)
     except Refused as refusal:
         return refusal
 

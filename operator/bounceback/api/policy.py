@@ -50,7 +50,8 @@ class NodeAllowance(Chosen):
     """Nodes, and what may be done to them."""
 
     faults: Annotated[list[NodeFaultKind], Field(min_length=1, max_length=10)] = Field(
-        description="The kinds of faults that may hit them."
+        description="The kinds of faults that may hit them; hostNetwork: network faults on pods that have their node's "
+        "own network."
     )
     max_count: int | None = Field(
         None, ge=1, le=10_000, description="An experiment that wants more of these nodes than this gets none of them."

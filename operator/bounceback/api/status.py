@@ -91,6 +91,11 @@ class Healed(StatusModel):
     milliseconds: int = Field(description="After the change was in force, as a watch of the object told it.")
 
 
+def held(uid: str, network_of: str) -> tuple[str, ...]:
+    """The target, and the node whose own network is hit, where it is: pods that share it are hit with it."""
+    return (uid, f"network of {network_of}") if network_of else (uid,)
+
+
 class InjectionStatus(StatusModel):
     """One fault on one target."""
 
@@ -99,6 +104,7 @@ class InjectionStatus(StatusModel):
     pod: str = Field("", description="The target pod; empty where the target is another object.")
     pod_uid: str = Field("", description="Its UID.")
     node: str = Field("", description="Its node.")
+    host_network: bool = Field(False, description="The target has its node's own network, and that is what was hit.")
     object: ObjectStatus | None = Field(None, description="The target of an objectFault.")
     vehicle: VehicleKind = Field(description="How the fault got there.")
     vehicle_reason: str = Field("", max_length=256, description="Why this vehicle.")
@@ -143,6 +149,11 @@ class InjectionStatus(StatusModel):
     @property
     def on_uid(self) -> str:
         return self.object.uid if self.object else self.pod_uid
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        """What no other experiment may hit meanwhile."""
+        return held(self.on_uid, self.node if self.host_network else "")
 
 
 class InjectionCounts(StatusModel):

@@ -93,7 +93,6 @@ class Foresight:
         self._checks(outlook, spec)
         acting = self._as_account(outlook, spec)
         pods = self._pods(outlook, spec, acting)
-        self._busy(outlook, spec, pods)
         nodes = self._nodes(outlook, spec)
         objects = ForesightObjects(acting, namespace, spec)
         for index, fault in enumerate(spec.faults):
@@ -105,6 +104,7 @@ class Foresight:
                 self._fault(outlook, f"spec.faults[{index}]", fault, chosen, nodes, acting)
             )
         outlook.matching |= objects.matching
+        self._busy(outlook, {pod.uid: pod.name for chosen in pods.values() for pod in chosen} | objects.picked)
         outlook.nouns = {target.name: target.noun for target in spec.targets}
         outlook.on = {fault.name: fault.target for fault in spec.faults}
         if any(isinstance(fault.fault, NodeFault) for fault in spec.faults):
@@ -183,18 +183,17 @@ class Foresight:
             found[target.name] = chosen
         return found
 
-    def _busy(self, outlook: Outlook, spec: FaultExperimentSpec, pods: Mapping[str, list[PodInfo]]) -> None:
-        """Pods that another experiment holds now."""
-        wanted = {pod.uid: pod.name for chosen in pods.values() for pod in chosen}
+    def _busy(self, outlook: Outlook, wanted: Mapping[str, str]) -> None:
+        """Targets, by UID, that another experiment holds now."""
         for other in self._cluster.list(EXPERIMENTS, outlook.namespace):
             if is_finished(other) or other["metadata"]["name"] == outlook.name:
                 continue
-            held = {i.get("podUid") for i in (other.get("status") or {}).get("injections") or []}
+            injections = (other.get("status") or {}).get("injections") or []
+            held = {(i.get("object") or {}).get("uid") or i.get("podUid") for i in injections}
             if both := [wanted[uid] for uid in wanted if uid in held]:
-                outlook.refuse(
-                    "spec.targets",
-                    f"pods {', '.join(both[:5])} are held by {other['metadata']['name']}, which still runs",
-                )
+                are = "is" if len(both) == 1 else "are"
+                words = f"{', '.join(both[:5])} {are} held by {other['metadata']['name']}, which still runs"
+                outlook.refuse("spec.targets", words)
 
     def _nodes(self, outlook: Outlook, spec: FaultExperimentSpec) -> dict[str, NodeCapability]:
         if not any(isinstance(fault.fault, NetworkFault) for fault in spec.faults):

@@ -37,6 +37,7 @@ class ForesightObjects:
         self._namespace = namespace
         self._spec = spec
         self.matching: dict[str, int] = {}
+        self.picked: dict[str, str] = {}  # those that would be changed: UID, and kind and name
 
     def look(self, path: str, entry: FaultTiming) -> Iterator[ObjectInfo | Unforeseen]:
         """The objects that would be changed; for each that could not be: why."""
@@ -54,6 +55,7 @@ class ForesightObjects:
         if not picked and target.objects.names is None:
             yield Unforeseen(f"{field}.selector", f"matches no {target.objects.kind} in {self._namespace}")
         for each in picked:
+            self.picked[each.uid] = str(each.key)
             try:
                 self._rehearse(f"{path}.{entry.fault.kind}.{entry.fault.field}", entry.fault, each)
                 yield each

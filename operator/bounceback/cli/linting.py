@@ -214,6 +214,7 @@ def _not_allowed(
     near = [policy.allow.nodes for policy in policies if _may_be_for(policy, namespace)]
     for index, entry in enumerate(spec.faults):
         fault = entry.fault
+        # Which pods have their node's own network only the cluster knows.
         if isinstance(fault, NodeFault) and not any(fault.node_kind in allowed.faults for allowed in near):
             text = (
                 "takes a FaultPolicy that allows it to experiments of this namespace; none in these files does, so the "

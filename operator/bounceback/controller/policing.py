@@ -18,11 +18,12 @@ from bounceback.controller.carry import Injections
 from bounceback.controller.way import Way
 from bounceback.engine.evidence import DONE
 from bounceback.engine.policy import Labelled, NodeUse, Policy, withheld
-from bounceback.faults.node_fault import NodeFault
+from bounceback.faults.node_fault import NodeFault, NodeFaultKind
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import NAMESPACES, NODES, POLICIES
 from bounceback.kube.watching import mirror
+from bounceback.vehicles.errors import Refused
 
 PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
 AGAIN: Final = 2.0
@@ -44,6 +45,19 @@ async def policies(kube: Kube) -> list[Policy]:
 async def labelled_namespace(kube: Kube, name: str) -> Labelled:
     body = await kube.get(NAMESPACES, None, name)
     return Labelled(name, body["metadata"].get("labels") or {})
+
+
+async def labelled_node(kube: Kube, name: str) -> Labelled:
+    body = await kube.get(NODES, None, name)
+    return Labelled(name, body["metadata"].get("labels") or {})
+
+
+async def refuse_withheld(kube: Kube, namespace: str, spec: FaultExperimentSpec, uses: Sequence[NodeUse]) -> None:
+    """Raises Refused at the first of them that no policy allows, and what Kube raises."""
+    there = await policies(kube)
+    if (found := withheld(there, await labelled_namespace(kube, namespace), uses)) is not None:
+        index, entry = next((n, each) for n, each in enumerate(spec.faults) if each.name == found.use.entry)
+        raise Refused(f"spec.faults[{index}].{entry.fault.kind}", "NotAllowed", found.words)
 
 
 class Policing(Way):
@@ -72,7 +86,13 @@ class Policing(Way):
             watching.cancel()
 
     def _open(self, injections: Iterable[InjectionStatus]) -> list[InjectionStatus]:
-        return [i for i in injections if i.fault in self._kinds and i.object is not None and i.state not in DONE]
+        return [i for i in injections if self._kind(i) is not None and i.state not in DONE]
+
+    def _kind(self, injection: InjectionStatus) -> NodeFaultKind | None:
+        """What policies call it; None: none is asked for it."""
+        if injection.host_network:
+            return NodeFaultKind.HOST_NETWORK
+        return self._kinds.get(injection.fault) if injection.object is not None else None
 
     async def _watch(self) -> None:
         while True:
@@ -88,9 +108,9 @@ class Policing(Way):
         """Labels are read anew with each change of a policy. Raises what Kube raises."""
         uses = []
         for injection in self._open(self._injections.all()):
-            assert injection.object is not None
-            if (node := await self._node(injection.object.name)) is not None:
-                uses.append(NodeUse(injection.fault, self._kinds[injection.fault], node))
+            kind = self._kind(injection)
+            if kind is not None and (node := await self._node(injection.node)) is not None:
+                uses.append(NodeUse(injection.fault, kind, node))
         found = withheld(there, await labelled_namespace(self._kube, self._namespace), uses)
         if found is not None:
             self.withdrawn = found.words
@@ -99,12 +119,11 @@ class Policing(Way):
     async def _node(self, name: str) -> Labelled | None:
         """None: there is none any more, and nothing to be protected."""
         try:
-            body = await self._kube.get(NODES, None, name)
+            return await labelled_node(self._kube, name)
         except KubeError as error:
             if error.gone:
                 return None
             raise
-        return Labelled(name, body["metadata"].get("labels") or {})
 
 
 def _in_order(found: Iterable[Json]) -> Iterable[Policy]:

@@ -11,6 +11,7 @@ from bounceback.api.status import CheckCopy
 from bounceback.api.targets import PodTargets
 from bounceback.controller.copying import copy_checks
 from bounceback.controller.office import Office
+from bounceback.controller.policing import labelled_node, refuse_withheld
 from bounceback.controller.prepare_nodes import PreparingNodes
 from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
 from bounceback.controller.signing import leaf_for
@@ -18,6 +19,7 @@ from bounceback.engine.following import watched
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import overlapping
 from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, rung_for
+from bounceback.engine.policy import NodeUse
 from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import ObjectFault, PodRemoval
@@ -25,14 +27,14 @@ from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
 from bounceback.faults.node_drain import NodeDrain
-from bounceback.faults.node_fault import NodeFault
+from bounceback.faults.node_fault import NodeFault, NodeFaultKind
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import BY_OPERATOR, Flow, Rung
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, EVICT_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
-from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
-from bounceback.vehicles.errors import Refused
+from bounceback.vehicles.choice import against_host_network, choose_vehicle, not_armed, not_by_admission
+from bounceback.vehicles.errors import BUDGET, Refused
 from bounceback.vehicles.owners import Owners
 from bounceback.vehicles.peers import resolve
 from bounceback.vehicles.pod_delete import try_eviction
@@ -79,9 +81,9 @@ class Preparing:
             chosen = await self._choose()
         except Refused as refused:
             return Refusal(refused.field, refused.reason, refused.message)
-        busy = self._office.locks.take(self._uid, (c.on.uid for c in chosen))
+        busy = self._office.locks.take(self._uid, (each for c in chosen for each in c.holds))
         if busy:
-            names = sorted({c.on.name for c in chosen if c.on.uid in busy})
+            names = sorted({c.on.name for c in chosen if busy.keys() & set(c.holds)})
             other = ", ".join(sorted(set(busy.values())))
             return Refusal(
                 "spec.targets",
@@ -135,6 +137,7 @@ class Preparing:
                 chosen += await self._carry(field, fault, pods[fault.target], capabilities)
         self._matching |= self._objects.matching | self._nodes.matching
         self._refuse_overlap(chosen)
+        await self._refuse_withheld(chosen)
         return _one_vehicle_each([await self._owned(choice) for choice in chosen])
 
     async def _owned(self, choice: Chosen) -> Chosen:
@@ -149,13 +152,24 @@ class Preparing:
         nodes = {pod.node} if isinstance(entry.fault, NetworkFault) else set()
         capabilities = await self._office.nodes.capabilities(nodes) if nodes else {}
         found = [await self._owned(each) for each in await self._carry(field, entry, [pod], capabilities)]
-        if self._office.locks.take_more(self._uid, [pod.uid]):
+        await self._refuse_withheld(found)
+        if self._office.locks.take_more(self._uid, (each for choice in found for each in choice.holds)):
             raise Refused(field, "TargetBusy", f"pod {pod.name} is held by another experiment")
         exempt = await self._exempt(found)
         return Preparation(tuple(replace(each, replaces=replaces) for each in found), exempt=exempt, at=time.time())
 
+    async def _refuse_withheld(self, chosen: Sequence[Chosen]) -> None:
+        """What is hit with a pod because it is the node's takes a policy. Raises Refused, and what Kube raises."""
+        names = {choice.node: choice.fault.name for choice in chosen if choice.host_network}
+        if not names:
+            return
+        kind = NodeFaultKind.HOST_NETWORK
+        uses = [NodeUse(fault, kind, await labelled_node(self._office.kube, node)) for node, fault in names.items()]
+        await refuse_withheld(self._office.kube, self._namespace, self._spec, uses)
+
     def _refuse_overlap(self, chosen: Sequence[Chosen]) -> None:
         one_fault_each(chosen)
+        one_pod_each(chosen)
         if (both := overlapping(chosen)) is None:
             return
         one, other = both
@@ -204,7 +218,8 @@ class Preparing:
         try:
             await try_eviction(self._acting, pods, kind.grace_period_seconds)
         except Refused as refused:
-            raise refused.at(refused.field or field) from refused
+            way_out = ", or respectBudgets: false" if refused.reason == BUDGET else ""
+            raise Refused(refused.field or field, refused.reason, refused.message + way_out) from refused
 
     async def _for_client(self, field: str, fault: FaultTiming, kind: ClientFault, pod: PodInfo) -> Chosen:
         if fault.mechanism is Rung.ADMISSION or not (pod.armed or fault.mechanism):
@@ -252,6 +267,8 @@ class Preparing:
                 "that can, or another fault",
             )
         guarded = needs_guard(act_of(fault, rung), capability.features)
+        if pod.host_network and (against := against_host_network(pod, rung, peers=bool(flows))):
+            raise Refused(f"{field}.{kind.kind}", "HostNetwork", against)
         vehicle, why = await self._vehicle(field, fault, pod, guarded=guarded, rung=rung)
         return Chosen(fault, pod, vehicle, why, rung, flows, guarded)
 
@@ -284,6 +301,15 @@ def _one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
         else c
         for c in chosen
     ]
+
+
+def one_pod_each(chosen: Sequence[Chosen]) -> None:
+    """Of a node's own network. Raises Refused."""
+    seen: dict[str, str] = {}
+    for choice in (each for each in chosen if each.host_network):
+        if (other := seen.setdefault(choice.node, choice.on.name)) != choice.on.name:
+            words = f"pods {other} and {choice.on.name} share the network of node {choice.node}: choose one of them"
+            raise Refused("spec.targets", "HostNetwork", words)
 
 
 def _needs(spec: FaultExperimentSpec) -> set[str]:

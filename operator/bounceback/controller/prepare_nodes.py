@@ -8,10 +8,10 @@ from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.targets import NodeTargets
-from bounceback.controller.policing import labelled_namespace, policies
+from bounceback.controller.policing import refuse_withheld
 from bounceback.engine.model import ObjectInfo
 from bounceback.engine.planning import Chosen
-from bounceback.engine.policy import Labelled, NodeUse, withheld
+from bounceback.engine.policy import Labelled, NodeUse
 from bounceback.engine.targets import choose
 from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import CordonFault, NodeFault
@@ -109,17 +109,13 @@ class PreparingNodes:
         return Chosen(entry, node, VehicleKind.NODE_POD, "its kubelet is reached from the node only", Rung.NODE)
 
     async def _refuse_withheld(self) -> None:
-        there = await policies(self._kube)
-        namespace = await labelled_namespace(self._kube, self._namespace)
         uses = [
             NodeUse(entry.name, entry.fault.node_kind, _labelled(node))
             for entry in self._spec.faults
             if isinstance(entry.fault, NodeFault)
             for node in self._found[entry.target]
         ]
-        if (found := withheld(there, namespace, uses)) is not None:
-            index = [entry.name for entry in self._spec.faults].index(found.use.entry)
-            raise Refused(f"spec.faults[{index}].{found.use.fault}", "NotAllowed", found.words)
+        await refuse_withheld(self._kube, self._namespace, self._spec, uses)
 
     async def _find(self, place: str, targets: NodeTargets) -> list[ObjectInfo]:
         names: Sequence[str]

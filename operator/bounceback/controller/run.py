@@ -222,7 +222,7 @@ class Run:
         self._injections.decided(injections)
         if status.phase is not Phase.FINISHED:
             self._looking.resume(status)
-            self._office.locks.take(self._uid, (i.on_uid for i in injections))
+            self._office.locks.take(self._uid, (each for i in injections for each in i.holds))
         self._set_out()
 
     def _set_out(self) -> None:

@@ -57,8 +57,11 @@ def own() -> Target:
     return Target(Netns())
 
 
-def find(pod_uid: str, proc: str = "/proc") -> Target:
-    """The pod's network namespace, kept. Refused: TargetGone, NotPermitted, or HostNetwork."""
+def find(pod_uid: str, proc: str = "/proc", *, host_network: bool = False) -> Target:
+    """The pod's network namespace, kept; the node's own only with `host_network`.
+
+    Refused: TargetGone, NotPermitted, or HostNetwork.
+    """
     for folder in folders(proc, pod_uid):
         try:
             netns = Netns.at("ns/net", folder)
@@ -70,7 +73,7 @@ def find(pod_uid: str, proc: str = "/proc") -> Target:
         except PermissionError as error:
             os.close(folder)
             raise Refused("NotPermitted", f"may not look at processes ({error}); that takes SYS_PTRACE") from error
-        if netns.inode == nodes_own:
+        if netns.inode == nodes_own and not host_network:
             target.close()
             raise Refused("HostNetwork", "the pod has the node's own network: a fault there would hit the whole node")
         return target

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from bounceback.api.experiment import FaultTiming
-from bounceback.api.status import CheckCopy, InjectionStatus, ObjectStatus
+from bounceback.api.status import CheckCopy, InjectionStatus, ObjectStatus, held
 from bounceback.engine.model import AgentRef, ObjectInfo, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
 from bounceback.faults.base import NetworkFault, first_possible
@@ -60,6 +60,16 @@ class Chosen:
     def node(self) -> str:
         """The node that is hit, or that what is hit is on; "" where that makes no difference."""
         return self.on.node if isinstance(self.on, PodInfo) else self.on.name if self.on.key.kind == "Node" else ""
+
+    @property
+    def host_network(self) -> bool:
+        """What is hit is the network of the node, which the pod has for its own."""
+        return isinstance(self.on, PodInfo) and self.on.host_network and isinstance(self.fault.fault, NetworkFault)
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        """What no other experiment may hit meanwhile: as InjectionStatus.holds."""
+        return held(self.on.uid, self.node if self.host_network else "")
 
     @property
     def pod(self) -> PodInfo:
@@ -196,7 +206,8 @@ def _place(run: str, choice: Chosen, later: str) -> dict[str, Any]:
     agent = "" if choice.rung in BY_OPERATOR else agent_name(run, place)
     if isinstance(on, ObjectInfo):
         return {"object": ObjectStatus.of(on.key, on.uid), "node": choice.node, "agent": agent}
-    return {"pod": on.name, "pod_uid": on.uid, "node": on.node, "agent": agent}
+    shared = choice.host_network
+    return {"pod": on.name, "pod_uid": on.uid, "node": on.node, "agent": agent, "host_network": shared}
 
 
 def agents(
@@ -247,6 +258,7 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         not_after=injection.not_after,
         duration=float(choice.fault.duration_seconds),
         pattern=choice.fault.pattern.planned() if choice.fault.pattern else None,
+        host_network=injection.host_network,
     )
 
 

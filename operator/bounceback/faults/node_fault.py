@@ -12,11 +12,12 @@ from bounceback.types.plan import Rung
 
 
 class NodeFaultKind(StrEnum):
-    """The words of a FaultPolicy for them."""
+    """The words of a FaultPolicy for what is done to a node."""
 
     NODE_CORDON = "nodeCordon"
     NODE_DRAIN = "nodeDrain"
     NODE_NOT_READY = "nodeNotReady"
+    HOST_NETWORK = "hostNetwork"  # a network fault on a pod that has its node's own network
 
 
 class NodeFault(Fault):

@@ -9,8 +9,6 @@ each: a request has the service's name as field 1 (tag 0x0a, its length, its byt
 from __future__ import annotations
 
 import asyncio
-import ssl
-import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
@@ -23,7 +21,6 @@ import h2.exceptions
 
 from bounceback.api.looks import GrpcLook
 from bounceback.recovery.errors import NotHealthyError
-from bounceback.recovery.looks import in_a_line
 from bounceback.recovery.means import Means
 
 STATUSES: Final = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
@@ -47,7 +44,6 @@ async def ask_by_grpc(means: Means, look: GrpcLook) -> dict[str, Any]:
     context = await means.context(look.tls, look.host) if look.tls else None
     if context is not None:
         context.set_alpn_protocols(["h2"])
-    began = time.monotonic()
 
     async def call(address: str, port: int) -> Answer:
         name = look.host if context else None
@@ -58,15 +54,10 @@ async def ask_by_grpc(means: Means, look: GrpcLook) -> dict[str, Any]:
             writer.transport.abort()
 
     try:
-        answer = await means.reach(look.host, look.port, call)
-    except ssl.SSLCertVerificationError as error:
-        raise NotHealthyError(f"certificate not trusted: {error.verify_message}") from error
-    except OSError as error:
-        raise NotHealthyError(in_a_line(error)) from error
+        answer, milliseconds = await means.ask(look.host, look.port, call)
     except h2.exceptions.ProtocolError as error:
         raise NotHealthyError(f"not a valid HTTP/2 answer: {error}"[:200]) from error
     status = status_of(answer)
-    milliseconds = round((time.monotonic() - began) * 1000)
     if look.expression is None and status != "SERVING":
         raise NotHealthyError(f"{look.service or 'the server'} is {status}")
     return {"status": status, "milliseconds": milliseconds}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -12,8 +13,8 @@ import aiohttp
 from bounceback.api.credentials import ServerTls
 from bounceback.kube.client import Kube
 from bounceback.kube.kinds import Kinds
-from bounceback.recovery.errors import CannotLookError
-from bounceback.recovery.looks import probe_session
+from bounceback.recovery.errors import CannotLookError, NotHealthyError
+from bounceback.recovery.looks import in_a_line, probe_session
 from bounceback.recovery.names import Names, refuse_forbidden
 from bounceback.recovery.secrets import Secrets
 
@@ -56,6 +57,17 @@ class Means:
             except OSError as error:
                 refusal = error
         raise refusal
+
+    async def ask(self, host: str, port: int, attempt: Callable[[str, int], Awaitable[Reached]]) -> tuple[Reached, int]:
+        """What came of the attempt, and within how many milliseconds. Raises NotHealthyError."""
+        began = time.monotonic()
+        try:
+            reached = await self.reach(host, port, attempt)
+        except ssl.SSLCertVerificationError as error:
+            raise NotHealthyError(f"certificate not trusted: {error.verify_message}") from error
+        except OSError as error:
+            raise NotHealthyError(in_a_line(error)) from error
+        return reached, round((time.monotonic() - began) * 1000)
 
     async def context(self, tls: ServerTls, host: str) -> ssl.SSLContext:
         """For a connection to that host. Raises CannotLookError."""

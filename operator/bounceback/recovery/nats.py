@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import time
 from typing import Any
 
 import nats.errors
@@ -15,7 +14,6 @@ from nats.aio.client import Client
 
 from bounceback.api.looks_stores import NatsSource
 from bounceback.recovery.errors import NotHealthyError
-from bounceback.recovery.looks import in_a_line
 from bounceback.recovery.means import Means
 from bounceback.recovery.secrets import Credentials
 
@@ -24,18 +22,12 @@ async def ask_by_nats(means: Means, source: NatsSource, seconds: float) -> dict[
     """Raises NotHealthyError, CannotLookError."""
     login = await means.secrets.credentials(source.login)
     context = await means.context(source.tls, source.host) if source.tls else None
-    began = time.monotonic()
 
     async def attempt(address: str, port: int) -> dict[str, Any]:
         return await _told(source, address, port, login, context, seconds)
 
-    try:
-        told = await means.reach(source.host, source.port, attempt)
-    except ssl.SSLCertVerificationError as error:
-        raise NotHealthyError(f"certificate not trusted: {error.verify_message}") from error
-    except OSError as error:
-        raise NotHealthyError(in_a_line(error)) from error
-    return {**told, "milliseconds": round((time.monotonic() - began) * 1000)}
+    told, milliseconds = await means.ask(source.host, source.port, attempt)
+    return {**told, "milliseconds": milliseconds}
 
 
 async def _told(

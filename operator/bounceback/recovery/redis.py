@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,7 +14,6 @@ from redis.exceptions import RedisError
 
 from bounceback.api.looks_stores import RedisSource
 from bounceback.recovery.errors import NotHealthyError
-from bounceback.recovery.looks import in_a_line
 from bounceback.recovery.means import Means
 from bounceback.recovery.secrets import Credentials
 
@@ -27,18 +25,12 @@ async def ask_by_redis(means: Means, source: RedisSource) -> dict[str, Any]:
     """Raises NotHealthyError, CannotLookError."""
     login = await means.secrets.credentials(source.login)
     context = await means.context(source.tls, source.host) if source.tls else None
-    began = time.monotonic()
 
     async def attempt(address: str, port: int) -> Any:
         return await _reply(source, address, port, login, context)
 
-    try:
-        reply = await means.reach(source.host, source.port, attempt)
-    except ssl.SSLCertVerificationError as error:
-        raise NotHealthyError(f"certificate not trusted: {error.verify_message}") from error
-    except OSError as error:
-        raise NotHealthyError(in_a_line(error)) from error
-    return {"reply": reply, "milliseconds": round((time.monotonic() - began) * 1000)}
+    reply, milliseconds = await means.ask(source.host, source.port, attempt)
+    return {"reply": reply, "milliseconds": milliseconds}
 
 
 async def _reply(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 import decimal
 import ssl
-import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bounceback.api.looks_stores import Database, SqlSource
 from bounceback.recovery.errors import NotHealthyError
-from bounceback.recovery.looks import in_a_line
 from bounceback.recovery.means import Means
 from bounceback.recovery.secrets import Credentials
 
@@ -25,34 +24,36 @@ async def ask_by_sql(means: Means, source: SqlSource) -> dict[str, Any]:
     login = await means.secrets.credentials(source.login)
     context = await means.context(source.tls, source.host) if source.tls else None
     query = _postgresql if source.kind is Database.POSTGRESQL else _mysql
-    began = time.monotonic()
 
     async def attempt(address: str, port: int) -> Rows:
-        return await query(source, address, port, login, context)
+        return await query(source, _Server(address, port, login, context))
 
-    try:
-        rows = await means.reach(source.host, source.at_port, attempt)
-    except ssl.SSLCertVerificationError as error:
-        raise NotHealthyError(f"certificate not trusted: {error.verify_message}") from error
-    except OSError as error:
-        raise NotHealthyError(in_a_line(error)) from error
-    return {"rows": rows, "milliseconds": round((time.monotonic() - began) * 1000)}
+    rows, milliseconds = await means.ask(source.host, source.at_port, attempt)
+    return {"rows": rows, "milliseconds": milliseconds}
 
 
-async def _postgresql(
-    source: SqlSource, address: str, port: int, login: Credentials, context: ssl.SSLContext | None
-) -> Rows:
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Where, and how it is to be spoken to."""
+
+    address: str
+    port: int
+    login: Credentials
+    context: ssl.SSLContext | None  # None: in the clear
+
+
+async def _postgresql(source: SqlSource, server: _Server) -> Rows:
     import asyncpg
 
     try:
         connection = await asyncpg.connect(
-            host=address,
-            port=port,
-            user=login.username or "postgres",
-            password=login.password or "",
+            host=server.address,
+            port=server.port,
+            user=server.login.username or "postgres",
+            password=server.login.password or "",
             passfile="/dev/null",  # of ours nothing is to be taken
             database=source.database,
-            ssl=context or False,
+            ssl=server.context or False,
             statement_cache_size=0,  # poolers before the server keep no statements
             server_settings={"application_name": "bounceback-probe"},
         )
@@ -71,19 +72,19 @@ async def _postgresql(
         raise NotHealthyError(f"PostgreSQL: {error}".splitlines()[0][:200]) from error
 
 
-async def _mysql(
-    source: SqlSource, address: str, port: int, login: Credentials, context: ssl.SSLContext | None
-) -> Rows:
+async def _mysql(source: SqlSource, server: _Server) -> Rows:
     import aiomysql
 
+    from bounceback.recovery.mysql import connect
+
     try:
-        connection = await aiomysql.connect(
-            host=address,
-            port=port,
-            user=login.username or "root",
-            password=login.password or "",
+        connection = await connect(
+            host=server.address,
+            port=server.port,
+            user=server.login.username or "root",
+            password=server.login.password or "",
             db=source.database,
-            ssl=context,
+            ssl=server.context,
             program_name="bounceback-probe",
             autocommit=False,
         )

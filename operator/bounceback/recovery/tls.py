@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,7 +11,6 @@ from cryptography import x509
 
 from bounceback.api.looks import TlsLook
 from bounceback.recovery.errors import NotHealthyError
-from bounceback.recovery.looks import in_a_line
 from bounceback.recovery.means import Means
 
 DAY: Final = 86_400
@@ -21,7 +19,6 @@ DAY: Final = 86_400
 async def ask_by_tls(means: Means, look: TlsLook) -> dict[str, Any]:
     """Raises NotHealthyError, CannotLookError."""
     context = await means.context(look.tls, look.host)
-    began = time.monotonic()
 
     async def shake(address: str, port: int) -> ssl.SSLObject:
         _, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=look.host)
@@ -29,13 +26,7 @@ async def ask_by_tls(means: Means, look: TlsLook) -> dict[str, Any]:
         writer.transport.abort()
         return shaken
 
-    try:
-        shaken = await means.reach(look.host, look.port, shake)
-    except ssl.SSLCertVerificationError as error:
-        raise NotHealthyError(f"certificate not trusted: {error.verify_message}") from error
-    except OSError as error:
-        raise NotHealthyError(in_a_line(error)) from error
-    milliseconds = round((time.monotonic() - began) * 1000)
+    shaken, milliseconds = await means.ask(look.host, look.port, shake)
     shown = shaken.getpeercert(binary_form=True)
     assert shown is not None, "a server always shows one in the suites that Python takes"
     certificate = x509.load_der_x509_certificate(shown)

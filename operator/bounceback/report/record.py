@@ -74,6 +74,11 @@ class RecordInjection(Model):
     object: ObjectStatus | None = Field(None, description="The target of an objectFault.")
     healed: Healed | None = Field(None, description="Of an objectFault: who put the object right, and when.")
     node: str = Field(description="Its node.")
+    host_network: bool = Field(False, description="What was hit is its node's own network.")
+    replaces: str = Field("", description="The injection whose target its own took the place of.")
+    replaced_by: str = Field("", description="The pod that took the target's place.")
+    gap_milliseconds: int | None = Field(None, description="How long nothing was in force in that place before it.")
+    restarts: int = Field(0, description="How often the target's containers were started again.")
     vehicle: VehicleKind = Field(description="How the fault got there.")
     vehicle_reason: str = Field(description="Why this vehicle.")
     rung: Rung = Field(description="How it was carried out.")
@@ -244,6 +249,11 @@ def _injection(subject: Subject, injection: InjectionStatus) -> RecordInjection:
         object=injection.object,
         healed=injection.healed,
         node=injection.node,
+        host_network=injection.host_network,
+        replaces=injection.replaces,
+        replaced_by=injection.replaced_by,
+        gap_milliseconds=injection.gap_milliseconds,
+        restarts=injection.restarts,
         vehicle=injection.vehicle,
         vehicle_reason=redact(injection.vehicle_reason),
         rung=injection.rung,

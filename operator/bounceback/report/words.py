@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from bounceback.api.status import Axes, Figure, InjectionStatus
@@ -80,12 +81,23 @@ def hits(subject: Subject) -> str:
 
 
 def outcome(injection: InjectionStatus) -> str:
-    """Why it is in its state: Duration; for a changed object also who put it right, and when."""
-    healed = injection.healed
-    if healed is None:
-        return injection.reason
-    by = "by the system" if healed.by is HealedBy.SYSTEM else "by our undo"
-    return f"{injection.reason}, put right {by} after {seconds(healed.milliseconds / 1000)}"
+    """Why it is in its state: Duration; and what became of the target: put right, started again, followed."""
+    return ", ".join(filter(None, (injection.reason, *_became(injection))))
+
+
+def _became(injection: InjectionStatus) -> Iterator[str]:
+    if healed := injection.healed:
+        by = "by the system" if healed.by is HealedBy.SYSTEM else "by our undo"
+        yield f"put right {by} after {seconds(healed.milliseconds / 1000)}"
+    if injection.restarts:
+        yield f"{count(injection.restarts, 'restart')} of its containers"
+    if injection.replaced_by:
+        yield f"its place taken by {injection.replaced_by}"
+    if injection.replaces:
+        gap = injection.gap_milliseconds
+        yield "takes another's place" + ("" if gap is None else f" after {seconds(gap / 1000)} without a fault")
+    if injection.host_network:
+        yield "in its node's own network"
 
 
 def summary(subject: Subject) -> list[str]:

@@ -275,6 +275,7 @@ class Order:
     not_after: float
     duration: float
     pattern: Pattern | None = None  # None: all of it, all the time
+    host_network: bool = False  # the pod may have its node's own network: a policy allows the fault there
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ ROOM: Final = 64 * 1024 * 1024
 """Bytes: an agent in a pod with a lower limit could get the pod's own processes killed."""
 ROOM_WITH_RELAY: Final = 192 * 1024 * 1024
 """The same for an agent whose fault takes a relay."""
+OWN_PACKETS: Final = (Rung.NFT, Rung.SOCKETS)
+"""What meets the packets that a network sends and gets itself, not those that pass through it."""
 
 
 def choose_vehicle(
@@ -29,13 +31,6 @@ def choose_vehicle(
     """
     if asked is VehicleKind.POD_DELETE:
         return asked, "the fault is a request to the API"
-    if pod.host_network:
-        raise Refused(
-            "vehicle",
-            "HostNetwork",
-            f"pod {pod.name} uses its node's network (hostNetwork: true): a fault there would hit the whole node "
-            f"{pod.node}; select pods with a network of their own",
-        )
     if refused is not None and refused.reason not in (POD_SECURITY, UNSUPPORTED):
         raise refused
     if rung is Rung.NODE:
@@ -66,6 +61,17 @@ def _against_sidecar(pod: PodInfo, refused: Refused | None, room: int) -> str | 
     if pod.finished_agents >= MOST_AGENTS:
         return f"pod {pod.name} carries {pod.finished_agents} finished agents already, and keeps them"
     return None
+
+
+def against_host_network(pod: PodInfo, rung: Rung, *, peers: bool) -> str:
+    """Why a fault is not carried out in the network that a pod shares with its node, or nothing."""
+    shared = f"pod {pod.name} has the network of its node {pod.node} (hostNetwork: true), and all of that would be hit"
+    if rung not in OWN_PACKETS:
+        ways = " and ".join(OWN_PACKETS)
+        return f"{shared}, with what passes through for other pods: {rung} cannot tell them apart; {ways} can"
+    if not peers:
+        return f"{shared}: name the peers, or the node is cut off from everything"
+    return ""
 
 
 def not_armed(pod: PodInfo) -> str:

@@ -68,7 +68,7 @@ async def try_eviction(acting: Kube, pods: Sequence[PodInfo], grace: int | None)
 def budget_forbids(pod: str, kept: int, pods: int, message: str) -> str:
     return (
         f"a PodDisruptionBudget forbids the eviction of pod {pod} ({kept} of {pods} pods): {message.strip()} "
-        "Have more replicas, a budget that allows it, or respectBudgets: false"
+        "Have more replicas, or a budget that allows it"
     )
 
 

@@ -7,11 +7,14 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
+
+from pydantic import Field, model_validator
 
 from bounceback.types.fields import Model
 from bounceback.types.objects import RUN_LABEL, Change, Json, ObjectKey
 from bounceback.types.pointers import Parts, pointer, value_at, with_value
+from bounceback.types.rules import Rule, refuse
 
 READING: Final = ("get", "list", "watch")
 MAKING: Final = (*READING, "create", "delete")
@@ -39,6 +42,34 @@ class ObjectKind(Model):
     def verbs(self, resource: str) -> frozenset[str]:
         """What the account must be allowed to, for a target of that resource (deployments.apps)."""
         return needs(resource, *READING, "patch")
+
+
+SOME: Final = "set or remove must name at least one key"
+ONCE: Final = "remove must not name a key that set names"
+
+
+class KeysKind(ObjectKind):
+    """Keys of a map get values, or are removed."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.set) && size(self.set) > 0) || (has(self.remove) && size(self.remove) > 0)",
+            SOME,
+            reason="FieldValueRequired",
+        ),
+        Rule("!has(self.set) || !has(self.remove) || self.remove.all(k, !(k in self.set))", ONCE, ".remove"),
+    )
+
+    set: Mapping[str, str] = Field(default_factory=dict, max_length=20)
+    remove: list[str] = Field(default_factory=list, max_length=20)
+
+    @model_validator(mode="after")
+    def _is_some(self) -> Self:
+        if not self.set and not self.remove:
+            raise refuse(SOME)
+        if any(key in self.set for key in self.remove):
+            raise refuse(ONCE, "remove")
+        return self
 
 
 def said(kind: type[ObjectKind]) -> str:

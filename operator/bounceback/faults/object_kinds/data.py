@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from bounceback.faults.object_kinds.base import ByWhom, ObjectKind, changed, named
+from bounceback.faults.object_kinds.base import ByWhom, KeysKind, changed, named
 from bounceback.types.objects import Change, Json
-from bounceback.types.rules import Rule, refuse
-
-DATA_SOME: Final = "set or remove must name at least one key"
-DATA_ONCE: Final = "remove must not name a key that set names"
 
 DataKey = Annotated[str, Field(min_length=1, max_length=253)]
 DataValue = Annotated[str, Field(max_length=16_384)]
 
 
-class DataDrift(ObjectKind):
+class DataDrift(KeysKind):
     """Keys of a ConfigMap or a Secret have other values, or are gone: configuration that drifted, a stale password."""
 
     targets: ClassVar[tuple[str, ...]] = ("ConfigMap", "Secret")
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "(has(self.set) && size(self.set) > 0) || (has(self.remove) && size(self.remove) > 0)",
-            DATA_SOME,
-            reason="FieldValueRequired",
-        ),
-        Rule("!has(self.set) || !has(self.remove) || self.remove.all(k, !(k in self.set))", DATA_ONCE, ".remove"),
-    )
 
     set: dict[DataKey, DataValue] = Field(
         default_factory=dict, max_length=20, description="Keys that get these values, in plain text for a Secret too."
     )
     remove: list[DataKey] = Field(default_factory=list, max_length=20, description="Keys that are removed.")
-
-    @model_validator(mode="after")
-    def _is_some(self) -> Self:
-        if not self.set and not self.remove:
-            raise refuse(DATA_SOME)
-        if any(key in self.set for key in self.remove):
-            raise refuse(DATA_ONCE, "remove")
-        return self
 
     def changes(self, target: Json, by: ByWhom) -> list[Change]:
         if target.get("immutable"):

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Self
+from pydantic import Field
 
-from pydantic import Field, model_validator
-
-from bounceback.faults.object_kinds.base import ByWhom, ObjectKind, changed, named
+from bounceback.faults.object_kinds.base import ByWhom, KeysKind, ObjectKind, changed, named
 from bounceback.types.fields import LabelKey, LabelValue
 from bounceback.types.objects import Change, Json
-from bounceback.types.rules import Rule, refuse
-
-LABELS_SOME: Final = "set or remove must name at least one label"
-LABELS_ONCE: Final = "remove must not name a label that set names"
 
 
-class LabelsChanged(ObjectKind):
+class LabelsChanged(KeysKind):
     """Labels are overwritten, added or removed: who selects the object by them loses it, or comes to have it."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "(has(self.set) && size(self.set) > 0) || (has(self.remove) && size(self.remove) > 0)",
-            LABELS_SOME,
-            reason="FieldValueRequired",
-        ),
-        Rule("!has(self.set) || !has(self.remove) || self.remove.all(k, !(k in self.set))", LABELS_ONCE, ".remove"),
-    )
 
     set: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, max_length=20, description="Labels that get these values."
     )
     remove: list[LabelKey] = Field(default_factory=list, max_length=20, description="Labels that are removed.")
-
-    @model_validator(mode="after")
-    def _is_some(self) -> Self:
-        if not self.set and not self.remove:
-            raise refuse(LABELS_SOME)
-        if any(key in self.set for key in self.remove):
-            raise refuse(LABELS_ONCE, "remove")
-        return self
 
     def changes(self, target: Json, by: ByWhom) -> list[Change]:
         labels = target["metadata"].get("labels") or {}
