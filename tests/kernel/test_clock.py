@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from bounceback.drivers.clock_page import Page
 from bounceback.types.clock import Skew
 from bounceback.types.inside import Who
 from bounceback.types.plan import Order, Told
-from tests.kernel.lab import OPERATOR, Agent, Lab, plan
+from tests.kernel.lab import Agent, Lab, plan
 from tests.kernel.pods import ANSWERS, Inside, container, on, until
 from tests.kernel.test_node_pod import node
 
@@ -51,16 +49,6 @@ def waited():
     libc.sem_timedwait(semaphore, ctypes.byref(Moment(int(time.time()) + 2, 0)))
     return ctypes.get_errno(), time.monotonic() - began
 {ANSWERS}"""
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made as the image has it."""
-    if not shutil.which("gcc") or platform.machine() not in ("x86_64", "aarch64"):
-        pytest.skip("needs gcc, and a processor for which the library can be made")
-    made = tmp_path_factory.mktemp("clock") / "libbounceback-clock.so"
-    subprocess.run([OPERATOR / "clock" / "build.sh", made], check=True)
-    return made
 
 
 def skewing(where: Inside, who: Who = Who(), **fields: Any) -> Order:  # noqa: B008 - it is a value
