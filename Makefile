@@ -46,6 +46,7 @@ generate: venv ## Write the definitions, the reference, the chart's copies, the 
 	$(BIN)/python -m bounceback.api.reference
 	$(BIN)/python -m bounceback.report.record > docs/report.schema.json
 	$(BIN)/python -m examples.systems.render
+	$(BIN)/python -m tests.calibration
 	$(BIN)/python -m dev.chart
 
 generated: venv ## Fail where `generate` would change something

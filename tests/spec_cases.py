@@ -349,6 +349,18 @@ CHECKS: Final = (
         "probes or invariants must name at least one",
         "spec.probes",
     ),
+    Case(
+        "a check that watches by itself",
+        "RecoveryCheck",
+        having(mode="Continuous", suspend=True, continuous={"windowHours": 168, "outagesKept": 30}),
+    ),
+    Case(
+        "a check that watches nothing",
+        "RecoveryCheck",
+        having(mode="Continuous", probes=[], observations=[READ], invariants=[INVARIANT]),
+        "mode: Continuous needs probes",
+        "spec.probes",
+    ),
     Case("an invariant", "RecoveryCheck", having(observations=[READ], invariants=[INVARIANT])),
     Case(
         "an invariant of nothing",

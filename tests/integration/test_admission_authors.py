@@ -110,6 +110,33 @@ def test_rights_in_one_namespace_are_worth_nothing_in_another(commands: Commands
         assert f"in namespace {other}" in answer.err
 
 
+def test_a_check_that_watches_by_itself_gives_no_right_either(commands: Commands, namespace: str) -> None:
+    allow(commands, namespace, "eve", OWN_RESOURCES)
+    probe = {"name": "web", "tcp": {"host": "web", "port": 80}}
+    check = {"apiVersion": "bounceback.dev/v1alpha1", "kind": "RecoveryCheck", "metadata": {"name": "f"}}
+    answer = create(commands, namespace, "eve", {**check, "spec": {"probes": [probe], "mode": "Continuous"}})
+    assert answer.code != 0
+    assert f"eve must be allowed to impersonate service account bounceback in namespace {namespace}" in answer.err
+    answer = create(commands, namespace, "eve", {**check, "spec": {"probes": [probe]}})
+    assert answer.code == 0, answer.err
+    patch = [
+        "patch",
+        "rck",
+        "f",
+        "-n",
+        namespace,
+        "--as",
+        "eve",
+        "--type=merge",
+        "-p",
+        '{"spec": {"mode": "Continuous"}}',
+    ]
+    assert "impersonate service account bounceback" in commands.ask("kubectl", *patch).err
+    allow(commands, namespace, "eve", OWN_RESOURCES, impersonation("bounceback"))
+    changed = commands.ask("kubectl", *patch)
+    assert changed.code == 0, changed.err
+
+
 @pytest.mark.parametrize("protected", ["kube-system", SYSTEM])
 def test_the_cluster_and_the_operator_are_no_targets_even_for_an_administrator(
     commands: Commands, protected: str

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from bounceback.controller import orphans, patching
-from bounceback.controller.admitted import Admitted
 from bounceback.controller.carry import Injections
-from bounceback.controller.events import Recorder
-from bounceback.controller.freeze import Freeze
-from bounceback.controller.leader import Leadership
 from bounceback.controller.office import Office
 from bounceback.controller.patching import Patching
 from bounceback.controller.records import Planned, journal_record
-from bounceback.controller.results import Results
-from bounceback.controller.settings import Settings
 from bounceback.engine.changing import changed, still_needed
 from bounceback.engine.model import ObjectInfo
 from bounceback.engine.originals import Originals
@@ -31,39 +24,12 @@ from bounceback.types.objects import ObjectKey
 from bounceback.types.outcome import Cleanup, VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.access import access_manifest
-from bounceback.vehicles.admission import Webhooks
-from bounceback.vehicles.agents import Agents
-from bounceback.vehicles.capabilities import Nodes
-from bounceback.vehicles.journal import Journal
 from bounceback.vehicles.object_patch import ObjectPatch
 from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply
 from tests.unit.engine_values import experiment
 
 RUN = "00000000-0000-4000-8000-000000000001"
 BINDINGS = Resource(RBAC, "rolebindings")
-
-
-@pytest.fixture
-async def office(kube: Kube, home: str) -> AsyncIterator[Office]:
-    """Of an operator that leads."""
-    settings = Settings.from_environment({"BOUNCEBACK_NAMESPACE": home, "BOUNCEBACK_SERVICE_ACCOUNT": OPERATOR})
-    leadership = Leadership(kube, home, "test", lambda: None)
-    await leadership.acquire()
-    keeping = asyncio.create_task(leadership.keep())
-    yield Office(
-        settings=settings,
-        kube=kube,
-        leadership=leadership,
-        freeze=Freeze(kube, home, lambda: None),
-        recorder=Recorder(kube, "test"),
-        agents=Agents(kube, home, settings.image, settings.pull_policy),
-        nodes=Nodes(kube, home, settings.image, settings.pull_policy),
-        journal=Journal(kube, home),
-        results=Results(kube),
-        admitted=Admitted(),
-        webhooks=Webhooks(kube, ""),
-    )
-    keeping.cancel()
 
 
 async def test_an_undo_without_rights_is_a_leftover_until_the_rights_are_back(

@@ -206,16 +206,35 @@ async def test_commands_and_jobs(kube: Kube, acting: Kube, namespace: str) -> No
             while (await kube.list(JOBS, namespace))[0]:
                 await asyncio.sleep(0.1)
 
-    spec = RecoveryCheckSpec.model_validate(
-        {
-            "observations": [
-                {"name": "ids", **python("print([1, 2])")},
-                {"name": "text", **python("print('abc')", format="Text")},
-            ],
-            "invariants": [{"name": "x", "expression": "true"}],
-        }
-    )
-    assert await observe(acting, namespace, spec) == {"ids": [1, 2], "text": "abc\n"}
+    def observed(*observations: dict[str, Any]) -> RecoveryCheckSpec:
+        invariants = [{"name": "x", "expression": "true"}]
+        return RecoveryCheckSpec.model_validate({"observations": observations, "invariants": invariants})
+
+    texts = {"name": "ids", **python("print([1, 2])")}, {"name": "text", **python("print('abc')", format="Text")}
+    assert await observe(acting, namespace, observed(*texts)) == {"ids": [1, 2], "text": "abc\n"}
+    with pytest.raises(ObservationError, match=r"^observation lost: exit code 2"):
+        await observe(acting, namespace, observed({"name": "lost", **python("raise SystemExit(2)")}))
+
+    def signals(kind: str, says: dict[str, Any], silent: dict[str, Any]) -> list[dict[str, Any]]:
+        named = {f"{kind}-says": says, f"{kind}-silent": silent}
+        return [{"name": name, "timeoutMilliseconds": 60_000, **look} for name, look in named.items()]
+
+    web = {"apiVersion": "v1", "kind": "Pod", "name": "web"}
+    detection = [
+        *signals(
+            "kubernetes",
+            {"kubernetes": {**web, "expression": "object.status.phase == 'Running'"}},
+            {"kubernetes": {**web, "expression": "object.status.phase == 'Failed'"}},
+        ),
+        *signals("exec", python("pass"), python("raise SystemExit(1)")),
+        *signals("job", job("python3", "-c", "pass"), job("python3", "-c", "raise SystemExit(1)")),
+    ]
+    since = Instant.now()
+    async with looking(acting, namespace, detection=detection) as (watching, seen):
+        await until(lambda: all(history.samples for history in seen.detection.values()), 120)
+        held = {name for name, history in seen.detection.items() if first_holding(history, since)}
+        assert held == {"kubernetes-says", "exec-says", "job-says"}
+        assert watching.problems() == []
 
 
 async def test_an_account_without_the_right_cannot_look(kube: Kube, acting: Kube, namespace: str) -> None:
@@ -229,8 +248,8 @@ async def test_an_account_without_the_right_cannot_look(kube: Kube, acting: Kube
     async with looking(acting, namespace, probes=probes) as (watching, seen):
         await until(lambda: len(watching.problems()) == 4)
         told = "\n".join(watching.problems())
-    assert told.count("the experiment's service account may not") == 4
-    assert "spec.probes[1].event: the experiment's service account may not list events: " in told
+    assert told.count("the service account may not") == 4
+    assert "spec.probes[1].event: the service account may not list events: " in told
     assert not any(history.samples - history.healthy_samples for history in seen.probes.values())
 
 
@@ -267,7 +286,7 @@ async def test_secrets_are_read_as_the_account_and_what_is_missing_is_refused_wi
 
         told = await refusal()
         where = "RecoveryCheck c, spec.probes[0].redis.login.passwordKey: "
-        assert told.startswith(f"{where}the experiment's service account must be allowed to get Secret redis; ")
+        assert told.startswith(f"{where}the service account must be allowed to get Secret redis; ")
         assert f"bounceback access {namespace} --secret redis | kubectl apply" in told
         await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, secrets=["redis"]))
         async with asyncio.timeout(30):

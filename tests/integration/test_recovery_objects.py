@@ -136,7 +136,7 @@ async def test_what_does_not_exist_is_not_healthy_and_says_so(kube: Kube, reader
 @pytest.mark.parametrize(
     ("look", "message"),
     [
-        ({"kind": "Secret"}, "the experiment's service account may not list secrets: "),
+        ({"kind": "Secret"}, "the service account may not list secrets: "),
         (
             {"kind": "Deploymint", "apiVersion": "apps/v1"},
             "apps/v1 has no kind Deploymint; it has ControllerRevision, ",

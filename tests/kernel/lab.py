@@ -64,7 +64,7 @@ def order(act: Act, *flows: Flow, injection: str = "", direction: Direction = Di
     """Due now; ends after 20 s unless `times` says otherwise. Times are seconds from now, `duration` is one."""
     now = time.time()
     pattern = times.pop("pattern", None)
-    moments = {"start_at": 0.0, "start_before": 5.0, "not_after": 30.0} | times
+    moments = {"start_at": 0.0, "start_before": 25.0, "not_after": 60.0} | times
     duration = moments.pop("duration", 20.0)
     name = injection or f"test-{next(_numbers)}"
     absolute = {key: now + value for key, value in moments.items()}
@@ -107,7 +107,7 @@ class Agent:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def until(self, told: Told, injection: str = "", seconds: float = 10.0) -> Line:
+    def until(self, told: Told, injection: str = "", seconds: float = 30.0) -> Line:
         """The next such line. Fails when the agent ends, or the time passes, without it."""
         end = time.monotonic() + seconds
         while True:
@@ -121,7 +121,7 @@ class Agent:
             if line.told is told and injection in ("", line.injection):
                 return line
 
-    def end(self, seconds: float = 10.0) -> list[Line]:
+    def end(self, seconds: float = 30.0) -> list[Line]:
         """All that it told, once it is through; its exit code must be 0."""
         self.until(Told.FINISHED, seconds=seconds)
         assert self.process.wait(seconds) == 0, self.complaints()

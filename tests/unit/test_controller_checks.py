@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bounceback.api.check import CheckResult, RecoveryCheckStatus
+from bounceback.api.check_status import CheckResult, RecoveryCheckStatus
 from bounceback.controller.checks import looked_at, problem_of
 from bounceback.types.outcome import Verdict
 

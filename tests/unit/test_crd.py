@@ -164,7 +164,7 @@ def test_names_columns_and_subresource() -> None:
     columns = {kind.kind: [column.name for column in kind.columns if not column.wide] for kind in KINDS}
     assert columns == {
         "FaultExperiment": ["Verdict", "Phase", "Detected", "Recovered", "Injection", "Age"],
-        "RecoveryCheck": ["Ready", "Last", "Recovered", "Age"],
+        "RecoveryCheck": ["Ready", "State", "Availability", "Outages", "Longest", "Last", "Recovered", "Age"],
         "FaultPolicy": ["Faults", "Age"],
     }
     for kind in KINDS:

@@ -65,6 +65,12 @@ def test_the_page_of_examples_leads_to_each_of_them(folder: Path) -> None:
     assert f"(../examples/{folder.name}/)" in (ROOT / "docs" / "examples.md").read_text()
 
 
+def test_the_check_that_watches_by_itself_is_valid_and_on_the_page() -> None:
+    check = load(ROOT / "examples" / "F2-watched" / "check.yaml")
+    assert RecoveryCheckSpec.model_validate(check["spec"]).mode == "Continuous"
+    assert "(../examples/F2-watched/)" in (ROOT / "docs" / "examples.md").read_text()
+
+
 @pytest.mark.parametrize("variant", render.VARIANTS)
 def test_some_example_fails_each_system_that_breaks_a_promise(variant: str) -> None:
     flaw, _ = render.VARIANTS[variant]

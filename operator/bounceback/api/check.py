@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from bounceback.api.client_behavior import ClientBehavior
 from bounceback.api.credentials import SecretPart
-from bounceback.api.meta import Condition, repeated
+from bounceback.api.meta import repeated
 from bounceback.api.probes import MOMENTS, Expression, Invariant, Observation, Probe, Signal
-from bounceback.types.fields import Model, StatusModel
-from bounceback.types.outcome import Verdict
+from bounceback.types.fields import Model, ObjectName
 from bounceback.types.rules import FieldError, Path, Rule
 
 
@@ -32,9 +31,24 @@ class Budgets(Model):
     outage_seconds: int | None = Field(None, ge=1, le=86_400, description="From the first symptom to recovered.")
 
 
+class Continuous(Model):
+    """How a check that watches by itself keeps its record."""
+
+    window_hours: int = Field(24, ge=1, le=2160, description="Availability is told over about so long.")
+    outages_kept: int = Field(20, ge=5, le=30, description="The newest outages stay in status; totals count them all.")
+    heartbeat_seconds: int = Field(
+        60,
+        ge=10,
+        le=3600,
+        description="While nothing changes status is written so often. What was seen since the last time is not known "
+        "to an operator that is started again.",
+    )
+
+
 BUDGETS = ("detectSeconds", "recoverSeconds", "outageSeconds")
 PROBE_LISTS = ("probes", "detection", "errorState")
 NOTHING = "probes or invariants must name at least one: a check that looks at nothing proves nothing"
+UNWATCHED = "mode: Continuous needs probes: without one there is nothing to watch"
 BLIND = "invariants need observations to speak of: observations must not be empty"
 MOMENT = "event and log tell of a moment, not of a state: absentSeconds must be given, but in detection"
 
@@ -72,6 +86,12 @@ class RecoveryCheckSpec(Model):
             reason="FieldValueRequired",
         ),
         Rule(
+            "!has(self.mode) || self.mode != 'Continuous' || (has(self.probes) && size(self.probes) > 0)",
+            UNWATCHED,
+            ".probes",
+            reason="FieldValueRequired",
+        ),
+        Rule(
             "!has(self.invariants) || size(self.invariants) == 0"
             " || (has(self.observations) && size(self.observations) > 0)",
             BLIND,
@@ -83,6 +103,21 @@ class RecoveryCheckSpec(Model):
         *(_no_moments(section) for section in ("probes", "errorState")),
     )
 
+    mode: Literal["OnDemand", "Continuous"] = Field(
+        "OnDemand",
+        description="OnDemand: experiments look by it. Continuous: it also watches by itself, and records outages.",
+    )
+    suspend: bool = Field(
+        False, description="mode: Continuous: nobody looks meanwhile; that time counts as unknown, neither up nor down."
+    )
+    service_account_name: ObjectName = Field(
+        "bounceback",
+        description="mode: Continuous: the account of this namespace that objects, logs and Secrets are read as. "
+        "Experiments use their own.",
+    )
+    continuous: Continuous = Field(
+        default_factory=Continuous, description="mode: Continuous: how the record of outages is kept."
+    )
     probes: Annotated[list[Probe], Field(max_length=50)] = Field(
         default_factory=list, description="The system is healthy while all of them are."
     )
@@ -117,6 +152,8 @@ class RecoveryCheckSpec(Model):
     def _problems(self) -> Iterator[tuple[Path, str]]:
         if not self.probes and not self.invariants:
             yield ("probes",), NOTHING
+        if self.mode == "Continuous" and not self.probes and self.invariants:
+            yield ("probes",), UNWATCHED
         if self.invariants and not self.observations:
             yield ("observations",), BLIND
         yield from repeated("probes", [p.name for p in (*self.probes, *self.detection, *self.error_state)])
@@ -158,23 +195,3 @@ class RecoveryCheckSpec(Model):
         for index, observation in enumerate(self.observations):
             for path, name, key in observation.secrets():
                 yield ("observations", index, *path), name, key
-
-
-class CheckResult(StatusModel):
-    """The verdict of one finished experiment, as this check saw it."""
-
-    experiment: str = Field(description="The experiment's name.")
-    uid: str = Field(description="The experiment's UID.")
-    verdict: Verdict = Field(description="Its verdict.")
-    recovered: str | None = Field(None, description="Time from cleared to recovered, for people.")
-    finished_at: str = Field(description="When it finished (RFC 3339).")
-
-
-class RecoveryCheckStatus(StatusModel):
-    """The last results of experiments that used this check."""
-
-    observed_generation: int | None = Field(None, description="The generation that this status speaks of.")
-    conditions: list[Condition] = Field(default_factory=list, max_length=16, description="Ready, Stalled, Reconciling.")
-    results: list[CheckResult] = Field(default_factory=list, max_length=20, description="Newest first.")
-    last_verdict: str | None = Field(None, description="The newest result's verdict.")
-    last_recovered: str | None = Field(None, description="The newest result's recovery time.")

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from bounceback.api.check import RecoveryCheckSpec, RecoveryCheckStatus
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.check_status import RecoveryCheckStatus
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.policy import FaultPolicySpec
 from bounceback.api.rules import once_started
@@ -80,11 +81,15 @@ RECOVERY_CHECK: Final = Kind(
     "recoverychecks",
     "rck",
     "A RecoveryCheck says what healthy, recovered and consistent mean for a system: probes, budgets and invariants. "
-    "FaultExperiments name the checks that judge them.",
+    "FaultExperiments name the checks that judge them; with mode: Continuous it watches by itself and records outages.",
     RecoveryCheckSpec,
     RecoveryCheckStatus,
     (
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "True where experiments can use it."),
+        Column("State", ".status.continuous.state", "mode: Continuous: Up, Down or Unknown."),
+        Column("Availability", ".status.continuous.availability", "Over the window, of the time that is known."),
+        Column("Outages", ".status.continuous.totals.outages", "All that were ever seen.", type="integer"),
+        Column("Longest", ".status.continuous.longest", "The longest of them."),
         Column("Last", ".status.lastVerdict", "The verdict of the newest experiment that used it."),
         Column("Recovered", ".status.lastRecovered", "The recovery time of that experiment."),
         AGE,

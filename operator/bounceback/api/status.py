@@ -122,6 +122,13 @@ class InjectionStatus(StatusModel):
         None, description="That clock minus the operator's; 0 on the same boot; unset: never measured."
     )
     clock_error_milliseconds: int = Field(0, description="Half the width of the interval that the offset lies in.")
+    clock_boot_milliseconds: int = Field(
+        0,
+        description="Added to it: that boot-time clock minus the operator's, of the boot that clockAgainst names.",
+    )
+    clock_against: str = Field(
+        "", description="The id of the boot whose clock the offset is measured against: the operator's."
+    )
     cleanup: Cleanup = Field(Cleanup.UNVERIFIED, description="What was found when looked for what could be left.")
     leftovers: list[str] = Field(default_factory=list, max_length=10, description="What was left, if anything.")
     behavior: dict[str, Any] = Field(

@@ -1,4 +1,4 @@
-"""bounceback report: write the report of a finished experiment."""
+"""bounceback report: write the report of a finished experiment, or of a check that watches by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bounceback.cli.cluster import arguments as cluster_arguments
 from bounceback.cli.cluster import connect
 from bounceback.cli.documents import UnreadableError, read
 from bounceback.cli.exits import PASSED, CommandError
-from bounceback.cli.status import experiment
+from bounceback.cli.status import check, experiment, record_of
 from bounceback.report.subject import Subject
 
 Json = dict[str, Any]
@@ -29,6 +29,7 @@ class Form(StrEnum):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="the experiment")
+    parser.add_argument("--check", action="store_true", help="NAME is a RecoveryCheck: report the outages that it saw")
     parser.add_argument(
         "--from", dest="source", metavar="FILE", help='its YAML or JSON, instead of the cluster ("-": standard input)'
     )
@@ -38,17 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    body = _from_file(options.source, options.name) if options.source else _from_cluster(options)
-    try:
-        subject = Subject.of(body)
-    except ValueError as error:
-        raise CommandError(f"{options.name or options.source} {error}") from error
-    if not subject.finished:
-        raise CommandError(
-            f"{subject.namespace}/{subject.name} is not finished, its phase is {subject.status.phase}; "
-            f"see it with: bounceback status -n {subject.namespace} {subject.name}"
-        )
-    text = _writer(options.output)(subject)
+    kind = "RecoveryCheck" if options.check else "FaultExperiment"
+    body = _from_file(options.source, options.name, kind) if options.source else _from_cluster(options)
+    text = _of_check(body, options.output) if options.check else _of_experiment(body, options)
     if options.file is None:
         sys.stdout.write(text)
         return PASSED
@@ -58,6 +51,27 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"{options.file} cannot be written: {error.strerror}") from error
     print(f"{options.file} written", file=sys.stderr)
     return PASSED
+
+
+def _of_check(body: Json, form: Form) -> str:
+    from bounceback.report.outages import as_json, as_markdown
+
+    if form not in (Form.MARKDOWN, Form.JSON):
+        raise CommandError(f"-o {form} is for experiments; the report of a check is md or json")
+    return (as_json if form is Form.JSON else as_markdown)(record_of(body))
+
+
+def _of_experiment(body: Json, options: argparse.Namespace) -> str:
+    try:
+        subject = Subject.of(body)
+    except ValueError as error:
+        raise CommandError(f"{options.name or options.source} {error}") from error
+    if not subject.finished:
+        raise CommandError(
+            f"{subject.namespace}/{subject.name} is not finished, its phase is {subject.status.phase}; "
+            f"see it with: bounceback status -n {subject.namespace} {subject.name}"
+        )
+    return _writer(options.output)(subject)
 
 
 def _writer(form: Form) -> Callable[[Subject], str]:
@@ -83,15 +97,15 @@ def _writer(form: Form) -> Callable[[Subject], str]:
 
 def _from_cluster(options: argparse.Namespace) -> Json:
     if not options.name:
-        raise CommandError("name the experiment, or its file with --from")
+        raise CommandError("name it, or its file with --from")
     cluster = connect(options)
-    return experiment(cluster, options.namespace or cluster.namespace, options.name)
+    return (check if options.check else experiment)(cluster, options.namespace or cluster.namespace, options.name)
 
 
-def _from_file(file: str, name: str | None) -> Json:
-    """The experiment of that name, or the only one."""
+def _from_file(file: str, name: str | None, kind: str) -> Json:
+    """The object of that kind and name, or the only one."""
     try:
-        bodies = [document.data for document in read(file) if document.data.get("kind") == "FaultExperiment"]
+        bodies = [document.data for document in read(file) if document.data.get("kind") == kind]
     except UnreadableError as error:
         raise CommandError(str(error)) from error
     names = [body.get("metadata", {}).get("name") for body in bodies]

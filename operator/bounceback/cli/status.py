@@ -1,4 +1,4 @@
-"""bounceback status: experiments at a glance, or one of them in full."""
+"""bounceback status: experiments at a glance, or one of them in full; of checks what they saw by themselves."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from bounceback.cli.cluster import CONFIG_MAPS, EXPERIMENTS, Cluster, RefusedError, connect
+from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, Cluster, RefusedError, connect
 from bounceback.cli.cluster import arguments as cluster_arguments
 from bounceback.cli.exits import PASSED, CommandError
 from bounceback.cli.freeze import FREEZE, operator_namespace
 from bounceback.cli.progress import Output, output_argument
+from bounceback.report.outages import HEAD, Record, outages
+from bounceback.report.outages import summary as check_summary
 from bounceback.report.subject import Subject
 from bounceback.report.words import MARKS, count, outcome, seconds, summary
 
 Json = dict[str, Any]
 COLUMNS: Final = ("NAME", "VERDICT", "PHASE", "DETECTED", "RECOVERED", "INJECTION", "AGE")
+CHECK_COLUMNS: Final = ("NAME", "MODE", "STATE", "AVAILABILITY", "OUTAGES", "LONGEST", "LAST", "AGE")
 INJECTIONS: Final = ("FAULT", "TARGET", "NODE", "VEHICLE", "RUNG", "STATE", "HITS", "CLEANUP")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="one experiment; without it, all of the namespace")
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="experiments of all namespaces")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one of them; without it, all of the namespace")
+    parser.add_argument("--checks", action="store_true", help="RecoveryChecks, and the outages that they saw")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="those of all namespaces")
     output_argument(parser)
     operator_namespace(parser)
     cluster_arguments(parser)
@@ -32,6 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     cluster = connect(options)
     namespace = options.namespace or cluster.namespace
+    if options.checks:
+        return _checks(cluster, namespace, options)
     if options.name:
         body = experiment(cluster, namespace, options.name)
         print(json.dumps(body, indent=2) if options.output is Output.JSON else "\n".join(in_full(body)))
@@ -52,6 +58,58 @@ def experiment(cluster: Cluster, namespace: str, name: str) -> Json:
     if body is None:
         raise CommandError(f"there is no FaultExperiment {name} in {namespace}; bounceback status -A shows all")
     return body
+
+
+def check(cluster: Cluster, namespace: str, name: str) -> Json:
+    """Raises CommandError when there is none of that name."""
+    body = cluster.get(CHECKS, namespace, name)
+    if body is None:
+        raise CommandError(f"there is no RecoveryCheck {name} in {namespace}; bounceback status --checks -A shows all")
+    return body
+
+
+def record_of(body: Json) -> Record:
+    """Raises CommandError where it has none."""
+    try:
+        return Record.of(body)
+    except ValueError as error:
+        raise CommandError(f"{body['metadata']['name']} {error}") from error
+
+
+def _checks(cluster: Cluster, namespace: str, options: argparse.Namespace) -> int:
+    if options.name:
+        body = check(cluster, namespace, options.name)
+        if options.output is Output.JSON:
+            print(json.dumps(body, indent=2))
+            return PASSED
+        record = record_of(body)
+        rows = list(outages(record))
+        print("\n".join([*check_summary(record), *(["", *table([HEAD, *rows])] if rows else [])]))
+        return PASSED
+    bodies = cluster.list(CHECKS, None if options.all_namespaces else namespace)
+    if options.output is Output.JSON:
+        print(json.dumps(bodies, indent=2))
+        return PASSED
+    print("\n".join(table(_check_rows(bodies, options.all_namespaces))) if bodies else f"no checks in {namespace}")
+    return PASSED
+
+
+def _check_rows(bodies: Iterable[Json], with_namespace: bool) -> Iterator[Sequence[str]]:
+    yield ("NAMESPACE", *CHECK_COLUMNS) if with_namespace else CHECK_COLUMNS
+    for body in bodies:
+        metadata, status = body["metadata"], body.get("status") or {}
+        seen = status.get("continuous") or {}
+        row = (
+            metadata["name"],
+            body["spec"].get("mode") or "OnDemand",
+            seen.get("state") or "",
+            seen.get("availability") or "",
+            str((seen.get("totals") or {}).get("outages", "")),
+            seen.get("longest") or "",
+            status.get("lastVerdict") or "",
+            _age(metadata["creationTimestamp"]),
+        )
+        yield (metadata["namespace"], *row) if with_namespace else row
 
 
 def _frozen(cluster: Cluster, namespace: str) -> str | None:

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
-
-import aiohttp
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.problems import parse
 from bounceback.api.status import STATUS_FORMAT, FaultExperimentStatus, Finding
 from bounceback.controller import metrics, resources
-from bounceback.controller.leader import NotLeaderError
 from bounceback.controller.office import Office
 from bounceback.controller.run import Run
+from bounceback.controller.trying import Key, until_done
 from bounceback.engine.conditions import conditions
 from bounceback.kube import KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import Phase, Verdict
-from bounceback.vehicles.errors import Overtaken
-
-PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
-LONGEST_PAUSE: Final = 30.0
-log = logging.getLogger(__name__)
-Key = tuple[str, str, str]  # namespace, name, UID
 
 
 class Board:
@@ -67,7 +56,7 @@ class Board:
 
     async def _see_through(self, key: Key, *, begun: bool) -> None:
         if begun:
-            await self._until_done(self._run, key)
+            await until_done(self._office.leadership, key, self._run)
         else:
             metrics.WAITING.inc()
             try:
@@ -75,32 +64,10 @@ class Board:
             finally:
                 metrics.WAITING.dec()
             try:
-                await self._until_done(self._run, key)
+                await until_done(self._office.leadership, key, self._run)
             finally:
                 self._places.release()
-        await self._until_done(self._expire, key)
-
-    async def _until_done(self, work: Callable[[Key], Awaitable[None]], key: Key) -> None:
-        """Again after each trouble, from what is written down then."""
-        pause = 0.5
-        while True:
-            try:
-                await work(key)
-                return
-            except (resources.GoneError, NotLeaderError) as error:
-                log.info("%s/%s: left alone: %s", key[0], key[1], error)
-                return
-            except (resources.FencedError, Overtaken) as error:
-                if not self._office.leadership.held():
-                    log.info("%s/%s: left alone: %s", key[0], key[1], error)
-                    return
-                log.warning("%s/%s: %s; again in %.1f s", key[0], key[1], error, pause)  # our own, of an earlier term
-            except PASSING as error:
-                log.warning("%s/%s: %s; again in %.1f s", key[0], key[1], error, pause)
-            except Exception:  # one run's defect must not end the others; it is logged whole and tried again
-                log.exception("%s/%s: a defect; again in %.1f s", key[0], key[1], pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        await until_done(self._office.leadership, key, self._expire)
 
     async def _run(self, key: Key) -> None:
         body = await self._fetch(key)

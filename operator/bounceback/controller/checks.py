@@ -6,10 +6,12 @@ import logging
 
 import aiohttp
 
-from bounceback.api.check import RecoveryCheckSpec, RecoveryCheckStatus
+from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.check_status import RecoveryCheckStatus
 from bounceback.api.meta import with_condition
 from bounceback.api.problems import dotted, parse
 from bounceback.engine.cel import check_syntax
+from bounceback.engine.conditions import is_watched
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS
@@ -52,12 +54,12 @@ def problem_of(spec: Json) -> str:
 
 
 def looked_at(before: RecoveryCheckStatus, problem: str, generation: int, now: str) -> RecoveryCheckStatus:
-    """All known conditions; Ready says how the last experiment ended, once one has."""
+    """All known conditions; Ready says how the last experiment ended, once one has, or whether the check watches."""
     conditions = with_condition(
         before.conditions, "Stalled", bool(problem), "Invalid" if problem else "NotStalled", problem, now, generation
     )
     conditions = with_condition(conditions, "Reconciling", False, "Looked", "", now, generation)
-    if problem or not before.results:
+    if problem or not (before.results or is_watched(conditions)):
         ready = False if problem else None
         reason = "Invalid" if problem else "NoResult"
         conditions = with_condition(

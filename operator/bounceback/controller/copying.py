@@ -33,16 +33,24 @@ async def copy_checks(kube: Kube, acting: Kube, namespace: str, spec: FaultExper
         check, problems = parse(RecoveryCheckSpec, body.get("spec") or {})
         if check is None:
             raise Refused(field, "CheckInvalid", f"RecoveryCheck {reference.name}: {problems[0]}")
-        _expressions_compile(field, reference.name, check)
-        if needs := needs_of(check):
-            objects = ["jobs.batch"] if needs >= JOB_NEEDS else []
-            await check_access(acting, namespace, spec.service_account_name, needs=needs, objects=objects)
-        await _secrets_are_there(field, reference.name, check, secrets)
+        await can_look(acting, namespace, spec.service_account_name, field, reference.name, check, secrets)
         metadata = body["metadata"]
         copies.append(
             CheckCopy(name=reference.name, uid=metadata["uid"], generation=metadata["generation"], spec=check)
         )
     return tuple(copies)
+
+
+async def can_look(
+    acting: Kube, namespace: str, account: str, field: str, name: str, check: RecoveryCheckSpec, secrets: Secrets
+) -> None:
+    """Raises Refused, at `field`, where what keeps the check from looking as it wants can be told beforehand."""
+    _expressions_compile(field, name, check)
+    needs = needs_of(check)
+    if needs or any(probe.kubernetes for _, _, probe in check.sections()):
+        objects = ["jobs.batch"] if needs >= JOB_NEEDS else []
+        await check_access(acting, namespace, account, needs=needs, objects=objects)
+    await _secrets_are_there(field, name, check, secrets)
 
 
 def _expressions_compile(field: str, check: str, spec: RecoveryCheckSpec) -> None:

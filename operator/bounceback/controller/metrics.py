@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+import math
+
+from prometheus_client import Counter, Gauge, Histogram, Summary
+
+from bounceback.api.check_status import ContinuousStatus, Watched
 
 RUNS = Counter("bounceback_runs_total", "Finished runs by verdict.", ["verdict"])
 RUNNING = Gauge("bounceback_runs_running", "Runs that this replica is taking through their steps.")
@@ -23,6 +27,51 @@ WATCH_RESTARTS = Counter(
 )
 LEADING = Gauge("bounceback_leading", "1 while this replica leads.")
 API_REQUESTS = Counter("bounceback_api_requests_total", "Requests to the Kubernetes API.", ["method", "code"])
+
+CHECK = ("namespace", "check")
+CHECKS_WATCHED = Gauge("bounceback_checks_watched", "Checks that watch by themselves now.")
+CHECK_UP = Gauge("bounceback_check_up", "1 while the system is up, 0 while it is down, NaN while unknown.", CHECK)
+CHECK_AVAILABILITY = Gauge(
+    "bounceback_check_availability_ratio", "Up of the known time of the window; the middle of the interval.", CHECK
+)
+CHECK_SECONDS = Counter("bounceback_check_seconds_total", "Time by what is known of it.", [*CHECK, "state"])
+OUTAGES = Counter("bounceback_outages_total", "Outages that are over.", [*CHECK, "cause"])
+OUTAGE_SECONDS = Summary("bounceback_outage_seconds", "First symptom to recovered, of outages that are over.", CHECK)
+OUTAGE_DETECTION_SECONDS = Summary(
+    "bounceback_outage_detection_seconds", "First symptom to detected by a signal of the system's own.", CHECK
+)
+STATES = {
+    "Up": "up_milliseconds",
+    "Down": "down_milliseconds",
+    "Uncertain": "uncertain_milliseconds",
+    "Unknown": "unknown_milliseconds",
+}
+
+
+def count_check(namespace: str, check: str, before: ContinuousStatus | None, after: ContinuousStatus) -> None:
+    """What has been seen between the two."""
+    labels = (namespace, check)
+    CHECK_UP.labels(*labels).set({Watched.UP: 1.0, Watched.DOWN: 0.0}.get(after.state, math.nan))
+    if after.window is not None and after.window.known:
+        window = after.window
+        CHECK_AVAILABILITY.labels(*labels).set(
+            (window.up_milliseconds + window.uncertain_milliseconds / 2) / window.known
+        )
+    for state, field in STATES.items():
+        grown = getattr(after.totals, field) - (getattr(before.totals, field) if before else 0)
+        CHECK_SECONDS.labels(*labels, state).inc(max(0, grown) / 1000)
+    for outage in after.outages[: after.totals.ended - (before.totals.ended if before else 0)]:
+        OUTAGES.labels(*labels, "Experiment" if outage.experiments else "Unknown").inc()
+        if outage.lasted is not None:
+            OUTAGE_SECONDS.labels(*labels).observe(outage.lasted.milliseconds / 1000)
+        if outage.detection is not None:
+            OUTAGE_DETECTION_SECONDS.labels(*labels).observe(outage.detection.milliseconds / 1000)
+
+
+def forget_check(namespace: str, check: str) -> None:
+    """Nobody looks by it any more."""
+    for metric in (CHECK_UP, CHECK_AVAILABILITY, CHECK_SECONDS, OUTAGES, OUTAGE_SECONDS, OUTAGE_DETECTION_SECONDS):
+        metric.remove_by_labels({"namespace": namespace, "check": check})
 
 
 def count_request(method: str, _path: str, status: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS
+from bounceback.types.outcome import Mark
 
 FINALIZER: Final = "bounceback.dev/cleanup"
 STARTED_UID: Final = "bounceback.dev/started-uid"
@@ -93,6 +94,7 @@ def glimpse(body: Mapping[str, Any]) -> Json:
     """What must be known of one that changed: thousands may wait for their turn, and a whole one takes 60 KB."""
     metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
     started = (metadata.get("annotations") or {}).get(STARTED_UID)
+    planned = [mark for mark in status.get("marks") or () if mark["mark"] == Mark.PLANNED]
     return {
         "kind": body["kind"],
         "metadata": {
@@ -104,7 +106,8 @@ def glimpse(body: Mapping[str, Any]) -> Json:
             "annotations": {STARTED_UID: started} if started else {},
         },
         "spec": {key: spec[key] for key in ("cancel", "ttlSecondsAfterFinished") if key in spec},
-        "status": {"phase": status["phase"]} if "phase" in status else {},
+        "status": {key: status[key] for key in ("phase", "finishedAt") if key in status}
+        | ({"marks": [{"mark": mark["mark"], "earliest": {"utc": mark["earliest"]["utc"]}} for mark in planned]}),
     }
 
 

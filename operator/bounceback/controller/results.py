@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakValueDictionary
 
-from bounceback.api.check import CheckResult, RecoveryCheckStatus
+from bounceback.api.check_status import CheckResult, RecoveryCheckStatus
 from bounceback.api.meta import with_condition
 from bounceback.api.status import FaultExperimentStatus
+from bounceback.engine.conditions import is_watched
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS
@@ -70,7 +71,9 @@ def with_result(
     others = [r for r in before.results if r.uid != experiment["uid"]]
     passed = status.verdict is Verdict.PASSED
     told = status.findings[0].message if status.findings else f"{experiment['name']} passed"
-    listed = with_condition(before.conditions, "Ready", passed, str(status.verdict), told, finished, generation)
+    listed = before.conditions
+    if not is_watched(listed):
+        listed = with_condition(listed, "Ready", passed, str(status.verdict), told, finished, generation)
     return before.model_copy(
         update={
             "observed_generation": generation,

@@ -27,6 +27,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.marks import marks_of
 from bounceback.engine.naming import injection_name
 from bounceback.engine.planning import Preparation, injections, lasts
+from bounceback.engine.samples import latest
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.types.instants import Instant, Interval
@@ -47,10 +48,19 @@ OBSERVE_GRACE: Final = 30.0
 
 def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     """One step. Calling it again with nothing new seen gives the same phase and the same duties."""
+    now = _unstepped(state, now)
     ending = ended(spec, state, seen, now)
     if ending is not None and state.status.ending is None:
         state = _update(state, ending=ending)
     return STEPS[state.status.phase](spec, state, seen, now)
+
+
+def _unstepped(state: State, now: Instant) -> Instant:
+    """With UTC as the wall clock would have it that set the limits of the run, had it not been stepped since."""
+    planned = _mark(state, Mark.PLANNED)
+    if planned is None or planned.latest.boot != now.boot:
+        return now
+    return replace(now, utc=planned.latest.utc + now.since(planned.latest))
 
 
 def _pending(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -109,7 +119,7 @@ def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
 
 def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparation, now: Instant) -> Decision:
     run = state.status.run_uid or ""
-    planned = injections(run, found.chosen, now.utc)
+    planned = injections(run, found.chosen, now.utc, now.boot)
     observed = {**state.status.observed, "before": seen.before}
     mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
     state = replace(_update(state, observed=observed, **_found(found), marks=[mark]), injections=planned)
@@ -153,7 +163,7 @@ def _with_more(state: State, seen: Seen, now: Instant) -> tuple[State, Preparati
     chosen = tuple(c for c in seen.more.chosen if injection_name(run, c.fault.name, c.on.uid) not in known)
     if not chosen:
         return state, None
-    planned = injections(run, chosen, now.utc)
+    planned = injections(run, chosen, now.utc, now.boot)
     return replace(state, injections=(*state.injections, *planned)), replace(seen.more, chosen=chosen)
 
 
@@ -197,7 +207,7 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
         return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
     if stable and seen.health.recovered is not None:
         state = _add_mark(state, Mark.RECOVERED, seen.health.recovered, "probes", now)
-        state = _add_mark(state, Mark.STABLE, Interval.at(now), "probes", now)
+        state = _add_mark(state, Mark.STABLE, _stable(state, seen.health.recovered, seen), "probes", now)
         return _enter(Phase.VERIFYING, state, now, f"stable for {seen.health.healthy_for:.1f} s")
     if since >= spec.recovery_timeout_seconds:
         why = "; ".join(seen.health.unhealthy)[:400] or "no stable window"
@@ -206,6 +216,13 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
         return _enter(Phase.VERIFYING, state, now, "not waited for")
     soonest = seen.health.stable_seconds - min(seen.health.healthy_for, since)  # a change of health comes by itself
     return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), again=min(1.0, max(0.25, soonest)))
+
+
+def _stable(state: State, recovered: Interval, seen: Seen) -> Interval:
+    """So long after the recovery, or after the fault was cleared where it came back before that."""
+    cleared = _mark(state, Mark.CLEARED) or recovered
+    begun = Interval(latest(recovered.earliest, cleared.earliest), latest(recovered.latest, cleared.latest))
+    return begun.later(seen.health.stable_seconds)
 
 
 def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:

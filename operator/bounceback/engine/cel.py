@@ -43,6 +43,11 @@ def check_syntax(expression: str, variables: Collection[str] | None = None) -> s
     return None
 
 
+def speaks_of(expression: str) -> frozenset[str]:
+    """The variables that it names. Raises CelError where it cannot be compiled."""
+    return frozenset(_compiled(expression)[0].variables())
+
+
 def evaluate(expression: str, variables: Mapping[str, Any]) -> bool:
     """Whether the expression holds, over JSON values.
 

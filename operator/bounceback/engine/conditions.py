@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from bounceback.api.check_status import ContinuousStatus, Watched
 from bounceback.api.meta import Condition, with_condition
 from bounceback.api.status import FaultExperimentStatus
 from bounceback.types.outcome import Phase, Verdict
 
 REFUSED: Final = ("Deleted", "Cancelled", "Frozen", "DeadlineExceeded", "AbortCondition", "NotSteady")
 """Endings that say nothing against the input; any other ending of an untouched run means that it must be changed."""
+
+CANNOT_LOOK: Final = "CannotLook"
+SUSPENDED: Final = "Suspended"
+ON_DEMAND: Final = "OnDemand"
+NOT_MEANT_TO: Final = (SUSPENDED, ON_DEMAND)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a check does not watch by itself."""
+
+    reason: str
+    message: str
+
+    @property
+    def wanted(self) -> bool:
+        """Nothing is to be mended: it is as somebody wants it."""
+        return self.reason in NOT_MEANT_TO
 
 
 def conditions(status: FaultExperimentStatus, generation: int, now: str) -> list[Condition]:
@@ -41,3 +62,40 @@ def is_stalled(status: FaultExperimentStatus) -> bool:
     return (
         status.phase is Phase.FINISHED and not status.injections and ending is not None and ending.reason not in REFUSED
     )
+
+
+def of_watching(
+    before: Sequence[Condition], record: ContinuousStatus | None, obstacle: Obstacle | None, generation: int, now: str
+) -> list[Condition]:
+    """Of a check that watches by itself: whether it does, and what the system is like as far as is known."""
+    if obstacle is None and record is not None and record.reason == CANNOT_LOOK:
+        obstacle = Obstacle(CANNOT_LOOK, record.message)
+    stalled = obstacle is not None and not obstacle.wanted
+    healthy = {Watched.UP: True, Watched.DOWN: False}.get(record.state) if record and not obstacle else None
+    reason, message = (record.reason, record.message) if record else ("NotYetSeen", "")
+    if obstacle is not None:
+        reason, message = obstacle.reason, obstacle.message
+    told = message if obstacle is not None else ""
+    why = reason if obstacle is not None else "Watching"
+    ready = None if obstacle is not None and obstacle.wanted else obstacle is None
+    result = list(before)
+    for type_, value, word, text in (
+        ("Watching", obstacle is None, why, told),
+        ("Healthy", healthy, reason or "NotYetSeen", message),
+        ("Ready", ready, why, told),
+        ("Stalled", stalled, reason if stalled else "NotStalled", told if stalled else ""),
+        ("Reconciling", False, "Looked", ""),
+    ):
+        result = with_condition(result, type_, value, word, text[:1024], now, generation)
+    return result
+
+
+def says_so(conditions: Sequence[Condition], generation: int) -> bool:
+    """Whether it stands there that this generation watches."""
+    known = (each for each in conditions if each.type == "Watching")
+    return any(each.status == "True" and each.observed_generation == generation for each in known)
+
+
+def is_watched(conditions: Sequence[Condition]) -> bool:
+    """Whether Ready and Stalled speak of the check's own watching."""
+    return any(each.type == "Watching" and each.reason not in NOT_MEANT_TO for each in conditions)

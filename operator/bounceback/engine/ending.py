@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bounceback.api.experiment import FaultExperimentSpec
-from bounceback.api.status import Finding
+from bounceback.api.status import FaultExperimentStatus, Finding
 from bounceback.engine.health import Health
 from bounceback.engine.state import Refusal, Seen, State
 from bounceback.types.instants import Instant
@@ -23,13 +23,20 @@ def ended(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> 
         return aborted("Frozen", f"all experiments are frozen: {seen.freeze or 'no reason given'}")
     if seen.withdrawn is not None:
         return aborted("NotAllowed", f"what was allowed is withdrawn: {seen.withdrawn}")
-    if status.deadline_at is not None and now.utc >= status.deadline_at:
+    if _is_late(status, now):
         return aborted(
             "DeadlineExceeded", f"spec.deadlineSeconds ({spec.deadline_seconds}) were over in {status.phase}"
         )
     if status.phase in (Phase.INJECTING, Phase.ACTIVE):
         return _abort_condition(spec, seen) or _broken_injection(state)
     return None
+
+
+def _is_late(status: FaultExperimentStatus, now: Instant) -> bool:
+    """By the time that has passed since the start: a wall clock that is stepped ends no run."""
+    if status.deadline_at is None or status.started_at is None:
+        return False
+    return now.since(status.started_at.instant()) >= status.deadline_at - status.started_at.utc
 
 
 def _abort_condition(spec: FaultExperimentSpec, seen: Seen) -> Finding | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from bounceback.api.status import InjectionCounts, InjectionStatus, Moment
 from bounceback.engine.client_behavior import essence
 from bounceback.engine.model import AgentEnd, AgentFate
-from bounceback.types.instants import Instant, Interval
+from bounceback.types.instants import NANOS, WALL_CLOCKS_AGREE, Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState
 from bounceback.types.plan import Line, Told
 
@@ -91,7 +92,7 @@ def fold_end(injection: InjectionStatus, end: AgentEnd, now: Instant) -> Injecti
         case AgentFate.GONE:  # the pod's network went with it: nothing can be left there
             at = Moment.of(now)
             gone = _to(injection, InjectionState.CLEARED, "TargetGone", end.message, cleared_at=at)
-            return gone.model_copy(update={"cleanup": Cleanup.CLEAN, "clock_offset_milliseconds": 0})
+            return gone.model_copy(update={"cleanup": Cleanup.CLEAN, **_some_offset(injection)})
         case AgentFate.NEVER_STARTED:
             return _to(injection, InjectionState.FAILED, "AgentNeverStarted", end.message, cleanup=Cleanup.CLEAN)
         case AgentFate.KILLED | AgentFate.FINISHED:
@@ -99,7 +100,7 @@ def fold_end(injection: InjectionStatus, end: AgentEnd, now: Instant) -> Injecti
                 return _to(injection, InjectionState.FAILED, "AgentLost", end.message)
             at = Moment.of(now)
             lost = _to(injection, InjectionState.CLEARED, "AgentLost", end.message, cleared_at=at)
-            return lost.model_copy(update={"clock_offset_milliseconds": 0})
+            return lost.model_copy(update=_some_offset(injection))
         case AgentFate.UNREACHABLE:
             return injection
 
@@ -113,24 +114,31 @@ def given_up(injection: InjectionStatus, now: Instant) -> InjectionStatus:
         InjectionState.CLEARED,
         "Unobserved",
         "its own deadline has passed, but the kubelet could not be asked",
-        cleared_at=Moment.of(Instant(now.boot, now.nanos, now.utc)),
-        clock_offset_milliseconds=0,
+        cleared_at=Moment.of(now),
+        **_some_offset(injection),
     )
 
 
 def on_our_clock(injection: InjectionStatus, moment: Moment | None, ours: Instant) -> Interval | None:
     """The interval on this operator's clock that a moment of the target's node lies in.
 
-    `ours` is any reading of our clock: it ties the node's UTC to our boot-time clock.
+    `ours` is any reading of our clock. The boot-time clocks are held against each other, which no step of either wall
+    clock moves; by UTC only if the offset was measured by an operator on another machine.
     """
-    if moment is None or injection.clock_offset_milliseconds is None:
+    if moment is None:
         return None
     there = moment.instant()
     if there.boot == ours.boot:
         return Interval.at(there)
-    utc = there.utc - injection.clock_offset_milliseconds / 1000
-    middle = ours.plus(utc - ours.utc)
+    if injection.clock_offset_milliseconds is None:
+        return None
     error = injection.clock_error_milliseconds / 1000
+    if injection.clock_against == ours.boot:
+        ahead = injection.clock_offset_milliseconds + injection.clock_boot_milliseconds
+        middle = ours.plus((there.nanos - ours.nanos) / NANOS - ahead / 1000)
+    else:
+        middle = ours.plus(there.utc - injection.clock_offset_milliseconds / 1000 - ours.utc)
+        error += WALL_CLOCKS_AGREE
     return Interval(middle.plus(-error), middle.plus(error))
 
 
@@ -138,17 +146,28 @@ def _with_clock(injection: InjectionStatus, there: Instant, received: Instant) -
     """Narrow the offset of the node's clock by causality.
 
     A line was written before it was received, and after the operator planned it. So, with all in UTC,
-    there - received <= offset <= there - planned, for each line.
+    there - received <= offset <= there - planned, for each line. From the first line on it is the boot-time clocks that
+    are compared: a wall clock may be stepped between two lines. What an operator on another machine planned or measured
+    is as unsure as wall clocks are.
     """
     if there.boot == received.boot:
         return injection.model_copy(update={"clock_offset_milliseconds": 0, "clock_error_milliseconds": 0})
-    least = there.utc - received.utc
-    most = there.utc - injection.planned_utc if injection.planned_utc else least + 1.0
-    return with_offset(injection, least, most)
+    elapsed = (there.nanos - received.nanos) / NANOS
+    known = injection.clock_offset_milliseconds is not None
+    here = injection.clock_against in ("", received.boot)
+    if known and here:
+        return with_offset(injection, elapsed - injection.clock_boot_milliseconds / 1000, math.inf)
+    least, slack = there.utc - received.utc, 0.0 if here else WALL_CLOCKS_AGREE
+    if known:
+        loose = injection.clock_error_milliseconds + round(slack * 1000)
+        injection = injection.model_copy(update={"clock_error_milliseconds": loose})
+    most = (there.utc - injection.planned_utc if injection.planned_utc else least + 1.0) + slack
+    tied = {"clock_against": received.boot, "clock_boot_milliseconds": round((elapsed - least) * 1000)}
+    return with_offset(injection, least, most).model_copy(update=tied)
 
 
 def with_offset(injection: InjectionStatus, least: float, most: float) -> InjectionStatus:
-    """Intersect what is known of the clock's offset with least..most (seconds)."""
+    """Intersect what is known of the clock's offset with least..most (seconds; only `most` may be infinite)."""
     if injection.clock_offset_milliseconds is not None:
         middle, error = injection.clock_offset_milliseconds / 1000, injection.clock_error_milliseconds / 1000
         least, most = max(least, middle - error), min(most, middle + error)
@@ -157,6 +176,11 @@ def with_offset(injection: InjectionStatus, least: float, most: float) -> Inject
     offset = round((least + most) * 500)
     error_ms = -(-(most - least) * 500 // 1) + 1
     return injection.model_copy(update={"clock_offset_milliseconds": offset, "clock_error_milliseconds": int(error_ms)})
+
+
+def _some_offset(injection: InjectionStatus) -> dict[str, int]:
+    """For one that ends by our clock: what was measured of its node's stays, for the moments that were told by that."""
+    return {"clock_offset_milliseconds": injection.clock_offset_milliseconds or 0}
 
 
 def counts(injections: Iterable[InjectionStatus]) -> InjectionCounts:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bounceback.api.status import FaultExperimentStatus
 from bounceback.api.status import InvariantResult as Invariant
-from bounceback.engine.cel import CelError, evaluate
+from bounceback.engine.cel import CelError, evaluate, speaks_of
 from bounceback.types.outcome import Judgement
 
 
@@ -26,7 +26,10 @@ def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
 
 def _hold(expression: str, seen: dict[str, Any], message: str | None) -> tuple[Judgement, str]:
     try:
-        if evaluate(expression, seen):
+        holds = evaluate(expression, seen)
+        if "after" not in speaks_of(expression):
+            return Judgement.INCONCLUSIVE, f"{expression} says nothing of what was observed after the fault"
+        if holds:
             return Judgement.PASSED, ""
     except CelError as error:
         return Judgement.INCONCLUSIVE, str(error)

@@ -7,6 +7,7 @@ from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Finding, InjectionStatus
+from bounceback.engine.budgets import performance, unmeasured
 from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.evidence import seconds_in_force
@@ -14,7 +15,7 @@ from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.planning import rest_of
-from bounceback.engine.timeline import figures, judge_budget
+from bounceback.engine.timeline import figures, in_seconds, judge_budget
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
     Aspect,
@@ -48,8 +49,8 @@ def judge(
             "verdict": verdict,
             "axes": axes(run),
             "aspects": aspects(run),
-            "detected": _words(measured.detection.milliseconds) if measured.detection else None,
-            "recovered": _words(measured.recovery.milliseconds) if measured.recovery else None,
+            "detected": in_seconds(measured.detection.milliseconds) if measured.detection else None,
+            "recovered": in_seconds(measured.recovery.milliseconds) if measured.recovery else None,
         }
     )
 
@@ -84,6 +85,10 @@ def ended_early(run: Run) -> Iterable[Finding]:
 def unproven(run: Run) -> Iterable[Finding]:
     """A fault that hit nothing says nothing about the system."""
     if not run.injections:
+        if run.status.ending is None:
+            yield _finding(
+                Verdict.INCONCLUSIVE, "NothingInjected", "no injection was ever planned: no target was there"
+            )
         return
     proof = run.spec.proof
     hit = [i for i in run.injections if i.hits >= proof.min_hits]
@@ -278,7 +283,7 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
 
 
 def _recovery_findings(run: Run) -> list[Finding]:
-    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, misbehaved, not_felt) for f in ask(run)]
+    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, unmeasured, misbehaved, not_felt) for f in ask(run)]
 
 
 def _only(verdict: Verdict, findings: Iterable[Finding]) -> list[Finding]:
@@ -339,6 +344,7 @@ def aspects(run: Run) -> Aspects:
         strategy=_strategy(run),
         success=success,
         consistency=consistency,
+        performance=performance(run, [*not_recovered(run), *budget_exceeded(run), *unmeasured(run)]),
     )
 
 
@@ -378,7 +384,3 @@ def _source(run: Run, mark: Mark) -> str:
 
 def _finding(verdict: Verdict, reason: str, message: str) -> Finding:
     return Finding(verdict=verdict, reason=reason, message=message[:1024])
-
-
-def _words(milliseconds: int) -> str:
-    return f"{milliseconds / 1000:.1f}s"

@@ -168,11 +168,12 @@ def needs_guard(act: Act, has: Set[Feature]) -> bool:
     return isinstance(act, Queued) or (Feature.NFT_OWNER not in has and not isinstance(act, ApiRules))
 
 
-def injections(run: str, chosen: Iterable[Chosen], now: float) -> tuple[InjectionStatus, ...]:
+def injections(run: str, chosen: Iterable[Chosen], now: float, boot: str = "") -> tuple[InjectionStatus, ...]:
     """Planned under names that do not change when planned again."""
     listed = list(chosen)
     later = {node: min(c.on.uid for c in listed if c.replaces and c.node == node) for node in _later_on(listed)}
-    return tuple(_injection(run, choice, now, later.get(choice.node, "")) for choice in listed)
+    planned = (_injection(run, choice, now, later.get(choice.node, "")) for choice in listed)
+    return tuple(injection.model_copy(update={"clock_against": boot}) for injection in planned)
 
 
 def _later_on(chosen: Iterable[Chosen]) -> set[str]:

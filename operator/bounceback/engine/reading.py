@@ -128,11 +128,14 @@ def _error_state_gaps(seen: Sequence[Seen], since: Instant | None, waning: Inter
 
 
 def first_holding(history: History, since: Instant) -> Interval | None:
-    """When a signal that did not hold began to, after `since`; one that held before says nothing about the fault."""
+    """When a signal that did not hold began to, after `since`; one that held before says nothing about the fault.
+
+    One that nobody looked at before `since` may have begun to at any time from then on.
+    """
     before: Instant | None = None
     for run in history.runs:
         if run.healthy and run.soonest.since(since) >= 0 and (before is not None or run.first.start.since(since) >= 0):
-            return Interval(before or run.first.start, run.soonest)
+            return Interval(before or since, run.soonest)
         before = None if run.healthy else run.last.start
     return None
 

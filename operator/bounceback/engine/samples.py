@@ -161,9 +161,9 @@ class History:
         else:
             self._note_start(sample.start)
         self._count(sample)
-        self._newest_end = latest(self._newest_end or sample.end, sample.end)
+        self._newest_end = _newer(self._newest_end, sample.end)
         self._view = None
-        if self._settled and sample.start.since(self._settled[-1].last.start) < 0:
+        if self._settled and _before(sample.start, self._settled[-1].last.start):
             self._add_gap(Interval(sample.start, sample.end))  # too late to say between which of the others it was
             return False
         at = _place(self._recent, sample.start)
@@ -171,6 +171,14 @@ class History:
         before = self._recent[at - 1] if at else self._settled[-1].last if self._settled else None
         self._settle()
         return before is None or before.healthy != sample.healthy
+
+    def forget(self, before: Instant) -> None:
+        """Runs and gaps that were over by then are not asked for any more; the healthy one that held then stays."""
+        held = [n for n, run in enumerate(self._settled) if run.healthy and run.first.start.since(before) <= 0]
+        if held and held[-1] > 0:
+            del self._settled[: held[-1]]
+            self._view = None
+        self._gaps = [gap for gap in self._gaps if gap.latest.since(before) > 0]
 
     def gap_between(self, one: Instant, other: Instant) -> bool:
         """Whether looking began again somewhere after the one and not after the other."""
@@ -185,7 +193,7 @@ class History:
                 self.messages.append(self.latest_failure)
 
     def _note_start(self, start: Instant) -> None:
-        before, self._newest_start = self._newest_start, latest(self._newest_start or start, start)
+        before, self._newest_start = self._newest_start, _newer(self._newest_start, start)
         if self._resumed_from is not None:
             self._add_gap(Interval(earliest(self._resumed_from, start), start))
             self._resumed_from = None
@@ -212,7 +220,8 @@ class History:
                 apart.append(other)
             else:
                 gap = Interval(earliest(gap.earliest, other.earliest), latest(gap.latest, other.latest))
-        self._gaps = sorted([*apart, gap], key=lambda g: g.earliest.utc)
+        at = bisect_right(apart, 0.0, key=lambda other: other.earliest.since(gap.earliest))
+        self._gaps = [*apart[:at], gap, *apart[at:]]
         if len(self._gaps) > MOST_GAPS:
             _, at = min((b.earliest.since(a.latest), n) for n, (a, b) in enumerate(pairwise(self._gaps)))
             one, other = self._gaps[at : at + 2]
@@ -234,6 +243,7 @@ class History:
     def _append(self, runs: list[Run], sample: Sample) -> None:
         last = runs[-1] if runs else None
         gap = last is not None and bool(self._gaps) and self.gap_between(last.last.start, sample.start)
+        gap = gap or (last is not None and last.last.start.boot != sample.start.boot)
         if last is None or gap or last.healthy != sample.healthy:
             runs.append(Run.of(sample, gap))
         else:
@@ -298,6 +308,15 @@ def condensed(runs: Sequence[Run], limit: int) -> tuple[list[Run], list[Interval
             kept[middle] = replace(kept[middle], after_gap=True)
             lost.append(Interval(kept[middle - 1].last.start, kept[middle].first.start))
     return kept, lost
+
+
+def _newer(newest: Instant | None, moment: Instant) -> Instant:
+    """The later of them; what another boot's clock said was before a restart, whatever the wall clocks say."""
+    return moment if newest is None or newest.boot != moment.boot else latest(newest, moment)
+
+
+def _before(one: Instant, other: Instant) -> bool:
+    return one.boot == other.boot and one.since(other) < 0
 
 
 def _place(samples: Sequence[Sample], start: Instant) -> int:

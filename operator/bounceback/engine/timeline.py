@@ -71,8 +71,12 @@ def _longer(stretch: Stretch, run: Run) -> Stretch:
     return replace(stretch, parts=(*before, joined))
 
 
-def first_symptom(history: History, since: Instant, threshold: int | None = None) -> Interval | None:
+def first_symptom(
+    history: History, since: Instant, threshold: int | None = None, *, only_changes: bool = False
+) -> Interval | None:
     """When the system first went from healthy to failing at or after `since`; None while no such change is known.
+
+    `only_changes`: a system that fails from its first sample on is no such change, and else it is.
 
     A change that may have been before `since` or after it counts. Known once all looks that began before the first
     failing one are answered, so that no late answer can move it.
@@ -84,8 +88,11 @@ def first_symptom(history: History, since: Instant, threshold: int | None = None
             pending = history.oldest_under_way
             if pending is not None and pending.since(first.start) < 0:
                 return None
-            if before is None:
+            if before is None and not only_changes:
                 return Interval(earliest(since, first.start), stretch.soonest)
+            if before is None:
+                before = stretch
+                continue
             good = before.parts[-1].last
             start = good.start
             if not history.ordered and good.end.since(stretch.parts[-1].last.start) > 0:
@@ -202,6 +209,11 @@ def figure(span: Span) -> Figure:
         milliseconds=middle,
         plus_minus_milliseconds=math.ceil(max(span.most * 1000 - middle, middle - span.least * 1000) - 1e-6),
     )
+
+
+def in_seconds(milliseconds: int) -> str:
+    """1.4s, as a column of `kubectl get` shows it."""
+    return f"{milliseconds / 1000:.1f}s"
 
 
 def figures(marks: Mapping[Mark, Interval]) -> Figures:

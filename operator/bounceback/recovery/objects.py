@@ -223,7 +223,7 @@ class Watcher(ABC):
 
     def _refused(self, what: str, error: KubeError) -> None:
         if error.status in (401, 403):
-            self._cannot(f"the experiment's service account may not {what}: {error.message}")
+            self._cannot(f"the service account may not {what}: {error.message}")
         elif error.unserved or error.gone:
             self._cannot(f"cannot {what}: {error.message}; is its CRD installed?")
 

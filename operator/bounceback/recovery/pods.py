@@ -30,5 +30,5 @@ def is_ready(pod: Json) -> bool:
 def cannot(what: str, error: KubeError) -> CannotLookError:
     """For what the API server refuses: a right that is lacking is told, its own trouble is only waited out."""
     if error.status in (401, 403):
-        return CannotLookError(f"the experiment's service account may not {what}: {error.message}")
+        return CannotLookError(f"the service account may not {what}: {error.message}")
     return UnansweredError(f"cannot {what}: {error.message}")

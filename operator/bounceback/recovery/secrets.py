@@ -79,7 +79,7 @@ class Secrets:
                 raise CannotLookError(f"there is no Secret {name} in {self._namespace}") from error
             if error.status in (401, 403):
                 raise CannotLookError(
-                    f"the experiment's service account must be allowed to get Secret {name}; "
+                    f"the service account must be allowed to get Secret {name}; "
                     f"`bounceback access {self._namespace} --secret {name} | kubectl apply -f -` grants it"
                 ) from error
             raise UnansweredError(f"Secret {name} could not be read: {error.message}") from error

@@ -163,6 +163,12 @@ class Watching:
                 break
         return found
 
+    def forget(self, before: Instant) -> None:
+        """What the probes saw until then is accounted for; whoever watches for weeks has no use for it."""
+        for watched in self._watched:
+            if watched.section == PROBES:
+                watched.history.forget(before)
+
     def _section(self, check: str, section: str) -> Mapping[str, History]:
         return {w.probe.name: w.history for w in self._watched if (w.check, w.section) == (check, section)}
 

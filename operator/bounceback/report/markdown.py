@@ -20,9 +20,9 @@ def as_markdown(subject: Subject) -> str:
 def _lines(subject: Subject) -> Iterator[str]:
     status = subject.status
     verdict = str(status.verdict or status.phase)
-    yield f"# {_sign(verdict)} {_text(subject.namespace)}/{_text(subject.name)}: {verdict}"
+    yield f"# {_sign(verdict)} {escaped(subject.namespace)}/{escaped(subject.name)}: {verdict}"
     yield ""
-    yield _text(status.message)
+    yield escaped(status.message)
     yield ""
     if status.started_at:
         yield f"Started {status.started_at.time}, ran for {seconds(subject.length)}."
@@ -35,13 +35,13 @@ def _lines(subject: Subject) -> Iterator[str]:
             ("consistency", found.consistency),
             ("cleanup", found.cleanup),
         ]
-        yield from _table(("axis", "outcome"), [(name, f"{_sign(word)} {word}") for name, word in rows])
+        yield from table(("axis", "outcome"), [(name, f"{_sign(word)} {word}") for name, word in rows])
     yield from _figures(subject)
     if status.findings:
         yield "## Findings"
         yield ""
         for finding in status.findings:
-            yield f"- {_sign(finding.verdict)} **{finding.reason}** ({finding.verdict}): {_text(finding.message)}"
+            yield f"- {_sign(finding.verdict)} **{finding.reason}** ({finding.verdict}): {escaped(finding.message)}"
         yield ""
     yield from _evidence(subject)
 
@@ -58,7 +58,7 @@ def _figures(subject: Subject) -> Iterator[str]:
     if figures.recovered_under_fault:
         rows.append(("recovered", "before the fault was cleared"))
     if rows:
-        yield from _table(("figure", "measured"), rows)
+        yield from table(("figure", "measured"), rows)
 
 
 def _evidence(subject: Subject) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield "## Timeline"
         yield ""
         stretches = [(mark, subject.stretch(mark)) for mark in status.marks]
-        yield from _table(
+        yield from table(
             ("mark", "since start", "uncertainty", "seen by"),
             [
                 (MARKS[m.mark], f"{(s.start + s.end) / 2:.3f} s", f"±{(s.end - s.start) / 2:.3f} s", m.source)
@@ -81,7 +81,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
     if status.injections:
         yield "## Injections"
         yield ""
-        yield from _table(
+        yield from table(
             ("fault", "target", "node", "vehicle", "rung", "state", "hits", "cleanup"),
             [
                 (i.fault, i.on, i.node, i.vehicle, i.rung, f"{i.state} ({outcome(i)})", f"{i.hits:,}", i.cleanup)
@@ -94,7 +94,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
     if status.invariants:
         yield "## Invariants"
         yield ""
-        yield from _table(
+        yield from table(
             ("check", "invariant", "result", "found"),
             [(i.check, i.name, f"{_sign(i.result)} {i.result}", i.message) for i in status.invariants],
         )
@@ -102,16 +102,16 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield "## What the checks saw"
         yield ""
         for view in status.views:
-            yield f"- **{_text(view.name)}**: {view.healthy_samples:,} of {count(view.samples, 'sample')} healthy"
-            yield from (f"  - {_text(symptom)}" for symptom in view.symptoms)
+            yield f"- **{escaped(view.name)}**: {view.healthy_samples:,} of {count(view.samples, 'sample')} healthy"
+            yield from (f"  - {escaped(symptom)}" for symptom in view.symptoms)
         yield ""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:
-        yield f"| {' | '.join(_text(cell) for cell in row)} |"
+        yield f"| {' | '.join(escaped(cell) for cell in row)} |"
     yield ""
 
 
@@ -119,6 +119,6 @@ def _sign(word: str) -> str:
     return SIGNS.get(TONES.get(word, ""), "❔")
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Nothing in it is markup, and it stays on its line."""
     return SPECIAL.sub(r"\\\1", " ".join(shown(text).split()))

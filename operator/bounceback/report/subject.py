@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus, MarkStatus, Moment
+from bounceback.engine.evidence import on_our_clock
 from bounceback.types.outcome import Mark, Phase
 
 
@@ -72,9 +73,10 @@ class Subject:
     def on_target(self, injection: InjectionStatus, moment: Moment) -> float:
         """A time on the target's clock, as seconds since the run started on the operator's."""
         start = self.status.started_at
-        if start is None or start.boot == moment.boot:
+        there = on_our_clock(injection, moment, start.instant()) if start else None
+        if start is None or there is None:
             return self.seconds(moment)
-        return moment.utc - (injection.clock_offset_milliseconds or 0) / 1000 - start.utc
+        return (there.earliest.since(start.instant()) + there.latest.since(start.instant())) / 2
 
     def phases(self) -> list[tuple[Phase, Stretch]]:
         """Each phase with its time, but for Finished, which has none."""

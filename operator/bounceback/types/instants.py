@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 NANOS = 1_000_000_000
+WALL_CLOCKS_AGREE = 1.0
+"""Seconds to which two machines' UTC is taken to agree: what is measured from one's clock to another's is as unsure."""
 
 
 @functools.cache
@@ -71,6 +73,9 @@ class Interval:
     def at(cls, moment: Instant) -> Interval:
         return cls(moment, moment)
 
+    def later(self, seconds: float) -> Interval:
+        return Interval(self.earliest.plus(seconds), self.latest.plus(seconds))
+
     @property
     def width(self) -> float:
         """Seconds."""
@@ -86,8 +91,16 @@ class Span:
 
     @classmethod
     def between(cls, start: Interval, end: Interval) -> Span:
-        """From `start` to `end`; never below zero, because effects do not precede their causes."""
-        return cls(max(0.0, end.earliest.since(start.latest)), max(0.0, end.latest.since(start.earliest)))
+        """From `start` to `end`; never below zero, because effects do not precede their causes.
+
+        Where that was read from two machines' clocks it is wider by WALL_CLOCKS_AGREE each way; where these
+        clocks contradict each other, it is anything up to what either says.
+        """
+        least = end.earliest.since(start.latest) - _unsure(start.latest, end.earliest)
+        most = end.latest.since(start.earliest) + _unsure(start.earliest, end.latest)
+        if most < max(0.0, least):
+            least, most = 0.0, max(least, most)
+        return cls(max(0.0, least), max(0.0, most))
 
     @property
     def middle(self) -> float:
@@ -97,3 +110,7 @@ class Span:
     def error(self) -> float:
         """Half the width: middle ± error."""
         return (self.most - self.least) / 2
+
+
+def _unsure(one: Instant, other: Instant) -> float:
+    return 0.0 if one.boot == other.boot else WALL_CLOCKS_AGREE
