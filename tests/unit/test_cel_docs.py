@@ -30,7 +30,7 @@ def spec_of(block: str) -> dict[str, Any]:
 def test_examples_are_valid(block: str) -> None:
     fields = spec_of(block)
     if "repair" in fields:  # of the experiment that uses the check
-        del fields["probes"]
+        fields.pop("probes", None)
         FaultExperimentSpec.model_validate({**EXPERIMENT, "expect": "Manual", **fields})
         return
     spec = RecoveryCheckSpec.model_validate(fields)
