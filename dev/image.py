@@ -25,7 +25,8 @@ TAG: Final = "bounceback:dev"
 DOCKERFILE: Final = "operator/Dockerfile"
 # All that reaches the builder: what .dockerignore lets through, and what says how it is built.
 INPUTS: Final = (".dockerignore", "LICENSE", "README.md", "operator", "pyproject.toml", "requirements.txt")
-DEPENDENCY_INPUTS: Final = (".dockerignore", DOCKERFILE, "operator/rootfs.py", "requirements.txt")
+CLOCK_INPUTS: Final = ("operator/clock/build.sh", "operator/clock/clock.c")
+DEPENDENCY_INPUTS: Final = (".dockerignore", DOCKERFILE, *CLOCK_INPUTS, "operator/rootfs.py", "requirements.txt")
 KEPT_ARCHIVES: Final = 4
 ENGINES: Final = ("docker", "podman", "buildah")
 PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")

@@ -33,6 +33,7 @@ KEEP: Final = (
     "/usr/sbin/tc",
     "/usr/lib/*-linux-gnu/libgcc_s.so.1",  # loaded by name when a thread is cancelled
     "/usr/lib/*-linux-gnu/tc",  # netem's distributions
+    "/usr/lib/bounceback",
     "/usr/share/iproute2",
     "/etc/protocols",
     "/etc/services",

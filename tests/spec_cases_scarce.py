@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from bounceback.faults.clock_skew import NO_SKEW
 from bounceback.faults.disk_pressure import KEEP_WITH, LEVELS
 from bounceback.faults.file_descriptor_pressure import LIMITS
 from bounceback.faults.file_fault import KEEP_WITH as KEEP_BYTES_WITH
@@ -85,6 +86,24 @@ SCARCE: Final[tuple[Row, ...]] = (
     ("no open file more", _descriptors(leave=0), "", ""),
     ("no limit of open files", _descriptors(), _once(LIMITS), ".fileDescriptorPressure"),
     ("two limits of open files", _descriptors(limit=1, leave=1), _once(LIMITS), ".fileDescriptorPressure"),
+    ("a clock that is behind", {"clockSkew": {"offsetSeconds": -60, "container": "web", "process": "java"}}, "", ""),
+    (
+        "a clock that drifts more and more",
+        {
+            "clockSkew": {"driftPartsPerMillion": 500},
+            "pattern": {"ramp": {"fromPercent": 10, "toPercent": 100, "steps": 4}},
+        },
+        "",
+        "",
+    ),
+    ("a clock that is right", {"clockSkew": {"container": "web"}}, NO_SKEW, ".clockSkew.offsetSeconds"),
+    (
+        "a clock that goes backwards",
+        {"clockSkew": {"driftPartsPerMillion": -1_000_000}},
+        "must be a whole number from -900000 to 10000000",
+        ".clockSkew.driftPartsPerMillion",
+        "should be greater than or equal to -900000",
+    ),
     ("a storm of connections", _sockets(connections={"port": 80, "count": 10_000, "perSecond": 500}), "", ""),
     ("no ephemeral ports", _sockets(ephemeralPorts={}), "", ""),
     ("a backlog that is full", _sockets(backlog={"port": 80, "size": 4}), "", ""),
@@ -104,6 +123,7 @@ SCARCE: Final[tuple[Row, ...]] = (
             ("fileFault", _file(damage="Stale")),
             ("fileDescriptorPressure", _descriptors(leave=0)),
             ("socketPressure", _sockets(ephemeralPorts={})),
+            ("clockSkew", {"clockSkew": {"offsetSeconds": 1}}),
         )
         for field, value in (("probability", 50), ("nth", 2), ("firstN", 1))
     ),

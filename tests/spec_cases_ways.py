@@ -16,6 +16,7 @@ _ON_NODE: Final = {
     "fileDescriptorPressure": {"leave": 1},
     "processSignal": {"signal": "TERM"},
     "containerKill": {},
+    "clockSkew": {"offsetSeconds": -3600},
 }
 ONE_WAY: Final = (
     *(

@@ -15,8 +15,9 @@ import yaml
 
 import dev.cli
 from dev.state import clusters_folder
-from tests.commands import PROJECT, Commands, Json, until
+from tests.commands import PROJECT, SYSTEM, Commands, Json, until
 from tests.conftest import run_dev
+from tests.e2e.arming import arming
 from tests.e2e.shops import shop
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("release")]
@@ -82,6 +83,13 @@ def run(commands: Commands, name: str, namespace: str) -> Outcome:
         return None if experiment["metadata"].get("finalizers") else experiment
 
     return Outcome(result.code, result.out + result.err, until(let_go, "the finished experiment is held no more"))
+
+
+@pytest.fixture(scope="module")
+def release(commands: Commands) -> Iterator[str]:
+    """The operator, by the chart; it arms pods that ask for it, as some systems do."""
+    with arming(commands):
+        yield SYSTEM
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bounceback.types.plan import Feature
-from tests.kernel.lab import Lab, network
+from tests.kernel.lab import OPERATOR, Lab, network
 
 HERE = Path(__file__).parent
 
@@ -32,6 +34,16 @@ def allowed() -> None:
 def lab(allowed: None) -> Iterator[Lab]:
     with network() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What armed pods load for a clock that can be changed, made as the image has it."""
+    if not shutil.which("gcc") or platform.machine() not in ("x86_64", "aarch64"):
+        pytest.skip("needs gcc, and a processor for which the library can be made")
+    made = tmp_path_factory.mktemp("clock") / "libbounceback-clock.so"
+    subprocess.run([OPERATOR / "clock" / "build.sh", made], check=True)
+    return made
 
 
 @cache

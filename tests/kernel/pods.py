@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from bounceback.agent.clock import lay_out
 from bounceback.drivers.netns import Netns
+from bounceback.types import clock as clocks
 from bounceback.types.inside import InsideAct
 from bounceback.types.plan import Order
 from tests.kernel.lab import Lab, order
@@ -119,11 +121,11 @@ for line in sys.stdin:
 @contextlib.contextmanager
 def container(
     node: Lab, netns: Netns, *, kind: str = "tmpfs", size: str = "64m", own: bool = False, program: str = ANSWERS,
-    user: int = 0, controllers: tuple[str, ...] = (),
+    user: int = 0, controllers: tuple[str, ...] = (), clock: Path | None = None,
 ) -> Iterator[Inside]:  # fmt: skip
     """A pod of one container, `app`. Its volume has that kind and size; `own`: it is a folder of the node's own.
 
-    `controllers`: beside memory, those in whose cgroups it is.
+    `controllers`: beside memory, those in whose cgroups it is. `clock`: the library, of one armed for a clock skew.
     """
     uid = str(uuid.uuid4())
     folder = node.folder / uid
@@ -146,7 +148,13 @@ def container(
     steps += [f"mount --bind {volume} {root}/data", f"mount --bind {mark} {root}/dev/termination-log"]
     steps += [f"mount -t proc proc {root}/proc", f"chown {user} {root}/data"]
     change = f"--userspec={user}:{user} " if user else ""
-    steps += [f"exec chroot {change}{root} /usr/bin/env python3 -c {shlex.quote(program)}"]
+    armed = ""
+    if clock:
+        lay_out(clock, folder / "clock")
+        (root / clocks.FOLDER[1:]).mkdir(parents=True)
+        steps += [f"mount --bind {folder}/clock {root}{clocks.FOLDER}"]
+        armed = f"{clocks.PRELOAD_VARIABLE}={clocks.LIBRARY} "
+    steps += [f"exec chroot {change}{root} /usr/bin/env {armed}python3 -c {shlex.quote(program)}"]
     with group(uid, *hierarchies) as groups:
         script = " && ".join(step.format(*groups) if "cgroup.procs" in step else step for step in steps)
         with netns.entered():

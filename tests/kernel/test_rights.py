@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bounceback.types.clock import Skew
 from bounceback.types.files import Spoil
 from bounceback.types.inside import InsideAct
 from bounceback.types.plan import Told
@@ -24,15 +25,19 @@ ACTS = [
     Crowd(port=PORT, connections=3, per_second=10),
     Crowd(leave_ports=28_000),
     Backlog(port=PORT),
+    Skew(offset_milliseconds=1000),
     *(Spoil(path="/data/file", damage=damage, percent=50.0) for damage in ("Corrupt", "Truncate", "Stale", "Remove")),
 ]
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: f"{act.driver}-{getattr(act, 'damage', '')}")
-def test_an_act_needs_no_right_that_its_pod_has_not_got(node: Lab, act: InsideAct) -> None:
+def test_an_act_needs_no_right_that_its_pod_has_not_got(
+    node: Lab, act: InsideAct, request: pytest.FixtureRequest
+) -> None:
     if shutil.which("setpriv") is None:
         pytest.skip("needs setpriv of util-linux")
-    with container(node, node.target, kind="ext4", user=1234, program=LISTENS) as app:
+    clock = request.getfixturevalue("library") if isinstance(act, Skew) else None
+    with container(node, node.target, kind="ext4", user=1234, program=LISTENS, clock=clock) as app:
         app.say("open('/data/file', 'w').write('text' * 100) and os.chmod('/data/file', 0o600)")
         app.say("os.chmod('/data', 0o700)")
         made = plan(on(app, act), on_node=True, guarded=act.outlives)

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.engine.cel import check_syntax, evaluate
+from tests.spec_case import EXPERIMENT
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "recovery-checks.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -25,8 +27,13 @@ def spec_of(block: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_examples_are_valid_checks(block: str) -> None:
-    spec = RecoveryCheckSpec.model_validate(spec_of(block))
+def test_examples_are_valid(block: str) -> None:
+    fields = spec_of(block)
+    if "repair" in fields:  # of the experiment that uses the check
+        fields.pop("probes", None)
+        FaultExperimentSpec.model_validate({**EXPERIMENT, "expect": "Manual", **fields})
+        return
+    spec = RecoveryCheckSpec.model_validate(fields)
     for path, expression, variables in spec.expressions():
         assert check_syntax(expression, variables) is None, path
 

@@ -205,11 +205,17 @@ def test_the_operator_understands_what_the_chart_tells_it() -> None:
     assert settings.metrics_port == 8080
 
 
+SELECTORS = ("namespaceSelector", "objectSelector", "objectSelector")
+"""Where the webhooks that arm pods are told who asks for it."""
+
+
 def test_pods_are_armed_only_where_that_is_asked_for_and_nobody_is_kept_from_making_one() -> None:
     assert not [o for o in render() if o["kind"] == "MutatingWebhookConfiguration"]
     webhooks = one(render("arming.enabled=true"), "MutatingWebhookConfiguration", "bounceback-arming")["webhooks"]
     asked = {"key": "bounceback.dev/arm", "operator": "In", "values": ["enabled"]}
-    for webhook, selector in zip(webhooks, ("namespaceSelector", "objectSelector"), strict=True):
+    for webhook, selector, path in zip(webhooks, SELECTORS, ("/arm", "/arm", "/arm-clock"), strict=True):
+        assert webhook["clientConfig"]["service"]["path"] == path
+        asked["key"] = f"bounceback.dev{path}"
         assert webhook["failurePolicy"] == "Ignore"
         assert webhook["sideEffects"] == "None"
         assert webhook["timeoutSeconds"] <= 5

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bounceback.controller.arming import answer, route
+from bounceback.controller.arming import answer, routes
 from bounceback.controller.serving import Pulse, served
 from bounceback.controller.serving_pair import LASTS, RENEWED, Pair
 from bounceback.controller.settings import Settings
@@ -62,7 +62,7 @@ def test_a_pod_that_cannot_be_armed_is_allowed_with_a_warning() -> None:
 async def listening(pair: Pair) -> AsyncIterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load(context, pair.certificate, pair.key)
-    runner = web.AppRunner(application(route(SETTINGS)), access_log=None)
+    runner = web.AppRunner(application(*routes(SETTINGS)), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bounceback.drivers.descriptors import _taken
+from bounceback.types.clock import Skew
 from bounceback.types.files import Spoil, corrupted, pieces
 from bounceback.types.inside import InsideAct, Who
 from bounceback.types.plan import act_from
@@ -20,6 +21,7 @@ ACTS = [
     Crowd(port=80, connections=10_000, per_second=100),
     Backlog(port=80, size=4),
     Spoil(path="/data/file", damage="Corrupt", percent=5.0, seed=7, name="bad"),
+    Skew(offset_milliseconds=-500, drift_ppm=100, who=Who("app")),
 ]
 
 

@@ -1,16 +1,19 @@
 """The shop's store: keeps orders, in memory and in a file, and answers over HTTP. One of it runs.
 
-PUT /orders/ID   writes an order; 200 when it is kept, 503 when it cannot be
+PUT /orders/ID   writes an order, {"number": n}; 200 when it is kept, 503 when it cannot be
 GET /orders      {"count": n, "duplicated": n, "ids": [...]}, the newest LIMIT of those in the file
 GET /health      200 if an order could be written now, 503 otherwise
 GET /            {"count": n}
 GET /authority   who signed the certificate with which the same is answered over TLS, where TLS_PORT is set (PEM)
+
+A number is the moment of the order in milliseconds, and larger than all before it, whatever the clock does.
 
 FOLDER: where the file is; unset: orders are in memory only. Each time before it is used it is compared with memory, and
 written anew where others have damaged it.
 
 FLAW breaks one promise, to show that a check can fail:
   careless-store  the file is believed as it is, and an order counts as kept though it could not be written
+  clock-bound     once the clock has gone back, no order gets a number until it is where it was
 """
 
 import collections
@@ -18,6 +21,7 @@ import contextlib
 import os
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,7 @@ AUTHORITY = Path("/authority")  # where the Secret shop-ca is, if there is one
 
 orders: dict[str, int] = {}  # id -> how often it was written
 lock = threading.Lock()
+newest = 0  # the largest number that was given
 
 
 class Ledger:
@@ -84,18 +89,29 @@ class Ledger:
         self.spare.unlink()
 
 
+def following() -> int:
+    """The next number. Raises OSError."""
+    now = int(time.time() * 1000)
+    if FLAW == "clock-bound" and now < newest:
+        raise OSError(f"the clock has gone back by {newest - now} ms: no number until then")
+    return max(newest + 1, now)
+
+
 ledger = Ledger(Path(FOLDER)) if FOLDER else None
 
 
 def write(order: str) -> dict[str, object]:
     """Keep an order; the oldest goes when there are more than LIMIT. Raises OSError."""
+    global newest
     with lock:
+        number = following()
         if ledger is not None:
             ledger.append(order)
         orders[order] = orders.get(order, 0) + 1
         if len(orders) > LIMIT:
             del orders[next(iter(orders))]
-    return {"kept": True}
+        newest = number
+    return {"kept": True, "number": number}
 
 
 def listing() -> dict[str, object]:
@@ -108,6 +124,7 @@ def listing() -> dict[str, object]:
 def health() -> dict[str, object]:
     """Raises OSError."""
     with lock:
+        following()
         if ledger is not None and FLAW != "careless-store":
             ledger.try_it()
     return {"healthy": True}
@@ -135,7 +152,7 @@ class Handler(Answers):
         try:
             result = work()
         except OSError as error:
-            self.answer(503, {"error": f"the file cannot be used: {error}"})
+            self.answer(503, {"error": f"nothing can be written: {error}"})
         else:
             self.answer(200, result)
 

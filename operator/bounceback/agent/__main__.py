@@ -1,4 +1,4 @@
-"""python3 -m bounceback.agent run|guard|probe|verify|control"""
+"""python3 -m bounceback.agent run|guard|probe|verify|control|clock"""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main(arguments: list[str]) -> int:
         "verify": _verify,
         "probe": _probe,
         "control": _control,
+        "clock": _clock,
     }
     if len(arguments) != 1 or arguments[0] not in commands:
         print(f"usage: python3 -m bounceback.agent {'|'.join(commands)}", file=sys.stderr)
@@ -66,6 +67,12 @@ def _control() -> int:
     from bounceback.agent.control import main as control
 
     return control(_plan().agent)
+
+
+def _clock() -> int:
+    from bounceback.agent.clock import clock
+
+    return clock()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,9 +16,12 @@ from aiohttp import web
 from bounceback import __version__
 from bounceback.controller.settings import Settings
 from bounceback.kube.client import Json
-from bounceback.vehicles.arming import RESOURCES, ArmSettings, arm
+from bounceback.vehicles.arming import RESOURCES, Arming, ArmSettings, arm
+from bounceback.vehicles.clock_arming import arm_clock
 
 PATH: Final = "/arm"
+CLOCK_PATH: Final = "/arm-clock"
+Armer = Callable[[Json, ArmSettings], Arming]
 log = logging.getLogger(__name__)
 
 
@@ -31,23 +35,26 @@ def arm_settings(settings: Settings) -> ArmSettings:
     )
 
 
-def route(settings: ArmSettings) -> web.RouteDef:
-    """Answers AdmissionReviews of pods (admission.k8s.io/v1); 400 for anything else."""
+def routes(settings: ArmSettings) -> list[web.RouteDef]:
+    """They answer AdmissionReviews of pods (admission.k8s.io/v1); 400 for anything else."""
+    return [_route(PATH, arm, settings), _route(CLOCK_PATH, arm_clock, settings)]
 
+
+def _route(path: str, armer: Armer, settings: ArmSettings) -> web.RouteDef:
     async def asked(request: web.Request) -> web.Response:
         try:
-            review = answer(await request.json(), settings)
+            review = answer(await request.json(), settings, armer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return web.Response(status=400, text=f"no AdmissionReview of a pod: {error!r}\n")
         return web.json_response(review)
 
-    return web.post(PATH, asked)
+    return web.post(path, asked)
 
 
-def answer(review: Json, settings: ArmSettings) -> Json:
+def answer(review: Json, settings: ArmSettings, armer: Armer = arm) -> Json:
     """Always allowed. Raises KeyError, TypeError or AttributeError for what is no AdmissionReview of a pod."""
     request = review["request"]
-    armed = arm(request["object"], settings)
+    armed = armer(request["object"], settings)
     response: dict[str, Any] = {"uid": request["uid"], "allowed": True}
     if armed.patch:
         patch = base64.b64encode(json.dumps(armed.patch).encode()).decode()

@@ -71,7 +71,7 @@ def route(admitted: Admitted) -> web.RouteDef:
 async def _serve(settings: Settings, kube: Kube, pulse: Pulse, admitted: Admitted) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    routes = [arming.route(arming.arm_settings(settings))] if settings.arming else []
+    routes = arming.routes(arming.arm_settings(settings)) if settings.arming else []
     routes += [route(admitted)] if settings.admission else []
     runner = web.AppRunner(application(*routes), access_log=None)
     await runner.setup()

@@ -9,6 +9,7 @@ from bounceback.faults.api_fault import ApiFault
 from bounceback.faults.auth_fault import AuthFault
 from bounceback.faults.base import Fault
 from bounceback.faults.client_fault import ClientFault
+from bounceback.faults.clock_skew import ClockSkew
 from bounceback.faults.connection_data_limit import ConnectionDataLimit
 from bounceback.faults.connection_refusal import ConnectionRefusal
 from bounceback.faults.connection_reset import ConnectionReset
@@ -65,6 +66,7 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     FileDescriptorPressure,
     ProcessSignal,
     ContainerKill,
+    ClockSkew,
     PodDelete,
     PodEvict,
     ObjectFault,

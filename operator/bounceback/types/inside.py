@@ -36,6 +36,8 @@ class Container:
     name: str
     memory_limit: int | None = None  # bytes
     cpu_limit: int | None = None  # thousandths of a processor
+    clock: bool = False  # it was armed for a clock that can be changed
+    no_clock: str = ""  # why it was not, where it was to be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

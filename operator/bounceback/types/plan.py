@@ -241,6 +241,7 @@ _INSIDE: Final[dict[str, str]] = {
     "cpu": "pressure.Cpu",
     "disk": "scarce.Fill",
     "backlog": "scarce.Backlog",
+    "clock": "clock.Skew",
     "crowd": "scarce.Crowd",
     "descriptors": "scarce.Descriptors",
     "files": "files.Spoil",

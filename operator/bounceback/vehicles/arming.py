@@ -73,11 +73,11 @@ def arm(pod: Json, settings: ArmSettings) -> Arming:
 
     One that was armed already is brought up to what it should be: containers may have come since.
     """
-    if _labels(pod).get(ARM_LABEL) == DISABLED:
+    if labels_of(pod).get(ARM_LABEL) == DISABLED:
         return Arming([])
     if refused := next((words for ask in QUESTIONS if (words := ask(pod, settings))), ""):
-        return Arming(_patch(pod, _noted(pod, refused)), refused)
-    return Arming(_patch(pod, _armed(pod, settings)))
+        return Arming(patch_of(pod, _noted(pod, refused)), refused)
+    return Arming(patch_of(pod, _armed(pod, settings)))
 
 
 def _on_the_nodes_network(pod: Json, _: ArmSettings) -> str:
@@ -86,7 +86,7 @@ def _on_the_nodes_network(pod: Json, _: ArmSettings) -> str:
     return ""
 
 
-def _on_windows(pod: Json, _: ArmSettings) -> str:
+def on_windows(pod: Json, _: ArmSettings) -> str:
     spec = pod["spec"]
     named = ((spec.get("os") or {}).get("name"), (spec.get("nodeSelector") or {}).get("kubernetes.io/os"))
     return "it runs on Windows, which the proxy's image does not" if "windows" in named else ""
@@ -130,7 +130,7 @@ def _on_our_port(pod: Json, _: ArmSettings) -> str:
     return ""
 
 
-def _without_pull_secret(pod: Json, settings: ArmSettings) -> str:
+def without_pull_secret(pod: Json, settings: ArmSettings) -> str:
     if settings.needs_secret and not pod["spec"].get("imagePullSecrets"):
         return f"image {settings.image} is pulled with a Secret, and the pod has none (imagePullSecrets)"
     return ""
@@ -138,13 +138,13 @@ def _without_pull_secret(pod: Json, settings: ArmSettings) -> str:
 
 QUESTIONS: Final[tuple[Callable[[Json, ArmSettings], str], ...]] = (
     _on_the_nodes_network,
-    _on_windows,
+    on_windows,
     _without_token,
     _with_a_server_of_its_own,
     _with_mounts_inside,
     _with_our_name,
     _on_our_port,
-    _without_pull_secret,
+    without_pull_secret,
 )
 """What speaks against it; the first with an answer decides."""
 
@@ -152,7 +152,7 @@ QUESTIONS: Final[tuple[Callable[[Json, ArmSettings], str], ...]] = (
 def _armed(pod: Json, settings: ArmSettings) -> Json:
     armed = copy.deepcopy(pod)
     metadata, spec = armed["metadata"], armed["spec"]
-    metadata["labels"] = {**_labels(pod), ARMED_LABEL: "true"}
+    metadata["labels"] = {**labels_of(pod), ARMED_LABEL: "true"}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), ARMED_BY: settings.version}
     metadata["annotations"].pop(NOT_ARMED, None)
     links = sorted({name for container in _clients(pod) for name in _files(pod, container)})
@@ -271,7 +271,7 @@ def _noted(pod: Json, refused: str) -> Json:
     return noted
 
 
-def _patch(before: Json, after: Json) -> list[Json]:
+def patch_of(before: Json, after: Json) -> list[Json]:
     """Whole members are replaced; for `add` it is all the same whether they are there (RFC 6902 section 4.1)."""
     return [
         {"op": "add", "path": f"/{part}/{name}", "value": value}
@@ -281,5 +281,5 @@ def _patch(before: Json, after: Json) -> list[Json]:
     ]
 
 
-def _labels(pod: Json) -> dict[str, str]:
+def labels_of(pod: Json) -> dict[str, str]:
     return pod["metadata"].get("labels") or {}

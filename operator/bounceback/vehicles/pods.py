@@ -15,6 +15,7 @@ from bounceback.kube.watching import DELETED, LISTED, changes
 from bounceback.types.inside import Container
 from bounceback.types.selectors import LabelSelector
 from bounceback.vehicles.arming import NOT_ARMED, PROXY
+from bounceback.vehicles.clock_arming import NO_CLOCK, has_clock
 
 AGENT_CONTAINER: Final = re.compile(r"bb-[0-9a-f]{10}")
 SUFFIXES: Final = {
@@ -35,6 +36,7 @@ def pod_info(pod: Json) -> PodInfo:
     """What the engine wants to know of a Pod object."""
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
     given = [entry["ip"] for entry in status.get("podIPs") or []]
+    annotations = metadata.get("annotations") or {}
     ips = given or [status["podIP"]] if given or status.get("podIP") else []
     return PodInfo(
         namespace=metadata["namespace"],
@@ -48,10 +50,10 @@ def pod_info(pod: Json) -> PodInfo:
         finished_agents=sum(_is_finished_agent(entry) for entry in status.get("ephemeralContainerStatuses") or []),
         memory_limit=memory_limit(spec),
         armed=any(each["name"] == PROXY for each in spec.get("initContainers") or []),
-        containers=tuple(_container(each) for each in (*(spec.get("containers") or []), *_sidecars(spec))),
+        containers=tuple(_container(each, annotations) for each in (*(spec.get("containers") or []), *_sidecars(spec))),
         controller=_controller(metadata),
         restarts=sum(each.get("restartCount") or 0 for each in _statuses(status)),
-        not_armed=(metadata.get("annotations") or {}).get(NOT_ARMED, ""),
+        not_armed=annotations.get(NOT_ARMED, ""),
     )
 
 
@@ -70,10 +72,16 @@ def _sidecars(spec: Json) -> list[Json]:
     return [each for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"]
 
 
-def _container(spec: Json) -> Container:
+def _container(spec: Json, annotations: Json) -> Container:
     limits = (spec.get("resources") or {}).get("limits") or {}
     cpu = limits.get("cpu")
-    return Container(spec["name"], _memory(spec), None if cpu is None else int(in_units(cpu) * 1000))
+    return Container(
+        spec["name"],
+        _memory(spec),
+        None if cpu is None else int(in_units(cpu) * 1000),
+        clock=has_clock(spec),
+        no_clock=annotations.get(NO_CLOCK, ""),
+    )
 
 
 def memory_limit(spec: Json) -> int | None:
