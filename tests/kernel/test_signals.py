@@ -29,9 +29,9 @@ import os, signal, sys, time
 sys.stdout.reconfigure(line_buffering=True)
 for name in ("worker", "other"):
     if not os.fork():
-        open("/proc/self/comm", "w").write(name)
         if name == "worker":
             signal.signal(signal.SIGUSR1, lambda *_: open("/data/heard", "a").write("x"))
+        open("/proc/self/comm", "w").write(name)  # from here on it is known
         while True:
             time.sleep(60)
 print(os.getpid(), flush=True)
@@ -54,6 +54,8 @@ sys.stdin.read()
 def family(node: Lab) -> Iterator[Inside]:
     """Three processes, one of which answers."""
     with container(node, node.target, program=FAMILY) as app:
+        # A process has its name some time after it was begun.
+        until(lambda: {"worker", "other"} <= {each.name for each in of_pod(app.uid)}, 30.0)
         try:
             yield app
         finally:
