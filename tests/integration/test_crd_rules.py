@@ -71,6 +71,7 @@ CHANGES = {
     "recoveryTimeoutSeconds": 301,
     "deadlineSeconds": 3601,
     "seed": 1,
+    "runs": {"count": 35},
     "ttlSecondsAfterFinished": 60,
 }
 

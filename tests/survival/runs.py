@@ -41,6 +41,13 @@ async def let_go(kube: Kube, resource: Resource, namespace: str) -> None:
             await kube.patch(resource, namespace, item["metadata"]["name"], {"metadata": {"finalizers": None}})
 
 
+async def held_no_more(kube: Kube, namespace: str, name: str, seconds: float = 120.0) -> None:
+    """The finished experiment holds neither its targets nor its journal any more."""
+    async with asyncio.timeout(seconds):
+        while (await kube.get(EXPERIMENTS, namespace, name))["metadata"].get("finalizers"):
+            await asyncio.sleep(0.1)
+
+
 async def make_check(kube: Kube, namespace: str, host: str, name: str = "reachable", **spec: Any) -> None:
     """The server answers on its port, as the operator sees it."""
     probe = {"name": "server", "tcp": {"host": host, "port": 8080}, "periodMilliseconds": 100}

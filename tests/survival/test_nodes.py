@@ -23,8 +23,8 @@ from bounceback.vehicles.node_access import node_access_manifest
 from bounceback.vehicles.pods import list_pods
 from tests.conftest import ACCOUNT, RBAC, ROOT
 from tests.survival.operators import OperatorProcess
-from tests.survival.runs import finished, reached, until
-from tests.survival.test_objects import ACTS_AS, DEPLOYMENTS, left_at_home, let_go, place
+from tests.survival.runs import finished, held_no_more, reached, until
+from tests.survival.test_objects import ACTS_AS, DEPLOYMENTS, left_at_home, place
 from tests.workload import pod, running
 
 __all__ = ["place"]
@@ -154,7 +154,7 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
     assert "unschedulable" not in body["spec"]
     assert body["metadata"]["annotations"]["others"] == "too"
 
-    await let_go(kube, allowed, "cordoned")  # until then it holds the node
+    await held_no_more(kube, allowed, "cordoned")  # until then it holds the node
     await make(kube, allowed, "withdrawn", *cordon(spare, 600))
     seen = await until(kube, allowed, "withdrawn", reached(Phase.ACTIVE))
     assert await cordoned(kube, spare), seen["status"]
@@ -167,14 +167,14 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
 
     await policies(allowed, spare, "nodeCordon")
     await kube.patch(NODES, None, spare, {"spec": {"unschedulable": True}})
-    await let_go(kube, allowed, "withdrawn")
+    await held_no_more(kube, allowed, "withdrawn")
     await make(kube, allowed, "of-others", *cordon(spare, 5))
     status = await finished(kube, allowed, "of-others")
     assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", "DoesNotFit"), status
     assert "cordoned already, by others" in status["ending"]["message"]
     assert await cordoned(kube, spare)
     for name in ("refused", "cordoned", "withdrawn", "of-others"):
-        await let_go(kube, allowed, name)
+        await held_no_more(kube, allowed, name)
 
 
 CALLING = """
@@ -210,14 +210,14 @@ async def test_a_nodes_own_network_is_hit_only_where_a_policy_allows_it(
         status = await finished(kube, allowed, name)
         assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", reason), status
         assert words in status["ending"]["message"] and not status.get("injections")
-        await let_go(kube, allowed, name)
+        await held_no_more(kube, allowed, name)
     await policies(allowed, node, "hostNetwork")
     await make(kube, allowed, "cut", target, {**cut, "networkPartition": peers})
     status = await finished(kube, allowed, "cut")
     (injection,) = status["injections"]
     assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
     assert injection["hits"] and injection["hostNetwork"] and injection["rung"] == "Nft"
-    await let_go(kube, allowed, "cut")
+    await held_no_more(kube, allowed, "cut")
 
 
 async def test_a_drained_node_is_empty_and_takes_pods_again(
@@ -241,7 +241,7 @@ async def test_a_drained_node_is_empty_and_takes_pods_again(
     async with asyncio.timeout(60):
         while len(await ready(kube, allowed)) < 2:
             await asyncio.sleep(0.2)
-    await let_go(kube, allowed, "drain")
+    await held_no_more(kube, allowed, "drain")
 
 
 WEB = {"matchLabels": {"app": "web"}}
@@ -286,7 +286,7 @@ async def test_a_kubelet_stands_still_and_is_heard_of_again(
     while await lease(kube, node) == renewed:
         assert time.monotonic() - began < SEEN_BY, "the kubelet is not heard of"
         await asyncio.sleep(0.5)
-    await let_go(kube, allowed, "silent")
+    await held_no_more(kube, allowed, "silent")
     assert not [each for each in await left_at_home(kube, home) if "rollback" in each]
 
 

@@ -17,7 +17,7 @@ from bounceback.types.outcome import Phase
 from bounceback.vehicles.access import access_manifest
 from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply
 from tests.survival.operators import OperatorProcess
-from tests.survival.runs import finished, make_check, reached, until
+from tests.survival.runs import finished, held_no_more, make_check, reached, until
 from tests.workload import SERVE, pod, running
 
 DEPLOYMENTS = Resource("apps/v1", "deployments")
@@ -93,12 +93,6 @@ async def left_at_home(kube: Kube, home: str) -> list[str]:
     return found
 
 
-async def let_go(kube: Kube, namespace: str, name: str) -> None:
-    async with asyncio.timeout(PATIENT):
-        while (await kube.get(EXPERIMENTS, namespace, name))["metadata"].get("finalizers"):
-            await asyncio.sleep(0.1)
-
-
 async def test_the_operator_is_killed_in_the_middle_and_goes_on(
     kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
 ) -> None:
@@ -121,7 +115,7 @@ async def test_the_operator_is_killed_in_the_middle_and_goes_on(
     assert status["axes"]["cleanup"] == "Clean"
     now = await kube.get(DEPLOYMENTS, place, "web")
     assert (now["spec"]["replicas"], now["metadata"]["labels"]) == (1, {"others": "too"})
-    await let_go(kube, place, "killed")
+    await held_no_more(kube, place, "killed")
     async with asyncio.timeout(PATIENT):  # a pod is given 30 s to end
         while await left_at_home(kube, home):
             await asyncio.sleep(0.2)
@@ -148,7 +142,7 @@ async def test_the_operator_is_killed_for_good_and_the_rollback_pod_undoes(
     assert (injection["reason"], injection["healed"]["by"]) == ("RolledBack", "Undo"), injection
     assert "NotHealed" in {finding["reason"] for finding in status["findings"]}
     assert status["axes"]["cleanup"] == "Clean"
-    await let_go(kube, place, "orphaned")
+    await held_no_more(kube, place, "orphaned")
 
 
 async def test_the_rollback_pod_is_drained_and_undoes_at_once(

@@ -16,7 +16,17 @@ from bounceback.types.plan import Line, Told
 from dev.state import Cluster
 from tests.survival.operators import OperatorProcess
 from tests.survival.repairs import repair_once_though_killed
-from tests.survival.runs import agents_of, finished, in_run, make_experiment, network_state, partition, reached, until
+from tests.survival.runs import (
+    agents_of,
+    finished,
+    held_no_more,
+    in_run,
+    make_experiment,
+    network_state,
+    partition,
+    reached,
+    until,
+)
 from tests.survival.together import together
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -102,6 +112,7 @@ async def test_repeated_runs_go_on_where_a_killed_operator_left_them(
     assert runs["passed"] + runs["undecided"] == 2
     assert await times_in_force(kube, namespace, callers) == [2, 2], "each run once"
     assert network_state(callers) == before
+    await held_no_more(kube, namespace, "repeated")
     secrets, _ = await kube.list(SECRETS, home, labels="bounceback.dev/experiment-uid")
     assert not secrets, "the journal of each run goes with it"
 
