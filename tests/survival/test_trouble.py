@@ -264,9 +264,16 @@ async def _remove_definitions(kube: Kube) -> None:
     for path in sorted((ROOT / "crds").glob("*.yaml")):
         name = yaml.safe_load(path.read_text())["metadata"]["name"]
         await kube.delete(DEFINITIONS, None, name)
-        async with asyncio.timeout(30):
-            while await _there(kube, name):
-                await asyncio.sleep(0.1)
+        end = time.monotonic() + 60
+        while await _there(kube, name):
+            assert time.monotonic() < end, f"{name} is still there, and so is {await _held(kube)}"
+            await asyncio.sleep(0.1)
+
+
+async def _held(kube: Kube) -> list[str]:
+    """The experiments that somebody must let go before their definition can go."""
+    metadata = [each["metadata"] for each in (await kube.list(EXPERIMENTS))[0]]
+    return [f"{each['namespace']}/{each['name']} {each.get('finalizers')}" for each in metadata]
 
 
 async def _there(kube: Kube, name: str) -> bool:
