@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bounceback.api.status import FaultExperimentStatus, InjectionStatus, Moment
+from bounceback.api.status import CheckView, FaultExperimentStatus, InjectionStatus, Moment
 from bounceback.engine.advance import FRESH, REFERENCE_GRACE, advance
 from bounceback.engine.evidence import fold, fold_end
 from bounceback.engine.model import AgentEnd, AgentFate
@@ -155,6 +155,18 @@ def test_a_system_that_is_not_steady_is_left_alone() -> None:
     done = step(state, ill, at(61)).state
     assert (done.status.verdict, done.injections) == (Verdict.ABORTED, ())
     assert "connection refused" in done.status.message
+
+
+@pytest.mark.parametrize(
+    ("symptoms", "told"),
+    [
+        (["home: HTTP 503"], "it never held for holdSeconds: healthy/home: HTTP 503"),
+        ([], "it never held for holdSeconds: nothing failed, but nobody looked for so long"),
+    ],
+)
+def test_a_system_that_keeps_failing_for_a_moment_is_told_with_what_was_seen(symptoms: list[str], told: str) -> None:
+    flapping = Seen(claimed=True, health=health(healthy_for=0.5, views=(CheckView(name="healthy", symptoms=symptoms),)))
+    assert told in step(step(NEW, prepared(), at(0)).state, flapping, at(61)).state.status.message
 
 
 def test_a_refusal_is_tried_again_for_a_while_and_then_final() -> None:

@@ -68,8 +68,25 @@ def test_stamps_say_what_is_new(newest: str, new: list[str]) -> None:
         "2026-01-01T00:00:01.5Z cut off by the lim"
     )
     place = Place(0, newest)
-    assert list(newer(text, place)) == new
+    assert newer(text, place, previous=False) == new
     assert place.newest == (newest if not new else "2026-01-01T00:00:01Z")
+
+
+def log(*seconds: int) -> str:
+    return "".join(f"2026-01-01T00:00:{second:02}.5Z {second}\n" for second in seconds)
+
+
+def test_a_container_that_died_is_read_to_its_end_though_the_one_after_it_was_read_first() -> None:
+    place = Place(0)
+    assert newer(log(1, 2), place, previous=False) == ["1", "2"]
+    assert newer(log(2, 3), place, previous=False) == ["3"]
+    assert newer(log(6, 7), place, previous=False) == ["6", "7"], "another container, of which the status knows nothing"
+    assert newer(log(7, 8), place, previous=False) == ["8"]
+    assert place.since.startswith("2026-01-01T00:00:03.5Z")
+    assert newer(log(3, 4, 5), place, previous=True) == ["4", "5"]
+    place.known = place.first
+    assert newer(log(8, 9), place, previous=False) == ["9"]
+    assert place.since.startswith("2026-01-01T00:00:09.5Z"), "all before was read"
 
 
 def test_stamps_are_compared_by_all_nine_digits_wherever_the_node_is() -> None:

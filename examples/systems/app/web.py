@@ -153,7 +153,8 @@ def first_contact() -> Store:
     while True:
         try:
             fresh = Store(authority())
-            fresh.ask("GET", "/")
+            for _ in range(CONNECTIONS):  # in turn
+                fresh.ask("GET", "/")
         except StoreError as error:
             print(f"waiting for the store: {error}", flush=True)
             time.sleep(0.2)

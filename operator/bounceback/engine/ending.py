@@ -71,5 +71,11 @@ def refused(refusal: Refusal) -> Finding:
 def not_steady(health: Health, waited: float) -> Finding:
     if not health.watching:
         return aborted("NotSteady", f"no probe answered within {waited:.0f} s")
-    seen = "; ".join(health.never_healthy or health.unhealthy) or "it never held without a failure for holdSeconds"
+    seen = "; ".join(health.never_healthy or health.unhealthy) or f"it never held for holdSeconds: {_disturbed(health)}"
     return aborted("NotSteady", f"not steady within {waited:.0f} s, so nothing was injected: {seen}")
+
+
+def _disturbed(health: Health) -> str:
+    """Why a system that is healthy now was not so for long."""
+    symptoms = [f"{view.name}/{symptom}" for view in health.views for symptom in view.symptoms]
+    return "; ".join(symptoms) or "nothing failed, but nobody looked for so long at a time that something may have"

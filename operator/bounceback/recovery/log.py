@@ -2,7 +2,8 @@
 
 The kubelet stamps each line with the time at which the container wrote it, to the nanosecond, and these stamps alone
 say what is new: no clock of ours is held against the node's. A reading that ends without a line proves that none was
-there when it began, which silence on a followed log does not. The log of a container that died is read to its end.
+there when it began, which silence on a followed log does not. The log of a container that died is read to its end: the
+one after it may be read before the status says that there is one, so what was read of either is told apart by stamps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -40,10 +41,21 @@ MOST_TOLD: Final = 20
 
 @dataclass(slots=True)
 class Place:
-    """How far a container's log was read."""
+    """How far a container's logs were read: all up to `known`, and all from `first` to `newest`; "" for the start."""
 
     restarts: int
-    newest: str  # the stamp of the newest line that is known, "" for the log's start
+    newest: str = ""  # the stamp of the newest line
+    first: str = ""
+    known: str = ""
+
+    @property
+    def since(self) -> str:
+        """From where the log of the container before is still to be read."""
+        return self.known if sortable(self.known) < sortable(self.first) else self.newest
+
+    def is_new(self, stamp: str) -> bool:
+        moment = sortable(stamp)
+        return moment > sortable(self.newest) or sortable(self.known) < moment < sortable(self.first)
 
 
 class Lines:
@@ -103,7 +115,7 @@ class Lines:
 
     def _place(self, pod: Json) -> Place:
         known = self._places.get(pod["metadata"]["uid"])
-        return Place(known.restarts, known.newest) if known else Place(self._restarts(pod), "")
+        return replace(known) if known else Place(self._restarts(pod))
 
     def _restarts(self, pod: Json) -> int:
         name = self._look.container or first_container(pod)
@@ -116,14 +128,15 @@ class Lines:
         restarts = self._restarts(pod)
         if restarts > place.restarts:
             lines += await self._lines(pod, place, previous=True)
-            place.restarts = restarts
         lines += await self._lines(pod, place, previous=False)
+        if restarts > place.restarts or self._known_since is None:
+            place.restarts, place.known = restarts, place.first
         return list(self._meant(str(pod["metadata"]["name"]), lines))
 
     async def _lines(self, pod: Json, place: Place, *, previous: bool) -> list[str]:
         query = {"container": self._look.container or first_container(pod), "timestamps": "true"}
-        if place.newest:
-            query |= {"sinceTime": place.newest, "limitBytes": str(MOST_BYTES)}
+        if since := place.since if previous else place.newest:
+            query |= {"sinceTime": since, "limitBytes": str(MOST_BYTES)}
         elif self._known_since is None:
             query |= {"tailLines": "1"}  # of what was there before only where it ends
         else:
@@ -138,8 +151,8 @@ class Lines:
                 return []
             raise
         before = place.newest
-        found = list(newer(text.decode(errors="replace"), place))
-        if len(text) >= MOST_BYTES and place.newest == before:
+        found = list(newer(text.decode(errors="replace"), place, previous=previous))
+        if len(text) >= MOST_BYTES and place.newest == before and not previous:
             place.newest = next_second(before)  # more than fits in a second, and the API knows none smaller
         return found
 
@@ -158,16 +171,19 @@ class Lines:
             self._changed()
 
 
-def newer(text: str, place: Place) -> Iterator[str]:
-    """The lines, without their stamps, that came after the place, which moves on with them.
+def newer(text: str, place: Place, *, previous: bool) -> list[str]:
+    """The lines, without their stamps, that were not read yet; the place moves on with them.
 
+    A log that goes on has the newest line that is known: the API knows whole seconds, and repeats the last one. One
+    without it is of another container, and the end of the log before it is still to be read.
     One without an end was cut off by the limit, and is read again.
     """
-    for stamped in text.split("\n")[:-1]:
-        stamp, space, line = stamped.partition(" ")
-        if space and sortable(stamp) > sortable(place.newest):
-            place.newest = stamp
-            yield line
+    stamped = [(stamp, line) for stamp, space, line in (each.partition(" ") for each in text.split("\n")[:-1]) if space]
+    found = [(stamp, line) for stamp, line in stamped if place.is_new(stamp)]
+    if found and not previous and place.newest not in {stamp for stamp, _ in stamped}:
+        place.known, place.first = place.newest, found[0][0]
+    place.newest = max([place.newest, *(stamp for stamp, _ in found)], key=sortable)
+    return [line for _, line in found]
 
 
 def sortable(stamp: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ class Moments:
         self._nothing = nothing
         self._said = said
         self._changed = changed
-        self._newest: tuple[Instant, str] | None = None  # until when the newest find can have come, and what it said
+        self._newest: tuple[Instant, str] | None = None  # until when finds can have come, and what the first one said
 
     def record(self, since: Instant, start: Instant, end: Instant, found: Sequence[Values]) -> None:
         """A reading from `start` to `end` of what came after `since`, when the one before it began."""
@@ -36,7 +36,7 @@ class Moments:
             self._add(start, end, self._nothing)  # after each find, or two in a row would be one
         else:
             if found:
-                self._newest = end, in_short(found[-1])
+                self._newest = end, in_short(found[0])  # what came after it may only follow from it
             loud = self._newest is not None and end.since(self._newest[0]) < self._absent_seconds
             self._add(since if found else start, end, self._newest[1] if loud and self._newest else None)
 
