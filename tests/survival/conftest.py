@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from bounceback.controller.resources import let_go as let_object_go
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import APPLY_PATCH
@@ -18,7 +20,7 @@ from bounceback.kube.resources import CHECKS, EXPERIMENTS
 from dev.state import Cluster
 from tests.conftest import ROOT, run_dev
 from tests.survival.operators import OperatorProcess, ports
-from tests.survival.runs import open_shop
+from tests.survival.runs import let_go, open_shop
 from tests.survival.together import playing
 
 DEFINITIONS = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
@@ -57,6 +59,35 @@ async def apply_definitions(kube: Kube) -> None:
                 await asyncio.sleep(0.1)
 
 
+async def remove_definitions(kube: Kube) -> None:
+    """With all that is of them; what operators that tests killed hold is let go."""
+    for left in (await kube.list(EXPERIMENTS))[0]:
+        await let_object_go(kube, left)
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        name = yaml.safe_load(path.read_text())["metadata"]["name"]
+        await kube.delete(DEFINITIONS, None, name)
+        end = time.monotonic() + 60
+        while await _is_defined(kube, name):
+            assert time.monotonic() < end, f"{name} is still there, and so is {await _held(kube)}"
+            await asyncio.sleep(0.1)
+
+
+async def _held(kube: Kube) -> list[str]:
+    """The experiments that somebody must let go before their definition can go."""
+    metadata = [each["metadata"] for each in (await kube.list(EXPERIMENTS))[0]]
+    return [f"{each['namespace']}/{each['name']} {each.get('finalizers')}" for each in metadata]
+
+
+async def _is_defined(kube: Kube, name: str) -> bool:
+    try:
+        await kube.get(DEFINITIONS, None, name)
+    except KubeError as error:
+        if error.gone:
+            return False
+        raise
+    return True
+
+
 async def _is_served(kube: Kube, resource: Resource) -> bool:
     try:
         await kube.list(resource, "default")
@@ -68,10 +99,10 @@ async def _is_served(kube: Kube, resource: Resource) -> bool:
 
 
 @pytest.fixture
-def make_operator(
-    cluster: Cluster, home: str, resources: None, tmp_path: Path
-) -> Iterator[Callable[..., OperatorProcess]]:
-    """Replicas of one operator, each a process; none outlives its test."""
+async def make_operator(
+    kube: Kube, cluster: Cluster, home: str, namespace: str, resources: None, tmp_path: Path
+) -> AsyncIterator[Callable[..., OperatorProcess]]:
+    """Replicas of one operator, each a process; neither they nor what they hold outlives its test."""
     made: list[OperatorProcess] = []
 
     def make(name: str = "", more: Mapping[str, str] | None = None) -> OperatorProcess:
@@ -82,6 +113,7 @@ def make_operator(
     yield make
     for operator in made:
         operator.kill()
+    await let_go(kube, home, namespace)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import in_pod
 from bounceback.engine.model import PodInfo
-from bounceback.kube import Kube, Resource
+from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
-from bounceback.kube.resources import CHECKS, EXPERIMENTS, PODS
+from bounceback.kube.resources import CHECKS, EXPERIMENTS, PODS, SECRETS
 from bounceback.kube.watching import mirror
 from bounceback.types.outcome import Phase
 from tests.conftest import ROOT
@@ -34,11 +34,13 @@ async def open_shop(kube: Kube, namespace: str) -> tuple[list[PodInfo], PodInfo]
     return callers, server
 
 
-async def let_go(kube: Kube, resource: Resource, namespace: str) -> None:
-    """What a run that failed still holds would hold its namespace, and its definition, for ever."""
-    for item in (await kube.list(resource, namespace))[0]:
-        if item["metadata"].get("finalizers"):
-            await kube.patch(resource, namespace, item["metadata"]["name"], {"metadata": {"finalizers": None}})
+async def let_go(kube: Kube, home: str, namespace: str) -> None:
+    """What a run still holds whose operator was killed would hold its namespace, and its definition, for ever."""
+    for resource, place in ((EXPERIMENTS, namespace), (SECRETS, home)):
+        for item in (await kube.list(resource, place))[0]:
+            if item["metadata"].get("finalizers"):
+                with contextlib.suppress(KubeError):  # it may go meanwhile
+                    await kube.patch(resource, place, item["metadata"]["name"], {"metadata": {"finalizers": None}})
 
 
 async def held_no_more(kube: Kube, namespace: str, name: str, seconds: float = 120.0) -> None:

@@ -14,21 +14,20 @@ from typing import Final
 import aiohttp
 import pytest
 import pytest_asyncio
-import yaml
 
 from bounceback.controller.serving import STALE, Pulse, served
 from bounceback.controller.watching import watch
 from bounceback.engine.model import PodInfo
-from bounceback.kube import Kube, KubeError
+from bounceback.kube import Kube
 from bounceback.kube.client import Json
-from bounceback.kube.resources import EXPERIMENTS, NAMESPACES, SECRETS, SERVICE_ACCOUNTS
+from bounceback.kube.resources import NAMESPACES, SERVICE_ACCOUNTS
 from bounceback.types.outcome import Phase
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.containers import AGENT_ACCOUNT
 from dev.cluster import inside
 from dev.state import Cluster
-from tests.conftest import ACCOUNT, OPERATOR, ROOT, apply
-from tests.survival.conftest import DEFINITIONS, NAME, apply_definitions
+from tests.conftest import ACCOUNT, OPERATOR, apply
+from tests.survival.conftest import NAME, apply_definitions, remove_definitions
 from tests.survival.operators import OperatorProcess, ports
 from tests.survival.runs import finished, let_go, make_check, make_experiment, partition, reached, until
 from tests.trouble import Trouble, Troubled, event, experiments, in_network, leases, says, troubled, watches
@@ -137,7 +136,7 @@ async def test_it_goes_on_by_itself(stories: dict[str, asyncio.Task[Story]], nam
 
 async def test_definitions_may_be_installed_later_and_again(place: Place) -> None:
     async with _operator(place) as (operator, _, namespace):
-        await _remove_definitions(place.kube)
+        await remove_definitions(place.kube)
         await _logged(operator, "not served yet")
         await apply_definitions(place.kube)
         callers = await _callers(place, namespace)
@@ -211,8 +210,7 @@ async def _operator(place: Place) -> AsyncIterator[tuple[OperatorProcess, Troubl
                 raise
             finally:
                 await asyncio.to_thread(operator.kill)
-                await let_go(place.kube, EXPERIMENTS, namespace)
-                await let_go(place.kube, SECRETS, home)
+                await let_go(place.kube, home, namespace)
 
 
 @asynccontextmanager
@@ -258,32 +256,6 @@ def _restarts(cluster: Cluster, port: int) -> dict[str, float]:
     text = in_network(cluster, read)
     found = [line for line in text.splitlines() if line.startswith("bounceback_watch_restarts_total{")]
     return {"kopf": 0, "stream": 0} | {line.split('"')[1]: float(line.split()[-1]) for line in found}
-
-
-async def _remove_definitions(kube: Kube) -> None:
-    for path in sorted((ROOT / "crds").glob("*.yaml")):
-        name = yaml.safe_load(path.read_text())["metadata"]["name"]
-        await kube.delete(DEFINITIONS, None, name)
-        end = time.monotonic() + 60
-        while await _there(kube, name):
-            assert time.monotonic() < end, f"{name} is still there, and so is {await _held(kube)}"
-            await asyncio.sleep(0.1)
-
-
-async def _held(kube: Kube) -> list[str]:
-    """The experiments that somebody must let go before their definition can go."""
-    metadata = [each["metadata"] for each in (await kube.list(EXPERIMENTS))[0]]
-    return [f"{each['namespace']}/{each['name']} {each.get('finalizers')}" for each in metadata]
-
-
-async def _there(kube: Kube, name: str) -> bool:
-    try:
-        await kube.get(DEFINITIONS, None, name)
-    except KubeError as error:
-        if error.gone:
-            return False
-        raise
-    return True
 
 
 async def _logged(operator: OperatorProcess, text: str) -> None:

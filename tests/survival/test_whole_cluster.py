@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bounceback.controller.resources import let_go
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube
-from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS, SECRETS
 from bounceback.types.outcome import Phase
 from dev.state import Cluster
 from tests.conftest import run_dev
-from tests.survival.conftest import DEFINITIONS, apply_definitions
+from tests.survival.conftest import apply_definitions, remove_definitions
 from tests.survival.operators import OperatorProcess
 from tests.survival.runs import finished, make_experiment, network_state, partition, reached, run, until
 
@@ -77,13 +75,7 @@ async def test_definitions_that_are_not_installed_are_named(
     kube: Kube, kubeconfig: str, namespace: str, shop: Shop, tmp_path: Path
 ) -> None:
     _, server = shop
-    for left in (await kube.list(EXPERIMENTS))[0]:  # of operators that other tests killed
-        await let_go(kube, left)
-    for each in await ours(kube):
-        await kube.delete(DEFINITIONS, None, each["metadata"]["name"])
-    async with asyncio.timeout(60):
-        while await ours(kube):
-            await asyncio.sleep(0.2)
+    await remove_definitions(kube)
     try:
         code, said = await run(kubeconfig, namespace, tmp_path, faults=[partition(server)])
     finally:
@@ -91,11 +83,6 @@ async def test_definitions_that_are_not_installed_are_named(
     assert code == 2, said
     assert "not installed" in said
     assert "helm" in said
-
-
-async def ours(kube: Kube) -> list[Json]:
-    found, _ = await kube.list(DEFINITIONS)
-    return [each for each in found if each["spec"]["group"] == "bounceback.dev"]
 
 
 @asynccontextmanager

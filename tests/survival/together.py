@@ -17,7 +17,6 @@ from typing import Any, Final
 import pytest
 
 from bounceback.kube import Kube
-from bounceback.kube.resources import EXPERIMENTS, SECRETS
 from dev.state import Cluster
 from tests.conftest import home_in, opened
 from tests.survival.operators import OperatorProcess, ports
@@ -99,5 +98,4 @@ async def _stage(kube: Kube, kubeconfig: str, folder: Path, wanted: set[str]) ->
             for each in made:
                 await asyncio.to_thread(each.kill)
             with contextlib.suppress(Exception):  # it may be gone
-                await let_go(kube, EXPERIMENTS, namespace)
-                await let_go(kube, SECRETS, home)
+                await let_go(kube, home, namespace)
