@@ -98,7 +98,7 @@ class Guard:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def begin(self, injection: str) -> None:
+    def begin(self, injection: str, not_after: float) -> None:
         self.heard.append("begin")
 
     def ended(self, injection: str) -> None:
@@ -363,3 +363,57 @@ def test_a_ramp_says_how_strong_it_is_before_it_says_that_it_is_there(
         job.step(Word(now))
     steps = [(kind, detail["percent"]) if kind is Told.STEP else kind for kind, detail in told]
     assert steps == [(Told.STEP, 10), Told.IN_FORCE, (Told.STEP, 55), (Told.STEP, 100)]
+
+
+@pytest.fixture
+def waiting(job: Job) -> Job:
+    """It may begin at 10 by its plan; but nobody has said that it may."""
+    job.order = replace(job.order, waits=True)
+    return job
+
+
+def test_an_order_that_waits_begins_when_it_is_told_to_and_at_no_other_time(
+    waiting: Job, starter: Starter, told: Evidence
+) -> None:
+    for now in (9.0, 11.0, 19.9):
+        waiting.start(Word(now))
+        waiting.step(Word(now))
+    assert (starter.did, told, waiting.state) == ([], [], State.WAITING)
+    assert waiting.next_look(11.0) == pytest.approx(9.001), "until its last moment nobody needs to look"
+    own = replace(waiting.order, waits=False)
+    waiting.begin(own, Times(13, 18, 90, 5))
+    waiting.step(Word(12.9))
+    assert waiting.state is State.WAITING
+    waiting.step(Word(13))
+    assert waiting.state is State.IN_FORCE
+    waiting.begin(own, Times(50, 60, 90, 5))  # said twice
+    assert waiting.times.start_at == 13
+
+
+def test_an_order_that_waits_keeps_the_peers_that_it_was_amended_to(waiting: Job, kernel: Kernel) -> None:
+    waiting.amend((Flow("10.0.0.1/32"),))
+    waiting.begin(replace(ORDER, flows=()), Times(13, 18, 90, 5))
+    assert waiting.order.flows == (Flow("10.0.0.1/32"),)
+
+
+@pytest.mark.parametrize("nobody_says_anything", [True, False])
+def test_an_order_that_waits_in_vain_touches_nothing(
+    waiting: Job, kernel: Kernel, told: Evidence, *, nobody_says_anything: bool
+) -> None:
+    if nobody_says_anything:
+        waiting.step(Word(20.1))
+    else:
+        waiting.never()
+    assert waiting.state is State.ENDED
+    ((kind, detail),) = told
+    assert (kind, detail["reason"], kernel.did) == (Told.REFUSED, "NotStarted", [])
+    waiting.begin(ORDER, Times(21, 22, 90, 5))
+    waiting.step(Word(21.5))
+    assert (waiting.state, kernel.did) == (State.ENDED, [])
+
+
+def test_what_does_not_wait_is_not_told_to(job: Job, kernel: Kernel) -> None:
+    job.begin(ORDER, Times(50, 60, 90, 5))
+    job.never()
+    job.step(Word(10))
+    assert job.state is State.IN_FORCE

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bounceback.agent.job import hits_pace
-from bounceback.agent.schedule import Due, Times, due, ends_at, over
+from bounceback.agent.schedule import Due, Times, begins, due, ends_at, over
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Direction, Drop, Order
 
@@ -66,3 +66,13 @@ def test_the_duration_counts_from_when_the_fault_was_in_force_and_never_passes_n
 def test_an_agents_log_grows_by_ten_counts_a_second_at_most() -> None:
     assert hits_pace(1) == hits_pace(10) == 1.0
     assert hits_pace(50) == 5.0
+
+
+@given(start_at=st.floats(0, 1e4), start_before=st.floats(0, 1e4), not_after=st.floats(0, 1e4))
+def test_an_order_that_is_told_its_times_is_never_later_than_its_plan(
+    start_at: float, start_before: float, not_after: float
+) -> None:
+    order = Order("i", "f", "ns", "p", "u", Drop(), Direction.BOTH, (), 100.0, 160.0, 300.0, 20.0, waits=True)
+    own = begins(order, {"startAt": start_at, "startBefore": start_before, "notAfter": not_after})
+    assert (own.start_at, own.start_before) == (min(100, start_at), min(160, start_before))
+    assert (own.not_after, own.waits, own.duration) == (min(300, not_after), False, 20.0)

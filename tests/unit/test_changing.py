@@ -151,18 +151,20 @@ ACTIVE = {"state": "Active", "inForceAt": Moment.of(at(4)).to_json()}
     [
         ({}, "notAfter"),
         ({"injections": [{}]}, "notAfter"),
+        ({"injections": [{"waiting": True}]}, 10),
+        ({"injections": [{"notAfter": at(50).utc}]}, 50),
         ({"injections": [ACTIVE]}, 14),
         ({"injections": [{"state": "Cleared", "cleanup": "Clean"}]}, None),
         ({"injections": [{"state": "Cleared", "cleanup": "Leftover", "inForceAt": ACTIVE["inForceAt"]}]}, 14),
         ({"phase": "Active"}, "notAfter"),
         ({"phase": "Finished"}, None),
     ],
-    ids=["no status", "planned", "in force", "put right", "not put right", "not listed", "not listed, over"],
+    ids=["no status", "planned", "waits yet", "told when to begin", "in force", "put right", "not put right", "not listed", "not listed, over"],
 )
 def test_the_rollback_pod_reads_off_the_status_when_it_is_due(status: Json, ends: float | str | None) -> None:
     listed = [{**planned().to_json(), **each} for each in status.get("injections", ())]
     its = Guarded(planned().name, planned().start_at, planned().not_after)
-    due = to_be_undone({"phase": str(Phase.ACTIVE), **status, "injections": listed}, its, 10.0)
+    due = to_be_undone({"phase": str(Phase.ACTIVE), **status, "injections": listed}, its, 10.0, at(0).utc)
     assert due == (planned().not_after if ends == "notAfter" else ends and at(float(ends)).utc)
 
 

@@ -1,4 +1,4 @@
-"""`agent control`: a word to a running agent, by exec in its container: `ping`, `stop`, `amend`.
+"""`agent control`: a word to a running agent, by exec in its container: `ping`, `stop`, `amend`, `begin`.
 
 A unix socket in the container's own /tmp; the container's file system is nobody else's, and the other side must be
 root or of the agent's user. No port is opened anywhere.

@@ -27,6 +27,7 @@ from bounceback.drivers import (
 )
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
+from bounceback.types.outcome import NOT_STARTED
 from bounceback.types.pattern import Step
 from bounceback.types.plan import AT_ONCE, Flow, Order, Told
 
@@ -47,8 +48,8 @@ class State(Enum):
 class DeadMan(Protocol):
     """Who undoes what this process can no longer undo: `GuardLink`, or nobody where the kernel does it."""
 
-    def begin(self, injection: str) -> None:
-        """Told before anything is changed."""
+    def begin(self, injection: str, not_after: float) -> None:
+        """Told before anything is changed; it is over at `not_after` (boot-time clock) in any case."""
 
     def ended(self, injection: str) -> None:
         """Told once nothing of it is there any more."""
@@ -108,6 +109,8 @@ class Job:
         """
         if self.state is not State.WAITING or self._started is not None or word.end or not word.ready:
             return
+        if self.order.waits:
+            return
         takes_long = starter(self.order.act)
         if takes_long is not None and due(self.times, word.now) is Due.APPLY and self.target.alive():
             with suppress(Refused, KernelError, OSError):
@@ -130,7 +133,8 @@ class Job:
     def next_look(self, now: float) -> float:
         """Seconds from `now`, for an order that has not ended."""
         if self.state is State.WAITING:
-            return (self.times.start_at if now < self.times.start_at else self.times.start_before + 0.001) - now
+            soon = now < self.times.start_at and not self.order.waits
+            return (self.times.start_at if soon else self.times.start_before + 0.001) - now
         if self.state is State.IN_FORCE:
             due_at = min(self._next_hits, self._next_turn, self._since + self._course.next_at)
             return min(due_at, ends_at(self.times, self._since)) - now
@@ -146,6 +150,16 @@ class Job:
             raise ValueError(f"{self.order.injection} is over")
         tell(Told.AMENDED, self.order.injection, {"flows": len(flows)})
 
+    def begin(self, order: Order, times: Times) -> None:
+        """An order that waits begins at its own time now; any other goes on as it does."""
+        if self.state is State.WAITING and self.order.waits:
+            self.order, self.times = replace(order, flows=self.order.flows), times
+
+    def never(self) -> None:
+        """An order that waits is over; any other goes on as it does."""
+        if self.state is State.WAITING and self.order.waits:
+            self.refuse(NOT_STARTED, "what it waited for did not come")
+
     def refuse(self, reason: str, message: str) -> None:
         """Nothing was touched, and nothing will be."""
         if self._started is not None:
@@ -157,6 +171,10 @@ class Job:
         decision = due(self.times, word.now)
         if word.end:
             self.refuse(word.end, "ended before it was due")
+        elif self.order.waits and decision is not Due.TOO_LATE:
+            return
+        elif self.order.waits:
+            self.refuse(NOT_STARTED, "nobody said until its last moment to start that it may begin")
         elif decision is Due.TOO_LATE and not word.ready:
             self.refuse("NoGuard", "the guard that this plan asks for did not come in time")
         elif decision is Due.TOO_LATE:
@@ -170,7 +188,7 @@ class Job:
         if not self.target.alive():
             self.refuse("TargetGone", "the pod's processes ended before the fault was due")
             return
-        self.dead_man.begin(injection)
+        self.dead_man.begin(injection, self.times.not_after)
         began = self.clock()
         try:
             self._in_force = self._apply_first_part()

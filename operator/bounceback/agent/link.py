@@ -85,8 +85,8 @@ class GuardLink:
             for message in self._lines.read():
                 self.reaches = frozenset(message["ready"])
 
-    def begin(self, injection: str) -> None:
-        self._say({"begin": injection})
+    def begin(self, injection: str, not_after: float) -> None:
+        self._say({"begin": injection, "notAfter": not_after})
 
     def note(self, injection: str, kept: Mapping[str, Any]) -> None:
         self._say({"note": injection, "kept": dict(kept)})

@@ -14,7 +14,7 @@ from bounceback.agent.control import Listener
 from bounceback.agent.evidence import boottime, tell
 from bounceback.agent.job import Job, State, Word
 from bounceback.agent.link import GuardLink
-from bounceback.agent.schedule import Times
+from bounceback.agent.schedule import Times, begins
 from bounceback.agent.wake import LONGEST, Wake
 from bounceback.drivers import KernelError, Notes, Refused, site
 from bounceback.types.instants import Instant
@@ -30,7 +30,7 @@ class Nobody:
     reaches = None
     lost = False
 
-    def begin(self, injection: str) -> None: ...
+    def begin(self, injection: str, not_after: float) -> None: ...
 
     def note(self, injection: str, kept: Mapping[str, Any]) -> None: ...
 
@@ -62,6 +62,7 @@ class Agent:
         self._stops: list[socket.socket] = []  # those who wait to hear that all is undone
         self._next_heartbeat = 0.0
         tell(Told.STARTED, detail={"pid": os.getpid(), "mode": "run"})
+        self._clocks = Instant.now()  # one reading, by which all times of the plan are understood
         self._jobs = list(self._open_jobs())
 
     def work(self) -> None:
@@ -82,7 +83,6 @@ class Agent:
         tell(Told.FINISHED)
 
     def _open_jobs(self) -> Iterable[Job]:
-        now = Instant.now()
         found = places.find(self._plan)
         for order in self._plan.orders:
             place = found[order.pod_uid]
@@ -93,7 +93,7 @@ class Agent:
             where = replace(site(self._plan, order, place.netns, place.proc), notes=notes)
             if isinstance(order.act, Redirect) and order.act.speaks == "dns":
                 where = replace(where, resolvers=place.resolvers())
-            yield Job(order, Times.of(order, now), place, where, self._guard, self._look)
+            yield Job(order, Times.of(order, self._clocks), place, where, self._guard, self._look)
 
     def _look(self, job: Job) -> list[str]:
         held = [each.order for each in self._jobs if each.holds]
@@ -149,19 +149,38 @@ class Agent:
         now = Instant.now().to_json()
         if message.get("ping"):
             return {"ok": True, "at": now}
-        if isinstance(message.get("amend"), dict):
-            try:
-                self._amend(message["amend"])
-            except (ValueError, KeyError, TypeError, KernelError) as error:
-                return {"ok": False, "at": now, "error": str(error)}
-            return {"ok": True, "at": Instant.now().to_json()}
-        return {"ok": False, "at": now, "error": "asks for none of ping, stop and amend"}
+        for word, how in (("amend", self._amend), ("begin", self._begin)):
+            if isinstance(message.get(word), dict):
+                try:
+                    how(message[word])
+                except (ValueError, KeyError, TypeError, KernelError) as error:
+                    return {"ok": False, "at": now, "error": str(error)}
+                return {"ok": True, "at": Instant.now().to_json()}
+        return {"ok": False, "at": now, "error": "asks for none of ping, stop, amend and begin"}
+
+    def _known(self, injections: Iterable[str]) -> dict[str, Job]:
+        """Raises ValueError where one of them is none of ours."""
+        jobs = {job.order.injection: job for job in self._jobs}
+        if unknown := sorted(set(injections) - set(jobs)):
+            raise ValueError(f"this agent has no order {', '.join(unknown)}")
+        return jobs
+
+    def _begin(self, told: dict[str, Any]) -> None:
+        """Orders that wait: when each begins, or (null) that it never does. Said twice is said once.
+
+        Raises ValueError, KeyError or TypeError, and nothing is changed.
+        """
+        jobs = self._known(told)
+        orders = {name: None if given is None else begins(jobs[name].order, given) for name, given in told.items()}
+        for name, order in orders.items():
+            if order is None:
+                jobs[name].never()
+            else:
+                jobs[name].begin(order, Times.of(order, self._clocks))
 
     def _amend(self, changes: dict[str, Any]) -> None:
         """All are looked at before the first is changed. Raises ValueError, KeyError, TypeError, KernelError."""
-        jobs = {job.order.injection: job for job in self._jobs}
-        if unknown := sorted(set(changes) - set(jobs)):
-            raise ValueError(f"this agent has no order {', '.join(unknown)}")
+        jobs = self._known(changes)
         flows = {injection: tuple(flow_from(flow) for flow in each) for injection, each in changes.items()}
         for injection, each in flows.items():
             jobs[injection].amend(each)

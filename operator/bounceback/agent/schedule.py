@@ -6,9 +6,10 @@ once, at the start: whatever steps the wall clock afterwards neither prolongs no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Order
@@ -31,6 +32,20 @@ class Times:
         """`now` is one reading of both clocks."""
         boot = now.nanos / 1e9 - now.utc
         return cls(order.start_at + boot, order.start_before + boot, order.not_after + boot, order.duration)
+
+
+def begins(order: Order, given: Mapping[str, Any]) -> Order:
+    """The order with times of its own (UTC seconds), none of which is later than its plan has it.
+
+    Raises KeyError, TypeError or ValueError for anything but numbers.
+    """
+    return replace(
+        order,
+        start_at=min(order.start_at, float(given["startAt"])),
+        start_before=min(order.start_before, float(given["startBefore"])),
+        not_after=min(order.not_after, float(given["notAfter"])),
+        waits=False,
+    )
 
 
 class Due(Enum):

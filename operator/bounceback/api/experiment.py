@@ -12,6 +12,7 @@ from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.api.repair import Repair
 from bounceback.api.runs import Runs
+from bounceback.api.start import START_RULES, StartWhen, start_problems
 from bounceback.api.targets import Target
 from bounceback.faults import KINDS, Fault, PodRemoval
 from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
@@ -61,7 +62,14 @@ class FaultTiming(Chosen):
     name: Name = Field(description="Unique in the experiment.")
     target: Name = Field(description="The name of an entry of spec.targets.")
     start_after_seconds: int = Field(
-        0, ge=0, le=86_400, description="Time after the experiment's injections begin until this one does."
+        0,
+        ge=0,
+        le=86_400,
+        description="Time after the experiment's injections begin, or after what startWhen waits for has come, until "
+        "this one does.",
+    )
+    start_when: StartWhen | None = Field(
+        None, description="What has to come before it starts; unset: it starts with the experiment's injections."
     )
     duration_seconds: int = Field(30, ge=1, le=86_400, description="How long it lasts, from when it is in force.")
     vehicle: VehicleKind = Field(
@@ -81,6 +89,11 @@ class FaultTiming(Chosen):
         description="Pods that take a target's place while the fault lasts are hit for the rest of its time, and so "
         "are processes that take the place of those of a fault on processes.",
     )
+
+    @property
+    def latest_start_seconds(self) -> int:
+        """After the experiment's injections begin."""
+        return (self.start_when.within_seconds if self.start_when else 0) + self.start_after_seconds
 
     @property
     def fault(self) -> Fault:
@@ -255,7 +268,8 @@ class FaultExperimentSpec(Model):
             ".abortWhen",
         ),
         Rule(
-            "self.faults.all(f, (f.startAfterSeconds + f.durationSeconds + self.steadyState.holdSeconds"
+            "self.faults.all(f, ((has(f.startWhen) ? f.startWhen.withinSeconds : 0) + f.startAfterSeconds"
+            " + f.durationSeconds + self.steadyState.holdSeconds"
             " + (has(self.repair) ? self.repair.afterSeconds + self.repair.timeoutSeconds : 0))"
             " * (has(self.runs) ? self.runs.count : 1) < self.deadlineSeconds)",
             "deadlineSeconds must be above the time that the faults and the steady state before them take, and the "
@@ -266,6 +280,7 @@ class FaultExperimentSpec(Model):
         Rule("self.expect == 'Manual' || !has(self.repair)", REPAIR_UNUSED, ".repair", reason="FieldValueForbidden"),
         Rule("self.expect != 'Manual' || self.impact != 'Forbidden'", MANUAL_IS_FELT, ".impact"),
         Rule("self.expect != 'Manual' || !has(self.runs)", REPAIRED_ONCE, ".runs", reason="FieldValueForbidden"),
+        *START_RULES,
     )
 
     service_account_name: ObjectName = Field(
@@ -330,7 +345,8 @@ class FaultExperimentSpec(Model):
         for index, bound in enumerate(self.abort_when):
             if bound.check not in checks:
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"
-        longest = max(f.start_after_seconds + f.duration_seconds for f in self.faults)
+        yield from start_problems(self.faults, checks, fail_safe=self.expect is Expect.FAIL_SAFE)
+        longest = max(f.latest_start_seconds + f.duration_seconds for f in self.faults)
         hold, times = self.steady_state.hold_seconds, self.runs.count if self.runs else 1
         repair = self.repair.after_seconds + self.repair.timeout_seconds if self.repair else 0
         if (longest + hold + repair) * times >= self.deadline_seconds:

@@ -22,6 +22,7 @@ from bounceback.types.outcome import (
     Mark,
     Phase,
     RepairState,
+    StartState,
     VehicleKind,
     Verdict,
 )
@@ -150,6 +151,9 @@ class InjectionStatus(StatusModel):
     restarts: int = Field(0, description="How often they have been since, as the kubelet counts it.")
     healed: Healed | None = Field(None, description="Of an objectFault: who put the object right, and when.")
     planned_utc: float = Field(0, description="UTC seconds, on the operator's clock: when it was planned.")
+    waiting: bool = Field(
+        False, description="What its fault's startWhen waits for has not come; startAt is the latest that there can be."
+    )
     start_at: float = Field(0, description="UTC seconds: when it is to begin.")
     start_before: float = Field(0, description="UTC seconds: the agent refuses to begin later.")
     not_after: float = Field(0, description="UTC seconds: gone by then whatever happens.")
@@ -167,6 +171,15 @@ class InjectionStatus(StatusModel):
     def holds(self) -> tuple[str, ...]:
         """What no other experiment may hit meanwhile."""
         return held(self.on_uid, self.node if self.host_network else "")
+
+
+class StartStatus(StatusModel):
+    """What became of a fault's startWhen."""
+
+    fault: str = Field(description="The entry of spec.faults.")
+    state: StartState = Field(StartState.WAITING, description="Waiting, Reached or NotStarted (it never will).")
+    reached_at: Moment | None = Field(None, description="When what it waited for was seen to have come.")
+    message: str = Field("", max_length=512, description="For people: what it waits for, or what was seen.")
 
 
 class InjectionCounts(StatusModel):
@@ -304,6 +317,9 @@ class FaultExperimentStatus(StatusModel):
         default_factory=list, description="The first hundred; all are in the journal."
     )
     injection_counts: InjectionCounts = Field(default_factory=InjectionCounts, description="All of them.")
+    starts: list[StartStatus] = Field(
+        default_factory=list, max_length=20, description="Faults with startWhen: whether that has come."
+    )
     strength: dict[str, int] = Field(
         default_factory=dict, description="By fault with a ramp: the percent of its strength that was last told of."
     )

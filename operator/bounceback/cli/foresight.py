@@ -26,6 +26,7 @@ from bounceback.faults.inside import InsideFault
 from bounceback.faults.node_fault import NodeFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
+from bounceback.report.words import course
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
 from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
@@ -63,6 +64,7 @@ class Outlook:
     nouns: dict[str, str] = field(default_factory=dict)  # by target: what they are, in a word
     on: dict[str, str] = field(default_factory=dict)  # by fault: its target
     faults: dict[str, list[Foreseen]] = field(default_factory=dict)
+    course: list[str] = field(default_factory=list)  # a line for each fault, where one waits for something
     refusals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -111,6 +113,7 @@ class Foresight:
         outlook.matching |= objects.matching
         self._busy(outlook, {pod.uid: pod.name for chosen in pods.values() for pod in chosen} | objects.picked)
         outlook.nouns = {target.name: target.noun for target in spec.targets}
+        outlook.course = list(course(spec))
         outlook.on = {fault.name: fault.target for fault in spec.faults}
         if any(isinstance(fault.fault, NodeFault) for fault in spec.faults):
             outlook.note("which nodes are hit, and whether a FaultPolicy allows it, is seen at the start")

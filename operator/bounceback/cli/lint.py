@@ -8,6 +8,7 @@ import sys
 from bounceback.cli.documents import files_of
 from bounceback.cli.exits import BAD_INPUT, PASSED
 from bounceback.cli.linting import lint
+from bounceback.report.words import course
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,9 @@ def run(options: argparse.Namespace) -> int:
     order = {file: number for number, file in enumerate(files_of(options.files))}
     for remark in sorted(found.remarks, key=lambda r: (order.get(r.place.file, 0), r.place.line)):
         print(remark, file=sys.stderr)
+    for each, spec in found.experiments:
+        for line in course(spec):
+            print(f"{each}: {line}")
     words = [f"{len(found.objects)} of ours in order"]
     if found.errors:
         words.append(f"{len(found.errors)} errors")

@@ -17,6 +17,7 @@ from bounceback.api.policy import FaultPolicySpec
 from bounceback.api.problems import Problem, parse
 from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
 from bounceback.engine.repeats import too_few
+from bounceback.engine.starting import unseen
 from bounceback.faults import ObjectFault
 from bounceback.faults.node_fault import NodeFault
 from bounceback.types.fields import Model, ObjectName
@@ -253,12 +254,32 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
                 path = ("spec", "abortWhen", index, "probe")
                 text = f"must be one of the probes of {bound.check}: {', '.join(probes) or '(it has none)'}"
                 yield Severity.ERROR, Problem(path, text)
+    yield from _awaited(spec, checks)
     if told := too_few(spec):
         yield Severity.ERROR, Problem(("spec", "runs", "count"), told)
     yield from _unfit_objects(spec)
     all_known = len(checks) == len(spec.checks)
     if all_known:
         yield from _undeclared(spec.expect, checks)
+
+
+def _awaited(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:
+    """Probes and signals that no check has, and limits that are over before what is waited for can be expected."""
+    soonest: dict[str, int] = {}
+    durations = {entry.name: entry.duration_seconds for entry in spec.faults}
+    for index, entry in enumerate(spec.faults):
+        when = entry.start_when
+        before = soonest.get(when.fault, 0) if when and when.fault else 0
+        if when is not None and when.cleared:
+            before += durations[when.cleared]
+        soonest[entry.name] = before + entry.start_after_seconds
+        if when is None:
+            continue
+        if when.within_seconds <= before:
+            text = f"{when.words} {before} s after the beginning, if all of it lasts as long as it is to: too late"
+            yield Severity.WARNING, Problem(("spec", "faults", index, "startWhen", "withinSeconds"), text)
+    for path, text in unseen(spec, checks):
+        yield Severity.ERROR, Problem(("spec", *path), text)
 
 
 def _undeclared(expect: Expect, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:

@@ -94,6 +94,7 @@ def told(outlook: Outlook) -> Iterator[str]:
     for target, number in outlook.matching.items():
         noun = outlook.nouns.get(target, "pod")
         yield f"  {target}: {count(number, 'running pod' if noun == 'pod' else noun)} to choose from"
+    yield from (f"  {line}" for line in outlook.course)
     yield from (f"  note: {note}" for note in outlook.notes)
     yield from (f"  refused: {refusal}" for refusal in outlook.refusals)
     yield "  nothing was touched" + ("; it would not run" if outlook.refusals else "; nothing stands against it")

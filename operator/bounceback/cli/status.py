@@ -169,6 +169,8 @@ def in_full(body: Json) -> list[str]:
         lines += [*told, "", *table([[name.upper() for name in repeats.HEAD], *repeats.run_rows(subject)])]
     if status.marks:
         lines += ["", *table([("MARK", "SINCE START", "SEEN BY"), *_marks(subject)])]
+    if status.starts:
+        lines += ["", *table([("FAULT", "START", "WHY"), *((s.fault, str(s.state), s.message) for s in status.starts)])]
     if status.injections:
         lines += ["", *table([INJECTIONS, *_injections(subject)])]
         if unlisted := status.injection_counts.total - len(status.injections):

@@ -133,7 +133,7 @@ class Admitting(Way):
         for injection in self._mine():
             if injection.state is InjectionState.ACTIVE:
                 self._answer_for(injection)
-        due = [i for i in planned if i.start_at <= now.utc]
+        due = [i for i in planned if i.start_at <= now.utc and not self._injections.waits(i)]
         for late in (i for i in due if now.utc > i.start_before):
             self._learn(late, lambda each: admission.failed(each, "TooLate", "its last moment to start had passed"))
         due = [i for i in due if now.utc <= i.start_before]

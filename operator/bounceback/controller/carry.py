@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
-from bounceback.api.status import InjectionStatus
+from bounceback.api.status import InjectionStatus, StartStatus
 from bounceback.controller.office import Office
 from bounceback.controller.way import Way, all_of
 from bounceback.engine.evidence import DONE, fold, fold_end, with_offset
@@ -19,7 +19,7 @@ from bounceback.engine.planning import Carried
 from bounceback.faults.base import NetworkFault
 from bounceback.kube import KubeError
 from bounceback.types.instants import Instant
-from bounceback.types.outcome import Cleanup, VehicleKind
+from bounceback.types.outcome import NOT_STARTED, Cleanup, InjectionState, StartState, VehicleKind
 from bounceback.types.plan import Flow, Line, Told
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.peers import follow
@@ -28,6 +28,7 @@ AT_ONCE: Final = 20
 """Agents that are started in parallel for one experiment."""
 PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
 AMEND_AGAIN: Final = 2.0  # seconds
+TELL_AGAIN: Final = 0.5  # seconds
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +38,7 @@ class Injections:
     def __init__(self, injections: Sequence[InjectionStatus], changed: Callable[[], None]) -> None:
         self._all = {injection.name: injection for injection in injections}
         self._changed = changed
+        self._held: frozenset[str] = frozenset()
         self._news = asyncio.Event()
 
     def all(self) -> tuple[InjectionStatus, ...]:
@@ -45,6 +47,19 @@ class Injections:
     def decided(self, injections: Sequence[InjectionStatus]) -> None:
         """What a step made of them."""
         self._all = {injection.name: injection for injection in injections}
+        self._news.set()
+
+    def written(self, starts: Sequence[StartStatus]) -> None:
+        """What stands in the status of faults that wait: nothing of them begins, or is over, before it does."""
+        self._held = frozenset(start.fault for start in starts if start.state is StartState.WAITING)
+        self._news.set()
+
+    def waits(self, injection: InjectionStatus) -> bool:
+        """Whether it is not to begin yet, whatever its time is."""
+        return injection.waiting or injection.fault in self._held
+
+    def look_again(self) -> None:
+        """What `until` waits for may hold now, though no injection changed."""
         self._news.set()
 
     async def until(self, holds: Callable[[tuple[InjectionStatus, ...]], bool]) -> None:
@@ -84,6 +99,7 @@ class Carrying(Way):
         self._wanted: dict[str, tuple[Flow, ...]] = {}  # where each fault's peers are now
         self._flows: dict[str, tuple[Flow, ...]] = {}  # what each injection was amended to last
         self._moved = asyncio.Event()
+        self._said: set[str] = set()  # injections whose orders waited, and were told
 
     async def carry(self) -> None:
         """Start every agent and follow its evidence to the end; peers are followed beside it."""
@@ -96,6 +112,7 @@ class Carrying(Way):
                 tasks.create_task(self._follow_peers(entry)) for entry in self._spec.faults if _has_peers(entry)
             ]
             followers.append(tasks.create_task(self._keep_up()))
+            followers.append(tasks.create_task(self._let_begin()))
             try:
                 await self._all_done()
             finally:
@@ -240,6 +257,36 @@ class Carrying(Way):
         self._flows |= moved
         return True
 
+    async def _let_begin(self) -> None:
+        """Tell orders that wait when they begin, or that they never do, as soon as that is written down."""
+        while True:
+            await self._injections.until(lambda _: any(self._untold(c) for c in self._carried))
+            outcomes = await asyncio.gather(*(self._tell(c, self._untold(c)) for c in self._carried))
+            if not all(outcomes):
+                await asyncio.sleep(TELL_AGAIN)
+
+    def _untold(self, carried: Carried) -> dict[str, InjectionStatus | None]:
+        """By injection: its times, or None where it never begins. Nothing is said when it would be too late."""
+        now, waiting = Instant.now().utc, {order.injection for order in carried.plan.orders if order.waits}
+        mine = [i for i in self._of(carried) if i.name in waiting - self._said and not self._injections.waits(i)]
+        begin = {i.name: i for i in mine if i.state is InjectionState.PLANNED and now < i.start_before}
+        never = {i.name: None for i in mine if i.reason == NOT_STARTED}
+        return {**begin, **never}
+
+    async def _tell(self, carried: Carried, starts: dict[str, InjectionStatus | None]) -> bool:
+        """False when it was not heard."""
+        if not starts:
+            return True
+        self._office.leadership.check()
+        try:
+            await self._office.agents.begin(self._acting, carried.ref, starts)
+        except (*PASSING, Refused) as error:
+            log.info("%s is not told when to begin yet: %s", carried.ref.pod, error)
+            return False
+        self._said |= starts.keys()
+        self._injections.look_again()
+        return True
+
     async def _all_done(self) -> None:
         """Never, where more of them may still come."""
 
@@ -248,6 +295,7 @@ class Carrying(Way):
             return not self._growing and all(i.state in DONE for i in injections if i.name in names)
 
         await self._injections.until(over)
+        await self._injections.until(lambda _: not any(self._untold(carried) for carried in self._carried))
 
 
 def _has_peers(entry: FaultTiming) -> bool:

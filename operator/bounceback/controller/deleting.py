@@ -27,7 +27,7 @@ from bounceback.kube import KubeError
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import mirror
 from bounceback.types.instants import Instant
-from bounceback.types.outcome import Cleanup, InjectionState, VehicleKind
+from bounceback.types.outcome import NOT_STARTED, Cleanup, InjectionState, VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import BUDGET, DeletionRefused, Refused
 from bounceback.vehicles.pod_delete import Asked, delete_pods
@@ -87,6 +87,9 @@ class Deleting(Way):
 
     async def _delete_when_due(self) -> None:
         """Until every planned one is gone and no further round is due."""
+        await self._injections.until(lambda _: not any(self._injections.waits(i) for i in self._mine()))
+        if self._mine() and all(i.reason == NOT_STARTED for i in self._mine()):
+            return
         first = min((i.start_at for i in self._mine()), default=Instant.now().utc)
         ends = first + self._entry.duration_seconds
         lasts = self._follows or self._fault.every_seconds is not None  # more may come until it ends
@@ -169,7 +172,7 @@ class Deleting(Way):
         gone = {i.pod_uid for i in self._mine()}
         fresh = [pod for pod in found if pod.uid not in gone]
         chosen = choose(fresh, self._target, self._spec.seed, self._entry.target)
-        entry = self._entry.model_copy(update={"start_after_seconds": 0})
+        entry = self._entry.model_copy(update={"start_after_seconds": 0, "start_when": None})
         return tuple(Chosen(entry, pod, VehicleKind.POD_DELETE, "a further round", Rung.API) for pod in chosen)
 
 

@@ -101,7 +101,10 @@ class Following(Way):
         followed = sum(bool(i.replaces) for i in mine)
         if rest < 1:
             return
-        entry = self._entry.model_copy(update={"start_after_seconds": 0, "duration_seconds": int(rest)})
+        entry = self._entry
+        if not any(i.waiting for i in mine):
+            at_once = {"start_after_seconds": 0, "start_when": None, "duration_seconds": int(rest)}
+            entry = entry.model_copy(update=at_once)
         able = []
         for number, (gone, pod) in enumerate(found, followed + 1):
             if number > MOST_FOLLOWED:

@@ -98,6 +98,7 @@ class Patching(Way):
             await asyncio.sleep(0.2 if self._unguarded and not self._guarded.is_set() else LOOK_EVERY)
 
     async def _one(self, name: str) -> None:
+        await self._injections.until(lambda _: not self._injections.waits(self._now(name)))
         injection = self._now(name)
         if injection.state is InjectionState.PLANNED:
             await asyncio.sleep(max(0.0, injection.start_at - time.time()))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
+from bounceback.api.problems import dotted
 from bounceback.api.status import CheckCopy
 from bounceback.api.targets import PodTargets
 from bounceback.controller.copying import copy_checks
@@ -21,6 +22,7 @@ from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import overlapping
 from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, rung_for
 from bounceback.engine.policy import NodeUse
+from bounceback.engine.starting import unseen
 from bounceback.engine.state import Refusal
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import ObjectFault, PodRemoval
@@ -80,6 +82,7 @@ class Preparing:
             if not self._checks:
                 await self._check_access()
                 self._checks = await copy_checks(self._office.kube, self._acting, self._namespace, self._spec)
+                self._refuse_unseen()
             chosen = await self._choose()
         except Refused as refused:
             return Refusal(refused.field, refused.reason, refused.message)
@@ -102,6 +105,11 @@ class Preparing:
             matching=dict(self._matching),
             bystanders=self._bystanders,
         )
+
+    def _refuse_unseen(self) -> None:
+        """Faults that wait for what nobody looks at. Raises Refused."""
+        for path, told in unseen(self._spec, {check.name: check.spec for check in self._checks}):
+            raise Refused(dotted(("spec", *path)), "CheckInvalid", told)
 
     async def _check_access(self) -> None:
         account = self._spec.service_account_name
@@ -182,7 +190,7 @@ class Preparing:
             "Overlap",
             f"{other.fault.name} and {one.fault.name} want the same packets of pod {other.pod.name} at the same time, "
             f"and {other.rung} gives a packet to one of them only; name other peers or ports, a later "
-            "startAfterSeconds, or a mechanism that composes (Nft, Relay)",
+            "startAfterSeconds, startWhen.cleared, or a mechanism that composes (Nft, Relay)",
         )
 
     async def _pods_of(self, index: int, name: str, targets: PodTargets) -> list[PodInfo]:

@@ -214,6 +214,7 @@ class Run:
         status = status.model_copy(update={"revision": status.revision + 1, "histories": self._looking.snapshot()})
         self._body = await self._written_down(status.to_json())
         self._written = now.nanos / 1e9
+        self._injections.written(status.starts)
         self._state = State(status, after.injections)
         self.changed(self._body)
         await self._tell(before.status, status)
@@ -266,6 +267,7 @@ class Run:
         injections, self._planned = restored(record, status.injections)
         self._state = State(status, injections)
         self._injections.decided(injections)
+        self._injections.written(status.starts)
         if status.phase is not Phase.FINISHED:
             self._looking.resume(status)
             self._office.locks.take(self._uid, (each for i in injections for each in i.holds))
@@ -348,6 +350,7 @@ def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
         status.marks and len(status.marks),
         status.repair and (status.repair.state, status.repair.uid),
         states,
+        tuple((start.fault, start.state) for start in status.starts),
         len(status.timeline),
     )
 

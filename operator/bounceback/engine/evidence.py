@@ -10,7 +10,7 @@ from bounceback.api.status import InjectionCounts, InjectionStatus, Moment
 from bounceback.engine.client_behavior import essence
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.types.instants import NANOS, WALL_CLOCKS_AGREE, Instant, Interval
-from bounceback.types.outcome import Cleanup, InjectionState
+from bounceback.types.outcome import NOT_STARTED, Cleanup, InjectionState
 from bounceback.types.plan import Line, Told
 
 HANDSHAKE_ENDS: Final = {
@@ -28,7 +28,7 @@ DONE: Final = (InjectionState.CLEARED, InjectionState.FAILED)
 def fold(injection: InjectionStatus, line: Line, received: Instant) -> InjectionStatus:
     """The injection after that line; lines of other injections teach only about the clock they share."""
     injection = _with_clock(injection, line.at, received)
-    if line.injection != injection.name:
+    if line.injection != injection.name or injection.reason == NOT_STARTED:
         return injection
     moment = Moment.of(line.at)
     match line.told:
@@ -37,6 +37,10 @@ def fold(injection: InjectionStatus, line: Line, received: Instant) -> Injection
             if reason == "TargetGone" and injection.replaces:  # like the one whose place it took: nobody's mistake
                 return _to(injection, InjectionState.CLEARED, reason, cleared_at=moment, cleanup=Cleanup.CLEAN)
             clean = Cleanup.CLEAN if line.told is Told.REFUSED else injection.cleanup
+            if reason == NOT_STARTED:
+                return _to(injection, InjectionState.CLEARED, reason, cleanup=clean)
+            if reason == "Terminated" and injection.waiting:  # with its pod: fold_end says so
+                return _to(injection, InjectionState.CLEARED, reason, cleared_at=moment, cleanup=clean)
             return _to(injection, InjectionState.FAILED, reason, str(line.detail.get("message", "")), cleanup=clean)
         case Told.IN_FORCE:
             active = injection.state if injection.state in DONE else InjectionState.ACTIVE

@@ -20,6 +20,7 @@ class Health:
     never_healthy: tuple[str, ...] = ()  # "check/probe: what was seen", for those that never succeeded
     problems: tuple[str, ...] = ()  # probes that cannot work at all, with the reason
     failing_for: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (check, probe) -> seconds
+    holding_for: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (check, signal) -> seconds
     symptom: Interval | None = None
     symptom_source: str = ""
     detected: Interval | None = None

@@ -15,22 +15,22 @@ from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.manual import not_as_manual
-from bounceback.engine.planning import rest_of
+from bounceback.engine.proving import lasted
 from bounceback.engine.timeline import figures, in_seconds, judge_budget
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
+    NOT_STARTED,
     Aspect,
     Cleanup,
     Expect,
-    HealedBy,
     Impact,
     InjectionAxis,
     InjectionState,
     Judgement,
     Mark,
+    StartState,
     Verdict,
 )
-from bounceback.types.plan import AT_ONCE, Rung
 
 
 def judge(
@@ -91,38 +91,27 @@ def unproven(run: Run) -> Iterable[Finding]:
                 Verdict.INCONCLUSIVE, "NothingInjected", "no injection was ever planned: no target was there"
             )
         return
-    proof = run.spec.proof
-    hit = [i for i in run.injections if i.hits >= proof.min_hits]
-    if len(hit) * 100 < proof.targets_percent * len(run.injections):
-        idle = ", ".join(i.name for i in run.injections if i.hits < proof.min_hits)[:400]
+    for start in run.status.starts:
+        if start.state is StartState.NOT_STARTED:
+            yield _finding(Verdict.INCONCLUSIVE, NOT_STARTED, f"{start.fault} never started: {start.message}")
+    proof, begun = run.spec.proof, [i for i in run.injections if i.reason != NOT_STARTED]
+    hit = [i for i in begun if i.hits >= proof.min_hits]
+    if len(hit) * 100 < proof.targets_percent * len(begun):
+        idle = ", ".join(i.name for i in begun if i.hits < proof.min_hits)[:400]
         yield _finding(
             Verdict.INCONCLUSIVE,
             "FaultHitTooLittle" if hit else "FaultHitNothing",
-            f"{len(hit)} of {len(run.injections)} injections had {proof.min_hits} hits or more, "
+            f"{len(hit)} of {len(begun)} injections had {proof.min_hits} hits or more, "
             f"{proof.targets_percent} % are asked for; idle: {idle}; is anyone talking to these peers?",
         )
-    short = [i for i in run.injections if not _lasted(run, i)]
-    if (len(run.injections) - len(short)) * 100 < proof.targets_percent * len(run.injections):
+    short = [i for i in begun if not lasted(run, i)]
+    if (len(begun) - len(short)) * 100 < proof.targets_percent * len(begun):
         names = ", ".join(f"{i.name} {seconds_in_force(i):.1f} s" for i in short)[:400]
         yield _finding(
             Verdict.INCONCLUSIVE,
             "FaultTooShort",
             f"in force for less than {proof.duration_percent} % of the asked time: {names}",
         )
-
-
-def _lasted(run: Run, injection: InjectionStatus) -> bool:
-    if injection.object is None and injection.rung is Rung.API:  # a request has no length
-        return True
-    if injection.healed is not None and injection.healed.by is HealedBy.SYSTEM:  # it lasted as long as it was left to
-        return True
-    if injection.reason == AT_ONCE:  # nor has a signal
-        return True
-    entry = next(f for f in run.spec.faults if f.name == injection.fault)
-    if entry.follow_replacements and injection.reason == "TargetGone":  # what took its place has the rest of the time
-        return True
-    asked = rest_of(entry, injection) if injection.replaces else entry.duration_seconds
-    return seconds_in_force(injection) * 100 >= asked * run.spec.proof.duration_percent
 
 
 def unverified(run: Run) -> Iterable[Finding]:

@@ -82,8 +82,8 @@ class Guarded:
     """An injection that changes objects, as it was planned."""
 
     name: str
-    start_at: float  # UTC seconds, and so is
-    not_after: float
+    start_at: float  # UTC seconds: not begun before, and
+    not_after: float  # over by then
 
 
 def guarded_in(record: Mapping[str, Any]) -> tuple[Originals, tuple[Guarded, ...]] | None:
@@ -92,20 +92,28 @@ def guarded_in(record: Mapping[str, Any]) -> tuple[Originals, tuple[Guarded, ...
         return None
     originals = Originals.from_json(record["objects"])
     planned = (each for each in record["injections"] if each["name"] in originals.changes)
-    return originals, tuple(Guarded(i["name"], i["startAt"], i["notAfter"]) for i in planned)
+    return originals, tuple(Guarded(i["name"], _not_before(i), i["notAfter"]) for i in planned)
 
 
-def to_be_undone(status: Mapping[str, Any], injection: Guarded, seconds: float) -> float | None:
+def _not_before(injection: Mapping[str, Any]) -> float:
+    """One that waits may begin as soon as it is planned."""
+    return float(injection["plannedUtc"] if injection.get("waiting") else injection["startAt"])
+
+
+def to_be_undone(status: Mapping[str, Any], injection: Guarded, seconds: float, now: float) -> float | None:
     """UTC seconds by which an injection is over, by what the experiment's status says of it; None: it is.
 
-    Of one that the status does not list any more all that is known is the phase.
+    Of one that the status does not list any more all that is known is the phase. One that waits does not begin before
+    the status says that it does not wait any more: it is looked at again when it would be over, had it begun `now`.
     """
-    now = next((each for each in status.get("injections") or () if each["name"] == injection.name), None)
-    if now is None:
+    listed = next((each for each in status.get("injections") or () if each["name"] == injection.name), None)
+    if listed is None:
         ended = (Phase.REPAIRING, Phase.RECOVERING, Phase.VERIFYING, Phase.REPEATING, Phase.FINISHED)
         return None if status.get("phase") in ended else injection.not_after
-    over = now.get("state") in (InjectionState.CLEARED, InjectionState.FAILED)
-    if over and now.get("cleanup") == Cleanup.CLEAN:
+    over = listed.get("state") in (InjectionState.CLEARED, InjectionState.FAILED)
+    if over and listed.get("cleanup") == Cleanup.CLEAN:
         return None
-    begun = now.get("inForceAt")
-    return float(begun["utc"]) + seconds if begun else injection.not_after
+    if listed.get("waiting"):
+        return min(now + seconds, injection.not_after) if now < injection.not_after else None
+    begun = listed.get("inForceAt")
+    return float(begun["utc"]) + seconds if begun else listed.get("notAfter") or injection.not_after

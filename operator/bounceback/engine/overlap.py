@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
+from bounceback.api.experiment import FaultTiming
 from bounceback.engine.planning import Chosen, act_of
+from bounceback.engine.starting import never_together
 from bounceback.faults.base import NetworkFault
 from bounceback.types.plan import Direction, Flow, Queued
 
@@ -17,18 +19,22 @@ def overlapping(chosen: Iterable[Chosen]) -> tuple[Chosen, Chosen] | None:
     Tables of nftables and relays do compose: a packet passes all of them.
     """
     by_pod: dict[str, list[Chosen]] = {}
+    entries: dict[str, FaultTiming] = {}
     for choice in chosen:
+        entries[choice.fault.name] = choice.fault
         if isinstance(choice.fault.fault, NetworkFault) and isinstance(act_of(choice.fault, choice.rung), Queued):
             by_pod.setdefault(choice.pod.uid, []).append(choice)
     pairs = (pair for listed in by_pod.values() for pair in combinations(listed, 2))
-    return next(((one, other) for one, other in pairs if _meet(one, other)), None)
+    return next(((one, other) for one, other in pairs if _meet(entries, one, other)), None)
 
 
-def _meet(one: Chosen, other: Chosen) -> bool:
-    return _at_one_time(one, other) and _one_way(one, other) and _one_peer(one.flows, other.flows)
+def _meet(entries: Mapping[str, FaultTiming], one: Chosen, other: Chosen) -> bool:
+    return _at_one_time(entries, one, other) and _one_way(one, other) and _one_peer(one.flows, other.flows)
 
 
-def _at_one_time(one: Chosen, other: Chosen) -> bool:
+def _at_one_time(entries: Mapping[str, FaultTiming], one: Chosen, other: Chosen) -> bool:
+    if one.fault.start_when or other.fault.start_when:
+        return not never_together(entries, one.fault, other.fault)
     first, second = sorted((one.fault, other.fault), key=lambda fault: fault.start_after_seconds)
     return second.start_after_seconds < first.start_after_seconds + first.duration_seconds
 

@@ -21,7 +21,7 @@ from bounceback.faults.relayed import not_relayed, rules
 from bounceback.types.inside import InsideAct
 from bounceback.types.names import Leaf, TlsRule
 from bounceback.types.objects import Change
-from bounceback.types.outcome import VehicleKind
+from bounceback.types.outcome import NOT_STARTED, VehicleKind
 from bounceback.types.plan import (
     BY_OPERATOR,
     Act,
@@ -164,11 +164,17 @@ def rest_of(entry: FaultTiming, injection: InjectionStatus) -> float:
 
 def repeats_until(spec: FaultExperimentSpec, planned: Iterable[InjectionStatus]) -> float:
     """UTC seconds: when the last of the faults that repeat or follow is over; 0 where none does."""
-    first = {i.fault: i.start_at for i in reversed(list(planned))}
+    first = {i.fault: i.start_at for i in reversed(list(planned)) if i.reason != NOT_STARTED}
     repeating = (
         f for f in spec.faults if f.follow_replacements or (isinstance(f.fault, PodRemoval) and f.fault.every_seconds)
     )
     return max((first[f.name] + f.duration_seconds for f in repeating if f.name in first), default=0.0)
+
+
+def limits(entry: FaultTiming, rung: Rung, start_at: float) -> dict[str, float]:
+    """The times of an injection of that fault that begins at `start_at` (UTC seconds), as the status has them."""
+    start_before = start_at + START_GRACE
+    return {"start_at": start_at, "start_before": start_before, "not_after": start_before + lasts(entry, rung)}
 
 
 def needs_guard(act: Act, has: Set[Feature]) -> bool:
@@ -192,7 +198,6 @@ def _later_on(chosen: Iterable[Chosen]) -> set[str]:
 
 
 def _injection(run: str, choice: Chosen, now: float, later: str) -> InjectionStatus:
-    start_at = now + choice.fault.start_after_seconds
     return InjectionStatus(
         name=injection_name(run, choice.fault.name, choice.on.uid),
         fault=choice.fault.name,
@@ -204,9 +209,8 @@ def _injection(run: str, choice: Chosen, now: float, later: str) -> InjectionSta
         vehicle_reason=choice.vehicle_reason,
         rung=choice.rung,
         planned_utc=now,
-        start_at=start_at,
-        start_before=start_at + START_GRACE,
-        not_after=start_at + START_GRACE + lasts(choice.fault, choice.rung),
+        waiting=choice.fault.start_when is not None,
+        **limits(choice.fault, choice.rung, now + choice.fault.latest_start_seconds),
     )
 
 
@@ -270,6 +274,7 @@ def _order(choice: Chosen, injection: InjectionStatus) -> Order:
         duration=float(choice.fault.duration_seconds),
         pattern=choice.fault.pattern.planned() if choice.fault.pattern else None,
         host_network=injection.host_network,
+        waits=injection.waiting,
     )
 
 

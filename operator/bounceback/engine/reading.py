@@ -58,6 +58,7 @@ def read(
         never_healthy=tuple(_told(c, n, h) for c, n, h in every if h.samples and not h.healthy_samples),
         problems=tuple(problems),
         failing_for={(c, n): failing_for(h, now) for c, n, h in every},
+        holding_for=_holding(seen, since, now),
         symptom=symptom,
         symptom_source=symptom_source,
         detected=detected,
@@ -87,6 +88,13 @@ def _detections(seen: Sequence[Seen], since: Instant | None) -> Iterator[tuple[I
         for name, history in s.detection.items():
             if since is not None and (interval := first_holding(history, since)):
                 yield interval, f"{s.check}/{name}"
+
+
+def _holding(seen: Sequence[Seen], since: Instant | None, now: Instant) -> dict[tuple[str, str], float]:
+    """For how long each signal has held that came since then; 0 where it holds no more."""
+    signals = [(s.check, name, history) for s in seen for name, history in s.detection.items()]
+    come = [each for each in signals if since is not None and first_holding(each[2], since)]
+    return {(check, name): healthy_for(history, now) for check, name, history in come}
 
 
 def _first(found: Iterator[tuple[Interval, str]]) -> tuple[Interval | None, str]:

@@ -120,6 +120,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         if more := status.injection_counts.total - len(status.injections):
             yield f"And {count(more, 'injection')} more."
             yield ""
+    if status.starts:
+        yield "## Faults that waited"
+        yield ""
+        yield from table(("fault", "start", "why"), [(s.fault, s.state, s.message) for s in status.starts])
     if status.repair is not None:
         yield "## Repair"
         yield ""

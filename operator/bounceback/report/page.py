@@ -14,7 +14,7 @@ from bounceback.report import repeats
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate, recovered_from, seconds
+from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate, recovered_from, seconds, starts
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 SIGNS: Final = {"good": "✓", "bad": "✗", "unclear": "?", "none": "–"}
@@ -161,13 +161,10 @@ def _findings(subject: Subject) -> str:
 
 def _asked(subject: Subject) -> str:
     spec = subject.spec
-    rows = [
-        (f.name, f.fault.kind, f.target, _settings(f), seconds(f.start_after_seconds), seconds(f.duration_seconds))
-        for f in spec.faults
-    ]
+    rows = [(f.name, f.fault.kind, f.target, _settings(f), starts(f), seconds(f.duration_seconds)) for f in spec.faults]
     checks = ", ".join(check.name for check in spec.checks)
     note = f"Judged by {checks}; expected: {spec.expect}; impact: {spec.impact}; seed {spec.seed}."
-    head = ("fault", "kind", "target", "settings", "starts after", "lasts")
+    head = ("fault", "kind", "target", "settings", "starts", "lasts")
     return f'{_table(head, rows)}<p class="note">{_text(note)}</p>'
 
 

@@ -15,7 +15,17 @@ from bounceback.report.redact import redact
 from bounceback.report.repeats import RecordRuns, record_runs
 from bounceback.report.subject import Subject
 from bounceback.types.fields import Model
-from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, RepairState, VehicleKind, Verdict
+from bounceback.types.outcome import (
+    Cleanup,
+    InjectionState,
+    Judgement,
+    Mark,
+    Phase,
+    RepairState,
+    StartState,
+    VehicleKind,
+    Verdict,
+)
 from bounceback.types.plan import Rung
 
 Json = dict[str, Any]
@@ -96,6 +106,14 @@ class RecordInjection(Model):
     leftovers: list[str] = Field(description="What was left.")
 
 
+class RecordStart(Model):
+    """A fault that waited for something."""
+
+    fault: str = Field(description="Its name.")
+    state: StartState = Field(description="Waiting, Reached or NotStarted.")
+    message: str = Field(description="For people: what was seen.")
+
+
 class RecordRepair(Model):
     """With expect: Manual, what became of the repair."""
 
@@ -158,6 +176,7 @@ class Record(Model):
     hits_total: int = Field(description="The hits of all of them.")
     marks: list[RecordMark] = Field(description="The moments of the timeline.")
     phases: list[RecordPhase] = Field(description="The phases of the run.")
+    starts: list[RecordStart] = Field(description="Faults with startWhen: whether that came.")
     repair: RecordRepair | None = Field(None, description="With expect: Manual, what became of the repair.")
     gaps: list[tuple[float, float]] = Field(description="When nobody was looking: from and to, in seconds.")
     invariants: list[RecordInvariant] = Field(description="Each invariant's outcome.")
@@ -198,6 +217,7 @@ def record(subject: Subject) -> Record:
         phases=[
             RecordPhase(phase=phase, start=_round(time.start), end=_round(time.end)) for phase, time in subject.phases()
         ],
+        starts=[RecordStart(fault=s.fault, state=s.state, message=redact(s.message)) for s in status.starts],
         repair=_repair(subject),
         gaps=[(_round(subject.seconds(gap[0])), _round(subject.seconds(gap[-1]))) for gap in status.gaps],
         invariants=[

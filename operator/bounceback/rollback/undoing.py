@@ -93,7 +93,7 @@ class Undoing:
                 continue
             if body is None:
                 return 0.0
-            return to_be_undone(body.get("status") or {}, injection, seconds)
+            return to_be_undone(body.get("status") or {}, injection, seconds, time.time())
 
     async def _experiment(self, originals: Originals) -> Json | None:
         try:

@@ -1,6 +1,7 @@
 """The words of a verdict. Standard library only."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Verdict(StrEnum):
@@ -58,6 +59,18 @@ class InjectionState(StrEnum):
     ACTIVE = "Active"
     CLEARED = "Cleared"
     FAILED = "Failed"
+
+
+class StartState(StrEnum):
+    """Where a fault with startWhen is before it begins."""
+
+    WAITING = "Waiting"
+    REACHED = "Reached"
+    NOT_STARTED = "NotStarted"  # what it waited for did not come: it never begins
+
+
+NOT_STARTED: Final = str(StartState.NOT_STARTED)
+"""Why an injection is over that never began, and by its experiment's own rule was not to."""
 
 
 class Mark(StrEnum):

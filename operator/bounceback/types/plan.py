@@ -259,7 +259,8 @@ class Order:
     """One injection: one fault on one target. Times are UTC seconds since the epoch, made by the operator.
 
     The agent applies it at `start_at`, refuses when it is already later than `start_before`, and reverts at the first
-    of: `duration` seconds after it was in force, `not_after`, a stop, SIGTERM.
+    of: `duration` seconds after it was in force, `not_after`, a stop, SIGTERM. One that `waits` is told when to
+    begin by its operator (agent control: `begin`); until then its times are the latest that there can be.
     """
 
     injection: str
@@ -276,6 +277,7 @@ class Order:
     duration: float
     pattern: Pattern | None = None  # None: all of it, all the time
     host_network: bool = False  # the pod may have its node's own network: a policy allows the fault there
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ class Agents:
         """As control.amend."""
         await control.amend(self._for(acting, ref), ref, flows)
 
+    async def begin(self, acting: Kube, ref: AgentRef, starts: Mapping[str, control.Start | None]) -> None:
+        """As control.begin."""
+        await control.begin(self._for(acting, ref), ref, starts)
+
     async def ping(self, acting: Kube, ref: AgentRef) -> Span:
         """As control.ping."""
         return await control.ping(self._for(acting, ref), ref)

@@ -1,4 +1,4 @@
-"""Asking a running agent through the kubelet (pods/exec): stop, new flows, what time it is there."""
+"""Asking a running agent through the kubelet (pods/exec): stop, begin, new flows, what time it is there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 
@@ -25,6 +25,17 @@ NOT_STARTED: Final = "NotStarted"
 NOT_DONE: Final = "NotDone"
 LATE_NEWS: Final = 3.0
 """Seconds by which the kubelet may tell late that a container has ended."""
+
+
+class Start(Protocol):
+    """When an order begins, at the latest, and is over: UTC seconds."""
+
+    @property
+    def start_at(self) -> float: ...
+    @property
+    def start_before(self) -> float: ...
+    @property
+    def not_after(self) -> float: ...
 
 
 async def ask(kube: Kube, ref: AgentRef, question: Json, seconds: float = 30) -> Json:
@@ -77,6 +88,20 @@ async def amend(kube: Kube, ref: AgentRef, flows: Mapping[str, tuple[Flow, ...]]
         raise Refused("", UNREACHABLE, f"agent {ref.container} could not be asked: {error}") from error
     if not answer.get("ok"):
         raise Refused("", NOT_DONE, f"agent {ref.container} keeps the old peers: {answer.get('error') or answer}")
+
+
+async def begin(kube: Kube, ref: AgentRef, starts: Mapping[str, Start | None]) -> None:
+    """Tell orders that wait when they begin, by injection; None: never. Raises Refused where they go on waiting."""
+    told = {
+        injection: start and {"startAt": start.start_at, "startBefore": start.start_before, "notAfter": start.not_after}
+        for injection, start in starts.items()
+    }
+    try:
+        answer = await ask(kube, ref, {"begin": told})
+    except (KubeError, aiohttp.ClientError, TimeoutError) as error:
+        raise Refused("", UNREACHABLE, f"agent {ref.container} could not be asked: {error}") from error
+    if not answer.get("ok"):
+        raise Refused("", NOT_DONE, f"agent {ref.container} goes on waiting: {answer.get('error') or answer}")
 
 
 async def ping(kube: Kube, ref: AgentRef) -> Span:

@@ -1,0 +1,24 @@
+"""Whether an injection was in force for as long as it was to be."""
+
+from __future__ import annotations
+
+from bounceback.api.status import InjectionStatus
+from bounceback.engine.evidence import seconds_in_force
+from bounceback.engine.finished import Run
+from bounceback.engine.planning import rest_of
+from bounceback.types.outcome import HealedBy
+from bounceback.types.plan import AT_ONCE, Rung
+
+
+def lasted(run: Run, injection: InjectionStatus) -> bool:
+    if injection.object is None and injection.rung is Rung.API:  # a request has no length
+        return True
+    if injection.healed is not None and injection.healed.by is HealedBy.SYSTEM:  # it lasted as long as it was left to
+        return True
+    if injection.reason == AT_ONCE:  # nor has a signal
+        return True
+    entry = next(f for f in run.spec.faults if f.name == injection.fault)
+    if entry.follow_replacements and injection.reason == "TargetGone":  # what took its place has the rest of the time
+        return True
+    asked = rest_of(entry, injection) if injection.replaces else entry.duration_seconds
+    return seconds_in_force(injection) * 100 >= asked * run.spec.proof.duration_percent
