@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bounceback.agent.evidence import boottime
 from bounceback.agent.link import address
 from bounceback.types.plan import Drop, Feature, Told
 from tests.kernel.lab import ONE, POD_UID, Lab, order, peer, plan
@@ -92,15 +93,17 @@ def test_a_killed_guard_ends_what_it_guarded(lab: Lab) -> None:
     assert lab.left() == []
 
 
-def test_a_guard_undoes_in_time_what_has_no_owner(lab: Lab) -> None:
+@pytest.mark.parametrize(("planned", "own"), [(1.5, None), (60.0, 1.5)], ids=["as planned", "an order that waited"])
+def test_a_guard_undoes_in_time_what_has_no_owner(lab: Lab, planned: float, own: float | None) -> None:
     """An agent that began and then hangs, on a kernel without owned tables: its part is played by this test."""
-    guard = lab.start(plan(order(Drop(), injection="stuck", not_after=1.5)), "guard")
+    guard = lab.start(plan(order(Drop(), injection="stuck", not_after=planned)), "guard")
     guard.until(Told.STARTED)
     with lab.target.entered(), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         hook = "{ type filter hook output priority 0; policy drop; }"
         subprocess.run(["nft", f"add table ip bb-stuck; add chain ip bb-stuck out {hook}"], check=True)
         agent.connect(address(guard.plan.agent))
-        agent.sendall(json.dumps({"begin": "stuck"}).encode() + b"\n")
+        said = {} if own is None else {"notAfter": boottime() + own}
+        agent.sendall(json.dumps({"begin": "stuck", **said}).encode() + b"\n")
         assert lab.left() == ["nft table ip bb-stuck"]
         assert guard.until(Told.CLEARED, seconds=4).detail == {"why": "NotAfter"}
         assert guard.until(Told.VERIFIED).detail == {"leftovers": []}

@@ -159,7 +159,17 @@ ACTIVE = {"state": "Active", "inForceAt": Moment.of(at(4)).to_json()}
         ({"phase": "Active"}, "notAfter"),
         ({"phase": "Finished"}, None),
     ],
-    ids=["no status", "planned", "waits yet", "told when to begin", "in force", "put right", "not put right", "not listed", "not listed, over"],
+    ids=[
+        "no status",
+        "planned",
+        "waits yet",
+        "told when to begin",
+        "in force",
+        "put right",
+        "not put right",
+        "not listed",
+        "not listed, over",
+    ],
 )
 def test_the_rollback_pod_reads_off_the_status_when_it_is_due(status: Json, ends: float | str | None) -> None:
     listed = [{**planned().to_json(), **each} for each in status.get("injections", ())]

@@ -93,7 +93,7 @@ class Guard:
             return
         for message in self._agent.read():
             if "begin" in message:
-                self._begin(message["begin"], message["notAfter"])
+                self._begin(message["begin"], message.get("notAfter"))
             elif "note" in message:
                 self._notes[message["note"]] = Notes(message["kept"])
             elif "ended" in message:
@@ -101,11 +101,12 @@ class Guard:
             else:
                 self._done = True
 
-    def _begin(self, injection: str, not_after: float) -> None:
+    def _begin(self, injection: str, not_after: float | None) -> None:
         """An order that waited has a time of its own, which is not later than that of its plan."""
         self._begun[injection] = self._orders[injection]
-        times = self._times[injection]
-        self._times[injection] = replace(times, not_after=min(times.not_after, not_after))
+        if not_after is not None:
+            times = self._times[injection]
+            self._times[injection] = replace(times, not_after=min(times.not_after, not_after))
 
     def _accepted(self) -> Lines | None:
         self._listener.setblocking(False)
