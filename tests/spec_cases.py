@@ -40,12 +40,13 @@ from tests.spec_cases_probes import ONE_READING, PROBES
 from tests.spec_cases_runs import RUNS
 from tests.spec_cases_scarce import SCARCE
 from tests.spec_cases_signals import SIGNALS
-from tests.spec_cases_start import STARTS
+from tests.spec_cases_start import COLLAPSES, STARTS
 from tests.spec_cases_ways import KEYS, ONE_WAY
 
 EXPERIMENTS: Final = (
     *MANUAL,
     *STARTS,
+    *COLLAPSES,
     Case("the plain experiment", "FaultExperiment", having()),
     Case("a fault without a kind", "FaultExperiment", with_fault(), ONE_FAULT, "spec.faults[0]"),
     Case(

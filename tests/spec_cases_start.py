@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from bounceback.api.collapse import CHECK_OF_COLLAPSE, RISING, WITHIN
 from bounceback.api.start import CHECK_LISTED, LISTED_BEFORE, ONE_BEGINS, SAFE_AT_ONCE, WAYS
 from tests.spec_case import Case, Change, having
 
@@ -111,5 +112,46 @@ STARTS: Final = (
         ),
         "deadlineSeconds must be above the time that the faults",
         "spec.deadlineSeconds",
+    ),
+)
+
+
+def ramp(low: int = 10, high: int = 100, **more: Any) -> dict[str, Any]:
+    return {"pattern": {"ramp": {"fromPercent": low, "toPercent": high, "steps": 5}}, **more}
+
+
+COLLAPSES: Final = (
+    Case(
+        "a collapse is looked for",
+        "FaultExperiment",
+        course(fault("grow", **ramp(collapse={"check": "web-healthy", "probe": "home", "holdsPercent": 100}))),
+    ),
+    Case(
+        "a collapse without a ramp",
+        "FaultExperiment",
+        course(fault("grow", collapse={"check": "web-healthy"})),
+        RISING,
+        "spec.faults[0].collapse",
+    ),
+    Case(
+        "a collapse of what fades",
+        "FaultExperiment",
+        course(fault("fade", **ramp(100, 10, collapse={"check": "web-healthy"}))),
+        RISING,
+        "spec.faults[0].collapse",
+    ),
+    Case(
+        "a strength that it never has",
+        "FaultExperiment",
+        course(fault("grow", **ramp(10, 50, collapse={"check": "web-healthy", "holdsPercent": 51}))),
+        WITHIN,
+        "spec.faults[0].collapse.holdsPercent",
+    ),
+    Case(
+        "a collapse by a check that the experiment has not",
+        "FaultExperiment",
+        course(fault("grow", **ramp(collapse={"check": "db-healthy"}))),
+        CHECK_OF_COLLAPSE,
+        "spec.faults",
     ),
 )

@@ -15,7 +15,7 @@ from bounceback.cli.main import main
 from bounceback.controller.carry import Injections
 from bounceback.engine.reading import Seen, read
 from bounceback.engine.samples import History, Sample
-from bounceback.report.words import course
+from bounceback.report.course import course
 from bounceback.types.outcome import StartState
 from tests.spec_case import EXPERIMENT
 from tests.spec_cases_start import fault

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, create_model, model_validator
 
+from bounceback.api.collapse import COLLAPSE_ENTRY_RULES, COLLAPSE_RULE, Collapse, collapse_problems
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.api.repair import Repair
@@ -81,6 +82,9 @@ class FaultTiming(Chosen):
     )
     pattern: Pattern | None = Field(
         None, description="How it comes and goes, or grows, while it lasts; unset: all of it, all the time."
+    )
+    collapse: Collapse | None = Field(
+        None, description="With a ramp that grows: the strength at which the system breaks down is looked for."
     )
     relay: RelayUse = Field(default_factory=RelayUse, description="Only of meaning where a relay carries it out.")
     follow: bool = Field(True, description="Follow the peers' addresses as they change while the fault is in force.")
@@ -193,7 +197,11 @@ else:
     FaultEntry = create_model(
         "FaultEntry", __base__=FaultTiming, __doc__="One fault: exactly one kind, when, and for how long.", **_kinds
     )
-    FaultEntry.rules = (one_of(kind.kind for kind in KINDS), *(rule for kind in KINDS for rule in _entry_rules(kind)))
+    FaultEntry.rules = (
+        one_of(kind.kind for kind in KINDS),
+        *COLLAPSE_ENTRY_RULES,
+        *(rule for kind in KINDS for rule in _entry_rules(kind)),
+    )
 
 
 class CheckReference(Model):
@@ -281,6 +289,7 @@ class FaultExperimentSpec(Model):
         Rule("self.expect != 'Manual' || self.impact != 'Forbidden'", MANUAL_IS_FELT, ".impact"),
         Rule("self.expect != 'Manual' || !has(self.runs)", REPAIRED_ONCE, ".runs", reason="FieldValueForbidden"),
         *START_RULES,
+        COLLAPSE_RULE,
     )
 
     service_account_name: ObjectName = Field(
@@ -346,6 +355,7 @@ class FaultExperimentSpec(Model):
             if bound.check not in checks:
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"
         yield from start_problems(self.faults, checks, fail_safe=self.expect is Expect.FAIL_SAFE)
+        yield from collapse_problems(self.faults, checks)
         longest = max(f.latest_start_seconds + f.duration_seconds for f in self.faults)
         hold, times = self.steady_state.hold_seconds, self.runs.count if self.runs else 1
         repair = self.repair.after_seconds + self.repair.timeout_seconds if self.repair else 0

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bounceback.api.check import RecoveryCheckSpec
+from bounceback.api.collapse import CollapseStatus
 from bounceback.api.meta import Condition
 from bounceback.api.runs import RunsStatus
 from bounceback.types.fields import StatusModel
@@ -319,6 +320,9 @@ class FaultExperimentStatus(StatusModel):
     injection_counts: InjectionCounts = Field(default_factory=InjectionCounts, description="All of them.")
     starts: list[StartStatus] = Field(
         default_factory=list, max_length=20, description="Faults with startWhen: whether that has come."
+    )
+    collapses: list[CollapseStatus] = Field(
+        default_factory=list, max_length=20, description="Faults with collapse: what was seen as they grew."
     )
     strength: dict[str, int] = Field(
         default_factory=dict, description="By fault with a ramp: the percent of its strength that was last told of."

@@ -26,7 +26,7 @@ from bounceback.faults.inside import InsideFault
 from bounceback.faults.node_fault import NodeFault
 from bounceback.faults.tls_fault import TlsFault
 from bounceback.kube import KubeError
-from bounceback.report.words import course
+from bounceback.report.course import course
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
 from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission

@@ -8,7 +8,7 @@ import sys
 from bounceback.cli.documents import files_of
 from bounceback.cli.exits import BAD_INPUT, PASSED
 from bounceback.cli.linting import lint
-from bounceback.report.words import course
+from bounceback.report.course import course
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from bounceback.api import API_VERSION, GROUP
 from bounceback.api.check import RecoveryCheckSpec
-from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.kinds import KINDS, Kind
 from bounceback.api.policy import FaultPolicySpec
 from bounceback.api.problems import Problem, parse
 from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
+from bounceback.engine.collapse import least_samples, longest_look
 from bounceback.engine.repeats import too_few
 from bounceback.engine.starting import unseen
 from bounceback.faults import ObjectFault
@@ -278,8 +279,28 @@ def _awaited(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
         if when.within_seconds <= before:
             text = f"{when.words} {before} s after the beginning, if all of it lasts as long as it is to: too late"
             yield Severity.WARNING, Problem(("spec", "faults", index, "startWhen", "withinSeconds"), text)
+    for index, entry in enumerate(spec.faults):
+        if (told := _too_short(entry, checks)) is not None:
+            yield Severity.WARNING, Problem(("spec", "faults", index, "pattern", "ramp", "steps"), told)
     for path, text in unseen(spec, checks):
         yield Severity.ERROR, Problem(("spec", *path), text)
+
+
+def _too_short(entry: FaultTiming, checks: Mapping[str, RecoveryCheckSpec]) -> str | None:
+    """Why nothing can be said of the steps of a ramp."""
+    asked, ramp = entry.collapse, entry.pattern.ramp if entry.pattern else None
+    if asked is None or ramp is None or asked.check not in checks:
+        return None
+    probes = [p for p in checks[asked.check].probes if asked.probe in (None, p.name)]
+    length, blind = entry.duration_seconds / ramp.steps, longest_look(probes)
+    samples = sum(max(0.0, length - blind) / (p.period_milliseconds / 1000) for p in probes)
+    needed = least_samples(asked.below_percent)
+    if not probes or samples >= needed:
+        return None
+    return (
+        f"a step takes {length:.1f} s, of which the first {blind:.1f} s (timeoutMilliseconds) are left out: about "
+        f"{samples:.0f} samples each, and it takes {needed} to say that success is below {asked.below_percent} %"
+    )
 
 
 def _undeclared(expect: Expect, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:

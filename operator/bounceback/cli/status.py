@@ -14,6 +14,7 @@ from bounceback.cli.exits import PASSED, CommandError
 from bounceback.cli.freeze import FREEZE, operator_namespace
 from bounceback.cli.progress import Output, output_argument
 from bounceback.report import repeats
+from bounceback.report.course import LEVELS, STARTS, level_rows, start_rows
 from bounceback.report.outages import HEAD, Record, outages
 from bounceback.report.outages import summary as check_summary
 from bounceback.report.subject import Subject
@@ -170,7 +171,9 @@ def in_full(body: Json) -> list[str]:
     if status.marks:
         lines += ["", *table([("MARK", "SINCE START", "SEEN BY"), *_marks(subject)])]
     if status.starts:
-        lines += ["", *table([("FAULT", "START", "WHY"), *((s.fault, str(s.state), s.message) for s in status.starts)])]
+        lines += ["", *table([[name.upper() for name in STARTS], *start_rows(subject)])]
+    if levels := list(level_rows(subject)):
+        lines += ["", *table([[name.upper() for name in LEVELS], *levels])]
     if status.injections:
         lines += ["", *table([INJECTIONS, *_injections(subject)])]
         if unlisted := status.injection_counts.total - len(status.injections):

@@ -351,6 +351,7 @@ def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
         status.repair and (status.repair.state, status.repair.uid),
         states,
         tuple((start.fault, start.state) for start in status.starts),
+        tuple((each.fault, each.counting, each.state) for each in status.collapses),
         len(status.timeline),
     )
 

@@ -16,11 +16,12 @@ from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Finding, MarkStatus, Moment, RepairStatus
+from bounceback.engine.collapse import looked_for
 from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE
 from bounceback.engine.judge import judge
 from bounceback.engine.naming import injection_name
-from bounceback.engine.noting import mark_of, noted, updated, with_mark, with_marks, with_strength
+from bounceback.engine.noting import mark_of, noted, updated, with_collapses, with_mark, with_marks, with_strength
 from bounceback.engine.planning import Preparation, injections, repeats_until
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
 from bounceback.engine.repeats import concluded, not_enough, which_of
@@ -119,8 +120,8 @@ def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparatio
     planned = injections(state.status.run, found.chosen, now.utc, now.boot)
     observed = {**state.status.observed, "before": seen.before}
     mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
-    starts = awaited(spec)
-    state = updated(state, observed=observed, **_found(found), marks=[mark], starts=starts)
+    waits = {"starts": awaited(spec), "collapses": looked_for(spec)}
+    state = updated(state, observed=observed, **_found(found), marks=[mark], **waits)
     state = replace(state, injections=planned)
     on = _share(spec, found.per_target, found.matching)
     decision = _enter(Phase.INJECTING, state, now, f"{len(planned)} injections planned on {on}")
@@ -153,7 +154,8 @@ def _active(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     if state.status.starts != before.status.starts:
         return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), again=0.05)  # written down before anything else
     state, plan = _with_more(_with_missed(state, seen, now), seen, now)
-    state = give_up_unseen(spec, with_strength(spec, state, now), now)
+    state = with_collapses(spec, with_strength(spec, state, now), seen, now)
+    state = give_up_unseen(spec, state, now)
     waiting = is_waiting(state.status.starts)
     over = all(i.state in DONE for i in state.injections) and not waiting
     if over and now.utc >= repeats_until(spec, state.injections):

@@ -21,6 +21,7 @@ class Health:
     problems: tuple[str, ...] = ()  # probes that cannot work at all, with the reason
     failing_for: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (check, probe) -> seconds
     holding_for: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (check, signal) -> seconds
+    counted: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)  # samples, and healthy ones
     symptom: Interval | None = None
     symptom_source: str = ""
     detected: Interval | None = None

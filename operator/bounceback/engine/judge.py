@@ -10,6 +10,7 @@ from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Finding,
 from bounceback.engine.budgets import performance, unmeasured
 from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
+from bounceback.engine.collapse import collapsed_early
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
@@ -264,6 +265,7 @@ KEPT_TO: Final = (Expect.FAIL_SAFE, Expect.MANUAL)
 RECOVERY_FAILED: Final = (
     not_recovered,
     not_healed,
+    collapsed_early,
     felt_though_forbidden,
     not_safe,
     not_detected,

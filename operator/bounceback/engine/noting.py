@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import TIMELINE_LIMIT, Happening, MarkStatus
+from bounceback.engine.collapse import counted
 from bounceback.engine.marks import marks_of
 from bounceback.engine.state import Seen, State
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import InjectionState, Mark
+from bounceback.types.outcome import CollapseState, InjectionState, Mark
 
 
 def updated(state: State, **fields: object) -> State:
@@ -32,6 +33,16 @@ def with_marks(state: State, seen: Seen, now: Instant) -> State:
     for mark, interval, source in marks_of(state.injections, seen.health, now):
         state = with_mark(state, mark, interval, source, now)
     return state
+
+
+def with_collapses(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> State:
+    """With what was counted at the levels of ramps, and a line once a system has collapsed."""
+    status = state.status
+    found = counted(spec, status.collapses, state.injections, status.checks, seen.health.counted, now)
+    for each, before in zip(found, status.collapses, strict=True):
+        if each.state is CollapseState.COLLAPSED and before.state is not each.state:
+            state = noted(state, "Collapsed", f"{each.fault}: {each.message}", now)
+    return updated(state, collapses=found)
 
 
 def with_mark(state: State, mark: Mark, interval: Interval, source: str, now: Instant) -> State:

@@ -59,6 +59,7 @@ def read(
         problems=tuple(problems),
         failing_for={(c, n): failing_for(h, now) for c, n, h in every},
         holding_for=_holding(seen, since, now),
+        counted={(c, n): (h.samples, h.healthy_samples) for c, n, h in every},
         symptom=symptom,
         symptom_source=symptom_source,
         detected=detected,

@@ -46,8 +46,15 @@ def awaited(spec: FaultExperimentSpec) -> list[StartStatus]:
 
 
 def unseen(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Path, str]]:
-    """Where a fault waits for what no probe or signal of its check can tell; checks that are not given are left out."""
+    """Where a fault waits for, or is judged by, what no probe or signal of its check can tell.
+
+    Checks that are not given are left out.
+    """
     for index, entry in enumerate(spec.faults):
+        if (asked := entry.collapse) is not None and asked.check in checks:
+            there = [probe.name for probe in checks[asked.check].probes]
+            if not there or (asked.probe is not None and asked.probe not in there):
+                yield ("faults", index, "collapse", "probe"), _one_of("probes", asked.check, there)
         look = entry.start_when.looks_at if entry.start_when else None
         if look is None or look.check not in checks:
             continue
@@ -57,8 +64,11 @@ def unseen(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -
             where, section, named = ("detected", "signal"), "detection", look.signal
         there = [probe.name for part, _, probe in checks[look.check].sections() if part == section]
         if not there or (named is not None and named not in there):
-            text = f"must be one of the {section} of {look.check}: {', '.join(there) or '(it has none)'}"
-            yield ("faults", index, "startWhen", *where), text
+            yield ("faults", index, "startWhen", *where), _one_of(section, look.check, there)
+
+
+def _one_of(section: str, check: str, there: Sequence[str]) -> str:
+    return f"must be one of the {section} of {check}: {', '.join(there) or '(it has none)'}"
 
 
 def is_waiting(starts: Sequence[StartStatus]) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bounceback.report import repeats
+from bounceback.report.course import LEVELS, STARTS, collapses, level_rows, start_rows
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
 from bounceback.report.words import (
@@ -123,7 +124,12 @@ def _evidence(subject: Subject) -> Iterator[str]:
     if status.starts:
         yield "## Faults that waited"
         yield ""
-        yield from table(("fault", "start", "why"), [(s.fault, s.state, s.message) for s in status.starts])
+        yield from table(STARTS, start_rows(subject))
+    if status.collapses:
+        yield "## Collapse"
+        yield ""
+        yield from (f"{escaped(line)}\n" for line in collapses(subject))
+        yield from table(LEVELS, level_rows(subject))
     if status.repair is not None:
         yield "## Repair"
         yield ""

@@ -11,10 +11,11 @@ from typing import Final
 from bounceback.api.experiment import FaultTiming
 from bounceback.api.status import Figure
 from bounceback.report import repeats
+from bounceback.report.course import LEVELS, STARTS, collapses, level_rows, start_rows, starts
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
-from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate, recovered_from, seconds, starts
+from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate, recovered_from, seconds
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 SIGNS: Final = {"good": "✓", "bad": "✗", "unclear": "?", "none": "–"}
@@ -203,6 +204,11 @@ def _evidence(subject: Subject) -> Iterator[str]:
         )
         head = ("fault", "target", "node", "vehicle", "state", "hits", "cleanup")
         yield _section("Injections", _table(head, rows8) + left + note)
+    if status.starts:
+        yield _section("Faults that waited", _table(STARTS, start_rows(subject)))
+    if status.collapses:
+        told = "".join(f"<p>{_text(line)}</p>" for line in collapses(subject))
+        yield _section("Collapse", told + _table(LEVELS, level_rows(subject)))
     if status.repair is not None:
         told = f"{REPAIRS.get(status.repair.state, status.repair.state)}: {status.repair.message}"
         log = f"<pre>{_text(status.repair.log)}</pre>" if status.repair.log else ""

@@ -17,6 +17,7 @@ from bounceback.report.subject import Subject
 from bounceback.types.fields import Model
 from bounceback.types.outcome import (
     Cleanup,
+    CollapseState,
     InjectionState,
     Judgement,
     Mark,
@@ -114,6 +115,25 @@ class RecordStart(Model):
     message: str = Field(description="For people: what was seen.")
 
 
+class RecordLevel(Model):
+    """One strength of a fault that grew."""
+
+    percent: int = Field(description="The strength.")
+    samples: int = Field(description="Samples that were taken meanwhile.")
+    healthy: int = Field(description="Those that were healthy.")
+
+
+class RecordCollapse(Model):
+    """Where the system collapsed as a fault grew."""
+
+    fault: str = Field(description="Its name.")
+    state: CollapseState = Field(description="Collapsed, Held or Undecided.")
+    held_percent: int = Field(description="At this strength it surely had not collapsed.")
+    collapsed_percent: int | None = Field(None, description="At this strength it surely had.")
+    message: str = Field(description="For people.")
+    levels: list[RecordLevel] = Field(description="In the order in which they came.")
+
+
 class RecordRepair(Model):
     """With expect: Manual, what became of the repair."""
 
@@ -177,6 +197,7 @@ class Record(Model):
     marks: list[RecordMark] = Field(description="The moments of the timeline.")
     phases: list[RecordPhase] = Field(description="The phases of the run.")
     starts: list[RecordStart] = Field(description="Faults with startWhen: whether that came.")
+    collapses: list[RecordCollapse] = Field(description="Faults with collapse: what was seen as they grew.")
     repair: RecordRepair | None = Field(None, description="With expect: Manual, what became of the repair.")
     gaps: list[tuple[float, float]] = Field(description="When nobody was looking: from and to, in seconds.")
     invariants: list[RecordInvariant] = Field(description="Each invariant's outcome.")
@@ -218,6 +239,17 @@ def record(subject: Subject) -> Record:
             RecordPhase(phase=phase, start=_round(time.start), end=_round(time.end)) for phase, time in subject.phases()
         ],
         starts=[RecordStart(fault=s.fault, state=s.state, message=redact(s.message)) for s in status.starts],
+        collapses=[
+            RecordCollapse(
+                fault=c.fault,
+                state=c.state,
+                held_percent=c.held_percent,
+                collapsed_percent=c.collapsed_percent,
+                message=c.message,
+                levels=[RecordLevel(percent=e.percent, samples=e.samples, healthy=e.healthy) for e in c.levels],
+            )
+            for c in status.collapses
+        ],
         repair=_repair(subject),
         gaps=[(_round(subject.seconds(gap[0])), _round(subject.seconds(gap[-1]))) for gap in status.gaps],
         invariants=[

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.status import Axes, Figure, InjectionStatus
 from bounceback.engine.repeats import so_far
 from bounceback.faults import KINDS
@@ -65,22 +64,6 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{int(value // 60)} min {int(value % 60)} s"
-
-
-def starts(entry: FaultTiming) -> str:
-    """When it begins: at once, 5 s after slow is cleared."""
-    when, wait = entry.start_when, seconds(entry.start_after_seconds) if entry.start_after_seconds else ""
-    if when is None:
-        return f"after {wait}" if wait else "at once"
-    limit = f"within {seconds(when.within_seconds)}"
-    return f"{wait} after {when.words} ({limit})" if wait else f"when {when.words} ({limit})"
-
-
-def course(spec: FaultExperimentSpec) -> Iterator[str]:
-    """A line for each fault, where one of them waits for something."""
-    if any(entry.start_when for entry in spec.faults):
-        for entry in spec.faults:
-            yield f"{entry.name} starts {starts(entry)}, lasts {seconds(entry.duration_seconds)}"
 
 
 def figure(value: Figure) -> str:
@@ -143,6 +126,7 @@ def summary(subject: Subject) -> list[str]:
         told = rate(subject) or (axes(status.axes) if status.axes else "")
         lines.append(f"{status.verdict:<{column}}{told}".rstrip())
         lines += [f"{'':<{column}}{line}" for line in over_all(subject)]
+    lines += [f"{'':<{column}}{found.fault} {found.message}" for found in status.collapses]
     lines += [f"{'':<{column}}{finding.reason}: {finding.message}" for finding in status.findings]
     return lines
 

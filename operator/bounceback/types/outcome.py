@@ -73,6 +73,14 @@ NOT_STARTED: Final = str(StartState.NOT_STARTED)
 """Why an injection is over that never began, and by its experiment's own rule was not to."""
 
 
+class CollapseState(StrEnum):
+    """What is known of a system under a fault that grows."""
+
+    COLLAPSED = "Collapsed"
+    HELD = "Held"  # at the last level that was seen, and at all before
+    UNDECIDED = "Undecided"
+
+
 class Mark(StrEnum):
     """A moment of the timeline."""
 
