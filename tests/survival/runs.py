@@ -72,14 +72,14 @@ def partition(server: PodInfo, seconds: int = 5, **more: Any) -> Json:
     }
 
 
-async def make_experiment(kube: Kube, namespace: str, name: str, fault: Json, **spec: Any) -> Json:
+async def make_experiment(kube: Kube, namespace: str, name: str, *faults: Json, **spec: Any) -> Json:
     body = {
         "apiVersion": "bounceback.dev/v1alpha1",
         "kind": "FaultExperiment",
         "metadata": {"name": name},
         "spec": {
             "targets": [{"name": "callers", "pods": {"selector": CALLERS}}],
-            "faults": [fault],
+            "faults": list(faults),
             "checks": [{"name": "reachable"}],
             "steadyState": {"holdSeconds": 1, "timeoutSeconds": 30},
             **spec,

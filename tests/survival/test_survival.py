@@ -10,6 +10,7 @@ import pytest
 
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube
+from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS, SECRETS
 from bounceback.types.outcome import Phase
 from bounceback.types.plan import Line, Told
@@ -115,6 +116,51 @@ async def test_repeated_runs_go_on_where_a_killed_operator_left_them(
     await held_no_more(kube, namespace, "repeated")
     secrets, _ = await kube.list(SECRETS, home, labels="bounceback.dev/experiment-uid")
     assert not secrets, "the journal of each run goes with it"
+
+
+def started(state: str) -> Callable[[Json], bool]:
+    return lambda status: [start["state"] for start in status.get("starts") or ()] == [state]
+
+
+@together
+async def test_a_fault_that_waits_begins_though_the_operator_is_killed_while_it_does(
+    kube: Kube, namespace: str, shop: Shop, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    """Killed while it waits, and again as soon as it is written down that it waits no more."""
+    callers, server = shop
+    before = network_state(callers)
+    waits = partition(server, seconds=3, name="again", startWhen={"cleared": "cut", "withinSeconds": 100})
+    operator = make_operator("operator-0")
+    operator.start()
+    await make_experiment(kube, namespace, "waited", partition(server), waits)
+    for holds in (reached(Phase.ACTIVE), started("Reached")):
+        await until(kube, namespace, "waited", holds)
+        operator.kill()
+        operator = make_operator("operator-0")
+        operator.start()
+    status = await finished(kube, namespace, "waited", 180)
+    assert status["verdict"] in TRUE_ENDS, status
+    assert {finding["reason"] for finding in status["findings"]} <= {"ObservationGap"}, status["findings"]
+    assert status["axes"]["injection"] == "Proven"
+    assert await times_in_force(kube, namespace, callers) == [2, 2], "each fault once"
+    assert network_state(callers) == before
+
+
+@together
+async def test_what_never_comes_starts_nothing_and_proves_nothing(
+    kube: Kube, namespace: str, shop: Shop, operator: OperatorProcess
+) -> None:
+    callers, server = shop
+    before = network_state(callers)
+    never = {"failing": {"check": "reachable", "forSeconds": 60}, "withinSeconds": 5}
+    waits = partition(server, name="again", startWhen=never)
+    await make_experiment(kube, namespace, "in-vain", partition(server, seconds=2), waits)
+    status = await finished(kube, namespace, "in-vain")
+    assert (status["verdict"], status["axes"]["injection"]) == ("Inconclusive", "Unproven"), status
+    assert status["findings"][0]["reason"] == "NotStarted"
+    assert status["axes"]["cleanup"] == "Clean"
+    assert await times_in_force(kube, namespace, callers) == [1, 1]
+    assert network_state(callers) == before
 
 
 @together
