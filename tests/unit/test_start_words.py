@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from bounceback.api.status import StartStatus
 from bounceback.cli.linting import Severity
 from bounceback.cli.main import main
+from bounceback.cli.status import in_full
 from bounceback.controller.carry import Injections
 from bounceback.engine.reading import Seen, read
 from bounceback.engine.samples import History, Sample
 from bounceback.report.course import course
+from bounceback.report.markdown import as_markdown
+from bounceback.report.page import as_page
+from bounceback.report.record import as_json, schema
+from bounceback.report.subject import Subject
+from bounceback.report.words import summary
 from bounceback.types.outcome import StartState
+from tests.finished_runs import RUNS
 from tests.spec_case import EXPERIMENT
 from tests.spec_cases_start import fault
 from tests.unit.engine_values import at, check, experiment, injection
@@ -106,3 +115,47 @@ def test_a_signal_counts_from_when_it_came_after_the_first_fault() -> None:
     came = holding((4, False), (6, True), (7, True), (8, True), (9, True), (10, True), (11, True), (11.9, True))
     assert came[("healthy", "alarm")] == pytest.approx(5.8)
     assert holding((4, False), (6, True), (11.5, False)) == {("healthy", "alarm"): 0.0}, "it has come, and gone"
+
+
+def composed() -> Json:
+    """A run of which one fault grew until the system collapsed, and another never started."""
+    body = RUNS["inconclusive"]()
+    entry = body["spec"]["faults"][0]
+    body["spec"]["faults"] = [
+        entry,
+        {**entry, "name": "late", "startWhen": {"cleared": entry["name"], "withinSeconds": 40}},
+    ]
+    body["status"]["starts"] = [{"fault": "late", "state": "NotStarted", "message": "it | never came"}]
+    body["status"]["collapses"] = [
+        {
+            "fault": entry["name"],
+            "state": "Collapsed",
+            "heldPercent": 40,
+            "collapsedPercent": 60,
+            "message": "collapsed above 40 % of its strength",
+            "levels": [
+                {"percent": 40, "samples": 100, "healthy": 97},
+                {"percent": 60, "samples": 100, "healthy": 1},
+            ],
+        }
+    ]
+    return body
+
+
+def test_every_report_tells_what_waited_and_where_it_collapsed() -> None:
+    body = composed()
+    subject, name = Subject.of(body), body["spec"]["faults"][0]["name"]
+    page, markdown, told = as_page(subject), as_markdown(subject), json.loads(as_json(subject))
+    jsonschema.validate(told, json.loads(schema()))
+    assert [(each["fault"], each["state"]) for each in told["starts"]] == [("late", "NotStarted")]
+    assert [(each["heldPercent"], each["collapsedPercent"]) for each in told["collapses"]] == [(40, 60)]
+    for text in (page, markdown):
+        assert "Faults that waited" in text
+        assert "97 of 100 samples" in text
+        assert "91 to 99 %" in text
+    assert f"when {name} is cleared (within 40.0 s)" in page
+    assert r"it \| never came" in markdown
+    assert f"{name} collapsed above 40 % of its strength" in "\n".join(summary(subject))
+    shown = "\n".join(in_full(body))
+    assert "NotStarted" in shown
+    assert "60 %" in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil, floor
 from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
@@ -41,7 +42,7 @@ def level_rows(subject: Subject) -> Iterator[tuple[str, str, str, str]]:
     for found in subject.status.collapses:
         for level in found.levels:
             low, high = wilson(level.healthy, level.samples, CONFIDENCE)
-            share = f"{100 * low:.0f} to {100 * high:.0f} %"
+            share = f"{floor(100 * low)} to {ceil(100 * high)} %"
             yield found.fault, f"{level.percent} %", f"{level.healthy:,} of {level.samples:,} samples", share
 
 
