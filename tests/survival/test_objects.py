@@ -121,6 +121,56 @@ async def test_the_operator_is_killed_in_the_middle_and_goes_on(
             await asyncio.sleep(0.2)
 
 
+async def test_what_waits_its_turn_has_it_though_the_operator_is_killed_meanwhile(
+    kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    """A Secret is gone; when it is back a Deployment is scaled to zero; while it is, another pod is deleted."""
+    first = make_operator("operator-0", more=ACTS_AS)
+    first.start()
+    await kube.create(SECRETS, place, {"metadata": {"name": "key"}, "stringData": {"password": "x"}})
+    (victim,) = await running(kube, place, [pod("victim", "python3", "-c", SERVE, labels={"role": "victim"})])
+    spec = {
+        "targets": [
+            {"name": "key", "objects": {"apiVersion": "v1", "kind": "Secret", "names": ["key"]}},
+            {"name": "web", "objects": WEB},
+            {"name": "victim", "pods": {"selector": {"matchLabels": {"role": "victim"}}}},
+        ],
+        "faults": [
+            {"name": "gone", "target": "key", "objectFault": {"deleted": {}}, "durationSeconds": 3},
+            {
+                "name": "zero",
+                "target": "web",
+                "objectFault": {"scaledToZero": {}},
+                "durationSeconds": 3,
+                "startWhen": {"cleared": "gone"},
+            },
+            {"name": "kill", "target": "victim", "podDelete": {}, "startWhen": {"inForce": "zero"}},
+        ],
+        "checks": [{"name": "reachable"}],
+        "steadyState": {"holdSeconds": 1, "timeoutSeconds": 30},
+    }
+    kinds = {"apiVersion": "bounceback.dev/v1alpha1", "kind": "FaultExperiment"}
+    await kube.create(EXPERIMENTS, place, {**kinds, "metadata": {"name": "in-turn"}, "spec": spec})
+    await until(kube, place, "in-turn", reached(Phase.ACTIVE), PATIENT)
+    first.kill()
+    assert (await replicas(kube, place), await _there(kube, place, victim.uid)) == (1, True), "nothing before its turn"
+    second = make_operator("operator-0", more=ACTS_AS)
+    second.start()
+    status = await finished(kube, place, "in-turn", PATIENT)
+    assert {finding["reason"] for finding in status["findings"]} <= {"ObservationGap"}, status["findings"]
+    assert (status["axes"]["injection"], status["axes"]["cleanup"]) == ("Proven", "Clean")
+    began = {each["fault"]: each["inForceAt"]["utc"] for each in status["injections"]}
+    ended = {each["fault"]: each["clearedAt"]["utc"] for each in status["injections"]}
+    assert ended["gone"] <= began["zero"] <= began["kill"]
+    assert (await replicas(kube, place), await _there(kube, place, victim.uid)) == (1, False)
+    assert await _held(kube, place, ["key"]) == {"key": "x"}
+
+
+async def _there(kube: Kube, namespace: str, uid: str) -> bool:
+    found, _ = await kube.list(PODS, namespace)
+    return uid in {each["metadata"]["uid"] for each in found}
+
+
 async def test_the_operator_is_killed_for_good_and_the_rollback_pod_undoes(
     kube: Kube, home: str, place: str, make_operator: Callable[..., OperatorProcess]
 ) -> None:
