@@ -383,7 +383,7 @@ def test_an_order_that_waits_begins_when_it_is_told_to_and_at_no_other_time(
     own = replace(waiting.order, waits=False)
     waiting.begin(own, Times(13, 18, 90, 5))
     waiting.step(Word(12.9))
-    assert waiting.state is State.WAITING
+    assert not starter.did
     waiting.step(Word(13))
     assert waiting.state is State.IN_FORCE
     waiting.begin(own, Times(50, 60, 90, 5))  # said twice
