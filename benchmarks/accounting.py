@@ -3,9 +3,9 @@
     python -m benchmarks.accounting [--operations 10000000] [--model Set]
 
 Each model in a process of its own: 64 operations under way at a time that end in any order, a tenth of them reads (Set:
-none; Queue: half of them takes), one in 10,000 without an answer, and at the end all is read back with 100 values lost and, where
-the model can tell, 50 duplicated: exactly these must be found. Memory is the peak of the whole process. Exits 1 when a
-promise is missed.
+none; Queue: half of them takes), one in 10,000 without an answer. At the end all is read back with 100 values lost and,
+where the model can tell, 50 duplicated: exactly these must be found. Memory is the peak of the whole process. Exits 1
+when a promise is missed.
 """
 
 from __future__ import annotations
