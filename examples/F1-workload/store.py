@@ -18,9 +18,11 @@ Flaws, each in one of so many operations:
 
 import argparse
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import cast
 
 Answer = tuple[int, str]
 REASONS = {200: "OK", 204: "No Content", 404: "Not Found", 409: "Conflict"}
@@ -55,7 +57,7 @@ class Store:
 
     def _write(self, kind: str, name: str, body: str) -> Answer:
         if self._flaw == "lagging":
-            self._log.setdefault(f"{kind}/{name}", [(0.0, self._now(kind, name))])
+            self._log.setdefault(f"{kind}/{name}", [(-math.inf, self._now(kind, name))])
         if not self._now_and_then("forgetful"):
             self._do(kind, name, body)
         if self._now_and_then("repeating"):
@@ -102,8 +104,7 @@ class Connection(asyncio.Protocol):
         self._came = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._came += data

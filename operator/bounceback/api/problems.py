@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bounceback.api.schema import structural
+from bounceback.api.workload import PATH_PATTERN as REQUEST_PATTERN
 from bounceback.faults.api_fault import HEADER_PATTERN, REASON_PATTERN, VALUE_PATTERN
 from bounceback.faults.client_fault import GROUP_PATTERN, PATH_PATTERN, RESOURCE_PATTERN
 from bounceback.faults.inside import FILE_PATTERN, FOLDER_PATTERN
@@ -33,6 +34,7 @@ PATTERNS: Final[Mapping[str, str]] = {
     VALUE_PATTERN: "printable ASCII without spaces around it",
     FOLDER_PATTERN: "a path in the container, with a slash first",
     FILE_PATTERN: "a file's path in the container, with a slash first and none at the end",
+    REQUEST_PATTERN: "printable ASCII with a slash first and no spaces",
     REASON_PATTERN: "a reason such as AlreadyExists: letters, a capital first",
 }
 LONGEST_VALUE: Final = 60

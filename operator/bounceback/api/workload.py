@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 
 from bounceback.accounting import ledger
 from bounceback.accounting.account import SEEN, Flaw
-from bounceback.api.looks import HEADER_NAME, Url
+from bounceback.api.looks import Url
+from bounceback.faults.api_fault import HEADER_PATTERN, VALUE_PATTERN
 from bounceback.types.fields import Milliseconds, Model
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
 
 KEY, VALUE = "{key}", "{value}"
 LOADS: Final = ("closed", "open", "ramp", "burst", "herd")
 PATH_PATTERN: Final = r"^/[!-~]*$"
-TEXT_PATTERN: Final = r"^[!-~]([ -~]*[!-~])?$"
 READS, TAKES = 20, 50
 """Percent of the operations, unless it is said otherwise."""
 NEEDED: Final = {
@@ -166,8 +166,8 @@ class HttpWorkload(Model):
 
     url: Url = Field(description="http:// or https:// address of the system; the paths of operations follow it.")
     headers: dict[
-        Annotated[str, Field(min_length=1, max_length=64, pattern=HEADER_NAME)],
-        Annotated[str, Field(min_length=1, max_length=1024, pattern=TEXT_PATTERN)],
+        Annotated[str, Field(min_length=1, max_length=64, pattern=HEADER_PATTERN)],
+        Annotated[str, Field(min_length=1, max_length=1024, pattern=VALUE_PATTERN)],
     ] = Field(
         default_factory=dict,
         max_length=20,

@@ -102,8 +102,9 @@ class Run:
         else:
             moments = due(load, seconds)
             await _all(self._open(began, moments, anew=load.herd is not None) for _ in range(workers(load)))
-            for moment in moments:
-                self._count_missed(began + int(moment * 1e9))
+            if not self._ended and not self.course.was_full:
+                for moment in moments:
+                    self._count_missed(began + int(moment * 1e9))
         self.course.seconds = (now() - began) / 1e9
 
     async def _closed(self, pause: float) -> None:
