@@ -159,7 +159,7 @@ def load(**ways: Json) -> Load:
 def test_operations_are_due_in_order_and_before_the_end(way: Load, seconds: int) -> None:
     moments = list(due(way, seconds))
     assert moments == sorted(moments)
-    assert 0 <= moments[0] and moments[-1] < seconds
+    assert moments[0] >= 0 and moments[-1] < seconds
 
 
 def test_a_fixed_rate_is_so_many_each_second() -> None:

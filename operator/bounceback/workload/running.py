@@ -19,6 +19,7 @@ from bounceback.workload.schedule import due, workers
 UNREACHABLE_PAUSE: Final = 0.05
 """Seconds: who waits for answers does not ask again at once where nobody took the question."""
 RETRY_PAUSE: Final = 0.2
+FIRST_TRIES: Final = 3
 LONGEST_SLEEP: Final = 0.2
 READERS: Final = 32
 EMPTY_TIMES: Final = 3
@@ -83,8 +84,12 @@ class Run:
             raise NoFirstLookError(str(error)) from error
 
     async def _look_at(self, client: Client, key: int) -> None:
-        answer = await self._perform(client, Function.READ, key, 0)
-        if answer.outcome is not Outcome.ACKNOWLEDGED:
+        for _ in range(FIRST_TRIES):
+            answer = await self._perform(client, Function.READ, key, 0)
+            if answer.outcome is Outcome.ACKNOWLEDGED:
+                break
+            await asyncio.sleep(RETRY_PAUSE)
+        else:
             raise SilentError("read: got no answer that says something")
         if self._workload.model is Model.SET and answer.value is not None:
             raise SilentError("read: a value that nobody has written is said to be there")
