@@ -241,6 +241,29 @@ async def test_a_value_within_json_is_found_and_placeholders_are_filled_in() -> 
     assert b"Idempotency-Key: 500" in head and b"Content-Length: 10" in head
 
 
+@pytest.mark.parametrize(
+    ("body", "written", "read", "value"),
+    [
+        (b'{"id": 1, "result": 17}', OK, OK, 17),
+        (b'{"id": 1, "result": null}', UNKNOWN, OK, None),
+        (b'{"id": 1, "error": {"code": -32000}}', UNKNOWN, FAILED, None),
+        (b"17", UNKNOWN, FAILED, None),
+    ],
+)
+async def test_json_rpc_is_acknowledged_by_its_result_and_not_by_its_status(
+    body: bytes, written: Outcome, read: Outcome, value: int | None
+) -> None:
+    async with serving(lambda: Odd(says(HEAD, b"Content-Length: %d\r\n\r\n%b" % (len(body), body)), [])) as url:
+        call = '{"jsonrpc": "2.0", "id": 1, "method": "%s", "params": ["{key}", {value}]}'
+        write = {"method": "POST", "path": "/", "body": call % "put", "field": "result"}
+        question = {"method": "POST", "path": "/", "body": call % "get", "field": "result"}
+        client = HttpSystem(workload("Register", url, http={"write": write, "read": question})).client()
+        assert (await client.perform(Function.WRITE, "k", 1)).outcome is written
+        answer = await client.perform(Function.READ, "k", 1)
+        client.close()
+    assert (answer.outcome, answer.value) == (read, value)
+
+
 # The course
 
 

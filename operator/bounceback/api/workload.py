@@ -117,6 +117,12 @@ class HttpWrite(HttpOperation):
         description="Status codes by which it says that nothing was done and nothing will be; empty: 400 to 499.",
     )
 
+    field: Place | None = Field(
+        None,
+        description="Where in a JSON answer something must be, and no null, for it to be acknowledged: result, of JSON-RPC. "
+        "Without it the operation is unknown.",
+    )
+
     @model_validator(mode="after")
     def _mean_one_thing(self) -> Self:
         if both := set(self.acknowledged_statuses) & set(self.failed_statuses):

@@ -24,6 +24,7 @@ UNKNOWN = Answer(Outcome.UNKNOWN)
 SUCCESS: Final = range(200, 300)
 REFUSAL: Final = range(400, 500)
 MOST: Final = (1 << 63) - 1
+MISSING: Final = object()
 
 Reply = tuple[int, bytes]
 Taken = Callable[[Reply], Answer]
@@ -234,11 +235,16 @@ def _written(write: HttpWrite) -> Taken:
     else:
         acknowledged -= failed
     known = dict.fromkeys(acknowledged, Answer(Outcome.ACKNOWLEDGED)) | dict.fromkeys(failed, FAILED)
+    way = _way(write.field)
 
     def taken(reply: Reply) -> Answer:
         return known.get(reply[0], UNKNOWN)
 
-    return taken
+    def taken_if_there(reply: Reply) -> Answer:
+        status, body = reply
+        return taken(reply) if status not in acknowledged or _in_json(body, way) is not None else UNKNOWN
+
+    return taken_if_there if way else taken
 
 
 def _read(read: HttpRead | HttpTake, without: Outcome, is_set: bool) -> Taken:
@@ -254,9 +260,8 @@ def _read(read: HttpRead | HttpTake, without: Outcome, is_set: bool) -> Taken:
             return FAILED if without is Outcome.FAILED or status in REFUSAL else silent
         if is_set and not way:
             return Answer(Outcome.ACKNOWLEDGED, 1)
-        try:
-            found = _at(json.loads(body), way) if way else body
-        except (ValueError, LookupError, TypeError):
+        found = _in_json(body, way, MISSING) if way else body
+        if found is MISSING:
             return silent
         if found is None or found == b"":
             return nothing
@@ -267,6 +272,14 @@ def _read(read: HttpRead | HttpTake, without: Outcome, is_set: bool) -> Taken:
 
 def _way(field: str | None) -> tuple[str, ...]:
     return tuple(field.split(".")) if field else ()
+
+
+def _in_json(body: bytes, way: Sequence[str], missing: object = None) -> Any:
+    """What stands there; `missing` where nothing does, or the body is no JSON."""
+    try:
+        return _at(json.loads(body), way)
+    except (ValueError, LookupError, TypeError):
+        return missing
 
 
 def _at(found: Any, way: Sequence[str]) -> Any:
