@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -20,8 +21,8 @@ from bounceback.accounting.checking import check
 from bounceback.accounting.ledger import Function, Model, Outcome
 from bounceback.api.workload import Workload
 from bounceback.types.outcome import Verdict
-from bounceback.workload.http import HttpSystem
 from bounceback.workload.running import NoFirstLookError, Run
+from bounceback.workload.systems import system_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "F1-workload"
 Json = dict[str, Any]
@@ -59,7 +60,7 @@ def workload(model: str, url: str, **changes: Any) -> Workload:
 
 
 async def carried_out(asked: Workload) -> tuple[Run, Account]:
-    run = Run(asked, HttpSystem(asked), run=1)
+    run = Run(asked, system_of(asked), run=1)
     await run.live()
     return run, check(asked.model, run.course.ledger)
 
@@ -198,11 +199,11 @@ async def test_an_answer_is_taken_for_what_it_says(
 ) -> None:
     asked: list[bytes] = []
     async with serving(lambda: Odd(reply, asked)) as url:
-        system = HttpSystem(workload("Register", url, timeoutMilliseconds=60_000 if reply is not SILENCE else 200))
+        system = system_of(workload("Register", url, timeoutMilliseconds=60_000 if reply is not SILENCE else 200))
         for function, outcome in ((Function.WRITE, written), (Function.READ, read)):
             client = system.client()
             answer = await client.perform(function, "k", 5)
-            client.close()
+            await client.close()
             assert answer.outcome is outcome
         assert answer.value == value
     assert len(asked) == 2, "nothing is sent twice"
@@ -211,14 +212,14 @@ async def test_an_answer_is_taken_for_what_it_says(
 async def test_where_nobody_listens_nothing_was_done() -> None:
     async with serving(lambda: Odd(says(), [])) as url:
         pass
-    client = HttpSystem(workload("Queue", url)).client()
+    client = system_of(workload("Queue", url)).client()
     assert (await client.perform(Function.WRITE, "", 5)).outcome is FAILED
     assert (await client.perform(Function.TAKE, "", 5)).outcome is FAILED
 
 
 async def test_a_take_without_an_answer_may_have_taken_something() -> None:
     async with serving(lambda: Odd(says(close=True), [])) as url:
-        answer = await HttpSystem(workload("Queue", url)).client().perform(Function.TAKE, "", 5)
+        answer = await system_of(workload("Queue", url)).client().perform(Function.TAKE, "", 5)
     assert answer.outcome is UNKNOWN
 
 
@@ -230,11 +231,11 @@ async def test_a_value_within_json_is_found_and_placeholders_are_filled_in() -> 
         read = {"path": "/{key}", "field": "item.value"}
         headers = {"Idempotency-Key": "{value}"}
         http = {"write": write, "read": read, "headers": headers}
-        system = HttpSystem(workload("Register", f"{url}/base/", http=http))
+        system = system_of(workload("Register", f"{url}/base/", http=http))
         client = system.client()
         await client.perform(Function.WRITE, "1-3", 500)
         answer = await client.perform(Function.READ, "1-3", 500)
-        client.close()
+        await client.close()
     assert (answer.outcome, answer.value) == (OK, 17)
     head, _, sent = asked[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /base/1-3 HTTP/1.1\r\n") and sent == b'{"n": 500}'
@@ -257,10 +258,10 @@ async def test_json_rpc_is_acknowledged_by_its_result_and_not_by_its_status(
         call = '{"jsonrpc": "2.0", "id": 1, "method": "%s", "params": ["{key}", {value}]}'
         write = {"method": "POST", "path": "/", "body": call % "put", "field": "result"}
         question = {"method": "POST", "path": "/", "body": call % "get", "field": "result"}
-        client = HttpSystem(workload("Register", url, http={"write": write, "read": question})).client()
+        client = system_of(workload("Register", url, http={"write": write, "read": question})).client()
         assert (await client.perform(Function.WRITE, "k", 1)).outcome is written
         answer = await client.perform(Function.READ, "k", 1)
-        client.close()
+        await client.close()
     assert (answer.outcome, answer.value) == (read, value)
 
 
@@ -356,7 +357,7 @@ async def test_an_end_before_its_time_reads_back_what_was_written() -> None:
     store = STORE.Store("", 0)
     async with serving(lambda: STORE.Connection(store.answer)) as url:
         asked = workload("Set", url, load={"open": {"perSecond": 50}}, mostOperations=100_000)
-        run = Run(asked, HttpSystem(asked), run=1)
+        run = Run(asked, system_of(asked), run=1)
         living = asyncio.create_task(run.live())
         while len(run.course.ledger) < 10:
             await asyncio.sleep(0.01)
@@ -415,3 +416,19 @@ async def test_the_command_is_inconclusive_where_nobody_answers() -> None:
     code, _, err = await command(str(FOLDER / "register.yaml"), "--url", url, "--seconds", "1")
     assert code == 3
     assert "nothing was written" in err
+
+
+async def test_the_command_reads_back_what_it_has_written_when_it_is_interrupted() -> None:
+    async with example() as url:
+        words = [str(FOLDER / "set.yaml"), "--url", url, "--seconds", "3600"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bounceback", "workload", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        client = system_of(workload("Set", url))
+        while not len(await client.listed("", 60)):
+            await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+    assert process.returncode == 0
+    assert b"what was written is read back" in err
+    assert b"none of them lost" in out

@@ -316,6 +316,21 @@ def ledgers(draw: st.DrawFn, model: Model) -> Ledger:
     return told.ledger
 
 
+def answers(model: Model, ledger: Ledger, key: int) -> list[int]:
+    """What a system might say, most of it nearly true."""
+    same = [
+        n
+        for n, (function, of) in enumerate(zip(ledger.functions, ledger.keys, strict=True))
+        if function == WRITE and (of == key or model is Model.QUEUE)
+    ]
+    match model:
+        case Model.SET:
+            return [0, 1]
+        case Model.COUNTER:
+            return [max(0, len(same) + off) for off in (-3, -2, -1, 0, 1)]
+    return [*same, *same, NOTHING, FOREIGN, 8]
+
+
 def finish(draw: st.DrawFn, told: Told, number: int, model: Model, read_back: set[int]) -> None:
     """It ends somehow, or never; a key is read back once at most, as it is in earnest."""
     ledger = told.ledger
@@ -326,8 +341,7 @@ def finish(draw: st.DrawFn, told: Told, number: int, model: Model, read_back: se
         read_back |= {key} if outcome is OK else set()
     value = NOTHING
     if ledger.functions[number] != WRITE and outcome is OK:
-        low, high = {Model.SET: (0, 1), Model.COUNTER: (0, 6)}.get(model, (FOREIGN, 8))
-        value = draw(st.integers(low, high))
+        value = draw(st.sampled_from(answers(model, ledger, key)))
     if outcome is not UNKNOWN or draw(st.booleans()):
         told.end(number, outcome, value)
 

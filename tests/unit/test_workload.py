@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from bounceback.accounting.ledger import FOREIGN, NOTHING, Function, Model
 from bounceback.api.problems import parse
-from bounceback.api.workload import Load, Workload
+from bounceback.api.schema import structural
+from bounceback.api.workload import LOADS, Load, Workload
 from bounceback.cli.main import main
 from bounceback.workload.choosing import Choosing
 from bounceback.workload.numbering import Numbering
@@ -83,6 +85,14 @@ WRONG: Mapping[str, tuple[Json, str]] = {
         a_set(write={"path": "/{value}", "acknowledgedStatuses": [200], "failedStatuses": [503, 200]}),
         "http.write.failedStatuses: must not be among acknowledgedStatuses, too: 200",
     ),
+    "two systems": (
+        a_set() | {"redis": {"host": "db"}},
+        "exactly one of http, redis must be given; found http and redis",
+    ),
+    "a prefix with a space": (
+        {"model": "Set", "redis": {"host": "db", "prefix": "a b"}},
+        'redis.prefix: must be text of 1 to 200 characters: printable ASCII without spaces; found "a b"',
+    ),
     "a path without a slash": (
         a_set(list={"path": "items"}),
         "http.list.path: must be text of 1 to 2048 characters: printable ASCII with a slash first and no spaces; "
@@ -116,9 +126,9 @@ def test_a_register_of_one_key_needs_no_place_for_it() -> None:
 @pytest.mark.parametrize(
     ("text", "words", "told"),
     [
-        ("model: Set", [], "wl.yaml:1:1: http: must be given"),
+        ("model: Set", [], "wl.yaml:1:1: exactly one of http, redis must be given"),
         ("model: Set\nhttp: {url: 'ftp://x', write: {path: '/{value}'}, list: {path: /}}", [], "wl.yaml:2:8: http.url"),
-        ("- 1", [], "must be a mapping with model and http"),
+        ("- 1", [], "must be a mapping with model, and with http or redis"),
         ("", [], "must be one document"),
         (yaml.safe_dump(a_set()), ["--seconds", "0"], "--seconds: must be a whole number from 1 to 86400; found 0"),
         (yaml.safe_dump(a_set()), ["--url", "store"], "--url: must be text"),
@@ -134,6 +144,19 @@ def test_bad_input_is_exit_code_2_and_names_its_place(
     file.write_text(text)
     assert main(["workload", str(file), *words]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_the_page_names_every_field() -> None:
+    page = (EXAMPLES[0].parents[2] / "docs" / "workloads.md").read_text()
+    schema = structural(Workload)
+    fields = set(schema["properties"])
+    for name in ("http", "redis", "load"):
+        fields |= set(schema["properties"][name]["properties"])
+    for name in ("write", "read", "take", "list"):
+        fields |= set(schema["properties"]["http"]["properties"][name]["properties"])
+    for name in LOADS:
+        fields |= set(schema["properties"]["load"]["properties"][name]["properties"])
+    assert not {field for field in fields if not re.search(rf"\b{field}\b", page)}
 
 
 # When operations are due

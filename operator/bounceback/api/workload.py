@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
 from bounceback.accounting import ledger
 from bounceback.accounting.account import SEEN, Flaw
-from bounceback.api.looks import Url
-from bounceback.faults.api_fault import HEADER_PATTERN, VALUE_PATTERN
+from bounceback.api.operations import KEY, VALUE, HttpWorkload, RedisWorkload
 from bounceback.types.fields import Milliseconds, Model
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
 
-KEY, VALUE = "{key}", "{value}"
 LOADS: Final = ("closed", "open", "ramp", "burst", "herd")
-PATH_PATTERN: Final = r"^/[!-~]*$"
 READS, TAKES = 20, 50
 """Percent of the operations, unless it is said otherwise."""
 NEEDED: Final = {
@@ -26,12 +23,11 @@ NEEDED: Final = {
     ledger.Model.QUEUE: ("write", "take"),
 }
 OFFERED: Final = NEEDED | {ledger.Model.SET: ("write", "read", "list")}
+SYSTEMS: Final = ("http", "redis")
 OPERATIONS: Final = ("write", "read", "take", "list")
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
 Connections = Annotated[int, Field(ge=1, le=1000)]
-Status = Annotated[int, Field(ge=200, le=599)]
-Place = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ClosedLoad(Model):
@@ -91,111 +87,15 @@ class Load(Model):
         return self
 
 
-class HttpOperation(Model):
-    """A request; {key} and {value} in its path and body stand for those of the operation."""
-
-    path: Annotated[str, Field(min_length=1, max_length=2048, pattern=PATH_PATTERN)] = Field(
-        description="What follows the address, with a slash first; {key} and {value} stand for those of the operation."
-    )
-    body: Annotated[str, Field(max_length=65_536)] | None = Field(
-        None, description="Sent as it is, but for {key} and {value}; unset: none."
-    )
-
-    def has(self, placeholder: str) -> bool:
-        return placeholder in self.path or placeholder in (self.body or "")
-
-
-class HttpWrite(HttpOperation):
-    """A request that changes something, and what its answers mean. Any other answer, or none, is unknown."""
-
-    method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = Field("PUT", description="The method.")
-    acknowledged_statuses: Annotated[list[Status], Field(max_length=20)] = Field(
-        default_factory=list, description="Status codes by which the system says that it is done; empty: 200 to 299."
-    )
-    failed_statuses: Annotated[list[Status], Field(max_length=20)] = Field(
-        default_factory=list,
-        description="Status codes by which it says that nothing was done and nothing will be; empty: 400 to 499.",
-    )
-
-    field: Place | None = Field(
-        None,
-        description="Where in a JSON answer something must be, and no null, for it to be acknowledged: result, of JSON-RPC. "
-        "Without it the operation is unknown.",
-    )
-
-    @model_validator(mode="after")
-    def _mean_one_thing(self) -> Self:
-        if both := set(self.acknowledged_statuses) & set(self.failed_statuses):
-            words = ", ".join(map(str, sorted(both)))
-            raise refuse(f"must not be among acknowledgedStatuses, too: {words}", "failedStatuses")
-        return self
-
-
-class HttpQuestion(HttpOperation):
-    """A request that gets a value: answers of 200 to 299 have it. Any other but that there is none says nothing."""
-
-    field: Place | None = Field(
-        None, description="Where in a JSON answer the value is: item.value; unset: the whole answer is the value."
-    )
-
-
-class HttpRead(HttpQuestion):
-    """A request that asks for a value."""
-
-    method: Literal["GET", "POST"] = Field("GET", description="The method.")
-    absent_statuses: Annotated[list[Status], Field(max_length=20)] = Field(
-        default_factory=lambda: [404], description="Status codes by which the system says that there is none."
-    )
-
-
-class HttpTake(HttpQuestion):
-    """A request that takes the next value out of the queue."""
-
-    method: Literal["POST", "GET", "DELETE"] = Field("POST", description="The method.")
-    absent_statuses: Annotated[list[Status], Field(max_length=20)] = Field(
-        default_factory=lambda: [204, 404], description="Status codes by which the system says that it is empty."
-    )
-
-
-class HttpList(Model):
-    """A request for all values there are: a JSON list, or a number a line."""
-
-    path: Annotated[str, Field(min_length=1, max_length=2048, pattern=PATH_PATTERN)] = Field(
-        description="What follows the address, with a slash first."
-    )
-    field: Place | None = Field(None, description="Where in a JSON answer the list is: data.items; unset: it is one.")
-    value: Place | None = Field(None, description="Where in an entry its value is; unset: an entry is a value.")
-
-
-class HttpWorkload(Model):
-    """How operations are made by HTTP/1.1, with connections that are kept."""
-
-    url: Url = Field(description="http:// or https:// address of the system; the paths of operations follow it.")
-    headers: dict[
-        Annotated[str, Field(min_length=1, max_length=64, pattern=HEADER_PATTERN)],
-        Annotated[str, Field(min_length=1, max_length=1024, pattern=VALUE_PATTERN)],
-    ] = Field(
-        default_factory=dict,
-        max_length=20,
-        description="Headers of every request; {key} and {value} stand for those of the operation.",
-    )
-    write: HttpWrite | None = Field(
-        None,
-        description="Register: {value} to {key}. Set: {value} added. Counter: 1 added to {key}. Queue: {value} put in.",
-    )
-    read: HttpRead | None = Field(None, description="Register, Counter: what {key} has. Set: whether {value} is there.")
-    take: HttpTake | None = Field(None, description="Queue: the next value, out.")
-    list: HttpList | None = Field(
-        None, description="Set: all values, at the end; it shows duplicates, which read cannot."
-    )
-
-
 class Workload(Model):
     """Operations that are numbered, each with a value of its own, and read back at the end: what was acknowledged must
     be there, once, and in order."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (one_of(SYSTEMS),)
+
     model: ledger.Model = Field(description="What the system promises to be: Register, Set, Counter or Queue.")
-    http: HttpWorkload = Field(description="How operations are made.")
+    http: HttpWorkload | None = Field(None, description="Operations by HTTP; JSON-RPC, too.")
+    redis: RedisWorkload | None = Field(None, description="Operations on a Redis server.")
     load: Load = Field(default_factory=lambda: Load(closed=ClosedLoad()), description="How operations come.")
     seconds: int = Field(10, ge=1, le=86_400, description="How long operations are begun.")
     read_percent: int | None = Field(
@@ -221,13 +121,29 @@ class Workload(Model):
     )
 
     @property
+    def address(self) -> str:
+        """Where the system is."""
+        if self.redis is not None:
+            return f"redis://{self.redis.host}:{self.redis.port}/{self.redis.database}"
+        return self.http.url if self.http is not None else ""
+
+    @property
+    def has_read(self) -> bool:
+        """Whether single keys or values can be read."""
+        return self.model is not ledger.Model.QUEUE and (self.http is None or self.http.read is not None)
+
+    @property
+    def has_list(self) -> bool:
+        return self.model is ledger.Model.SET and (self.http is None or self.http.list is not None)
+
+    @property
     def share_of_reads(self) -> float:
         """From 0 to 1."""
         if self.read_percent is not None:
             return self.read_percent / 100
         if self.model is ledger.Model.QUEUE:
             return TAKES / 100
-        return READS / 100 if self.http.read is not None else 0.0
+        return READS / 100 if self.has_read else 0.0
 
     @model_validator(mode="after")
     def _fits_its_model(self) -> Self:
@@ -236,33 +152,37 @@ class Workload(Model):
         return self
 
     def _problems(self) -> Iterator[tuple[Path, str]]:
-        for name in OPERATIONS:
-            given = getattr(self.http, name) is not None
-            if name in NEEDED[self.model] and not given:
-                yield ("http", name), f"must be given with model {self.model}"
-            elif given and name not in OFFERED[self.model]:
-                yield ("http", name), f"must be unset with model {self.model}, which has {_and(OFFERED[self.model])}"
-        if self.model is ledger.Model.SET:
-            if self.http.read is None and self.http.list is None:
-                yield ("http",), "must have list or read with model Set: what was added must be read back"
-            if self.http.read is None and self.read_percent:
+        given = [name for name in SYSTEMS if getattr(self, name) is not None]
+        if len(given) != 1:
+            yield (), exactly_one(SYSTEMS, given)
+        if self.http is not None:
+            for below, message in self._unfit(self.http):
+                yield ("http", *below), message
+            if not self.has_read and self.model is ledger.Model.SET and self.read_percent:
                 yield ("readPercent",), "must be 0, or unset, without http.read"
-        yield from self._misplaced()
         for n, flaw in enumerate(self.allow):
             if flaw not in SEEN[self.model]:
                 yield ("allow", n), f"must be one of {', '.join(SEEN[self.model])}: no other is seen of a {self.model}"
 
-    def _misplaced(self) -> Iterator[tuple[Path, str]]:
-        """Operations that would not be about what they are to be about."""
-        write, read = self.http.write, self.http.read
+    def _unfit(self, http: HttpWorkload) -> Iterator[tuple[Path, str]]:
+        """What the model needs, and what would not be about what it is to be about."""
+        for name in OPERATIONS:
+            given = getattr(http, name) is not None
+            if name in NEEDED[self.model] and not given:
+                yield (name,), f"must be given with model {self.model}"
+            elif given and name not in OFFERED[self.model]:
+                yield (name,), f"must be unset with model {self.model}, which has {_and(OFFERED[self.model])}"
+        is_set = self.model is ledger.Model.SET
+        if is_set and http.read is None and http.list is None:
+            yield (), "must have list or read with model Set: what was added must be read back"
         keyed = self.model in (ledger.Model.REGISTER, ledger.Model.COUNTER) and self.keys > 1
-        for name, operation in (("write", write), ("read", read)):
+        for name, operation in (("write", http.write), ("read", http.read)):
             if operation is not None and keyed and not operation.has(KEY):
-                yield ("http", name, "path"), f"must have {KEY}, here or in the body, or keys must be 1"
-        if write is not None and self.model is not ledger.Model.COUNTER and not write.has(VALUE):
-            yield ("http", "write", "body"), f"must have {VALUE}, here or in the path: values tell operations apart"
-        if read is not None and self.model is ledger.Model.SET and not read.has(VALUE):
-            yield ("http", "read", "path"), f"must have {VALUE}, here or in the body: it asks for that one"
+                yield (name, "path"), f"must have {KEY}, here or in the body, or keys must be 1"
+        if http.write is not None and self.model is not ledger.Model.COUNTER and not http.write.has(VALUE):
+            yield ("write", "body"), f"must have {VALUE}, here or in the path: values tell operations apart"
+        if http.read is not None and is_set and not http.read.has(VALUE):
+            yield ("read", "path"), f"must have {VALUE}, here or in the body: it asks for that one"
 
 
 def _and(words: tuple[str, ...]) -> str:

@@ -24,11 +24,11 @@ from bounceback.cli.exits import INTERRUPTED, OF_VERDICT, CommandError
 from bounceback.cli.progress import Output
 from bounceback.cli.status import table
 from bounceback.types.outcome import Verdict
-from bounceback.workload.http import HttpSystem
 from bounceback.workload.numbering import RUN_BITS
 from bounceback.workload.running import Course, NoFirstLookError, Run
+from bounceback.workload.systems import system_of
 
-A_FILE: Final = "a mapping with model and http"
+A_FILE: Final = "a mapping with model, and with http or redis"
 GIVEN: Final = ("seconds", "seed", "url")
 SHARES: Final = (50.0, 90.0, 99.0, 99.9)
 
@@ -76,7 +76,7 @@ def _placed(document: Document, options: argparse.Namespace, problem: Problem) -
 
 
 async def _live(options: argparse.Namespace, workload: Workload) -> int:
-    run = Run(workload, HttpSystem(workload), 1 + secrets.randbelow((1 << RUN_BITS) - 1))
+    run = Run(workload, system_of(workload), 1 + secrets.randbelow((1 << RUN_BITS) - 1))
     living = asyncio.ensure_future(run.live())
     asked: list[int] = []
 
@@ -95,7 +95,7 @@ async def _live(options: argparse.Namespace, workload: Workload) -> int:
         await living
     except NoFirstLookError as error:
         raise CommandError(
-            f"{workload.http.url}: {error}; nothing was written", OF_VERDICT[Verdict.INCONCLUSIVE]
+            f"{workload.address}: {error}; nothing was written", OF_VERDICT[Verdict.INCONCLUSIVE]
         ) from error
     except asyncio.CancelledError:
         return INTERRUPTED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from bounceback.accounting.ledger import Function, Outcome
 
-NO_NUMBER = -2
+NO_NUMBER: Final = -2
 """In an answer: something is there, and it is no number."""
+MOST: Final = (1 << 63) - 1
 
 
 class Answer(NamedTuple):
@@ -27,7 +28,7 @@ class Client(Protocol):
         A read or take that got an answer is ACKNOWLEDGED, and a read that did not is FAILED: it changes nothing.
         """
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """The next operation connects anew."""
 
 
@@ -36,9 +37,20 @@ class System(Protocol):
 
     def client(self) -> Client: ...
 
-    async def listed(self, seconds: float) -> array[int]:
+    async def listed(self, key: str, seconds: float) -> array[int]:
         """Of a Set: all values there are; entries that are no numbers are NO_NUMBER. Raises SilentError."""
 
 
 class SilentError(Exception):
     """The system does not answer as it must; the message says what it does."""
+
+
+def number_of(found: Any) -> int:
+    """Of text or a number, as long as it fits into 63 bits; else NO_NUMBER."""
+    if isinstance(found, bool) or (isinstance(found, float) and not found.is_integer()):
+        return NO_NUMBER
+    try:
+        number = int(found)
+    except (ValueError, TypeError, OverflowError):
+        return NO_NUMBER
+    return number if abs(number) <= MOST else NO_NUMBER

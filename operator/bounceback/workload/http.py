@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 from httptools import HttpParserError, HttpResponseParser
 
 from bounceback.accounting.ledger import Function, Model, Outcome
-from bounceback.api.workload import KEY, VALUE, HttpRead, HttpTake, HttpWrite, Workload
-from bounceback.workload.client import NO_NUMBER, Answer, SilentError
+from bounceback.api.operations import KEY, VALUE, HttpRead, HttpTake, HttpWorkload, HttpWrite
+from bounceback.workload.client import Answer, SilentError, number_of
 
 FAILED = Answer(Outcome.FAILED)
 UNKNOWN = Answer(Outcome.UNKNOWN)
 SUCCESS: Final = range(200, 300)
 REFUSAL: Final = range(400, 500)
-MOST: Final = (1 << 63) - 1
 MISSING: Final = object()
 
 Reply = tuple[int, bytes]
@@ -31,16 +30,15 @@ Taken = Callable[[Reply], Answer]
 
 
 class HttpSystem:
-    """An HTTP server, as the workload's `http` tells of it."""
+    """An HTTP server, as `http` tells of it."""
 
-    def __init__(self, workload: Workload) -> None:
-        http = workload.http
+    def __init__(self, http: HttpWorkload, model: Model, seconds: float) -> None:
         address = urlsplit(http.url)
         self._secure = address.scheme == "https"
         self.host = address.hostname or ""
         self.port = address.port or (443 if self._secure else 80)
         self.context = ssl.create_default_context() if self._secure else None
-        self.seconds = workload.timeout_milliseconds / 1000
+        self.seconds = seconds  # that an operation may take
         self._http = http
         self._base = address.path.rstrip("/")
         self._head = f"Host: {address.netloc.rpartition('@')[2]}\r\n" + "".join(
@@ -50,7 +48,7 @@ class HttpSystem:
         if http.write is not None:
             self.operations[Function.WRITE] = self._template(http.write), _written(http.write)
         if http.read is not None:
-            is_set = workload.model is Model.SET
+            is_set = model is Model.SET
             self.operations[Function.READ] = self._template(http.read), _read(http.read, Outcome.FAILED, is_set)
         if http.take is not None:
             self.operations[Function.TAKE] = self._template(http.take), _read(http.take, Outcome.UNKNOWN, False)
@@ -58,17 +56,17 @@ class HttpSystem:
     def client(self) -> HttpClient:
         return HttpClient(self)
 
-    async def listed(self, seconds: float) -> array[int]:
+    async def listed(self, key: str, seconds: float) -> array[int]:
         assert self._http.list is not None
         wanted = self._http.list
-        head = f"GET {self._base}{wanted.path} HTTP/1.1\r\n{self._head}\r\n".encode()
+        head = f"GET {self._base}{wanted.path} HTTP/1.1\r\n{self._head}\r\n".replace(KEY, key).encode()
         client = HttpClient(self)
         try:
             status, body = await client.ask(head, seconds)
         except OSError as error:
             raise SilentError(f"GET {wanted.path}: {error or type(error).__name__}") from error
         finally:
-            client.close()
+            await client.close()
         if status not in SUCCESS:
             raise SilentError(f"GET {wanted.path}: answered {status}")
         return _list_of(body, _way(wanted.field), _way(wanted.value), wanted.path)
@@ -115,7 +113,7 @@ class HttpClient:
         try:
             reply = await connection.ask(template.request(key, value), self._system.seconds)
         except OSError:
-            self.close()
+            await self.close()
             return FAILED if function is Function.READ else UNKNOWN
         return taken(reply)
 
@@ -124,7 +122,7 @@ class HttpClient:
         connection = await self._connect(seconds)
         return await connection.ask(request, seconds)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
@@ -265,7 +263,7 @@ def _read(read: HttpRead | HttpTake, without: Outcome, is_set: bool) -> Taken:
             return silent
         if found is None or found == b"":
             return nothing
-        return Answer(Outcome.ACKNOWLEDGED, 1 if is_set else _number(found))
+        return Answer(Outcome.ACKNOWLEDGED, 1 if is_set else number_of(found))
 
     return taken
 
@@ -289,25 +287,14 @@ def _at(found: Any, way: Sequence[str]) -> Any:
     return found
 
 
-def _number(found: Any) -> int:
-    """What is text or a number, as long as it fits into 63 bits."""
-    if isinstance(found, bool) or (isinstance(found, float) and not found.is_integer()):
-        return NO_NUMBER
-    try:
-        number = int(found)
-    except (ValueError, TypeError, OverflowError):
-        return NO_NUMBER
-    return number if abs(number) <= MOST else NO_NUMBER
-
-
 def _list_of(body: bytes, field: tuple[str, ...], value: tuple[str, ...], path: str) -> array[int]:
     if not field and not body.lstrip().startswith((b"[", b"{")):
-        return array("q", map(_number, body.split()))
+        return array("q", map(number_of, body.split()))
     try:
         entries = _at(json.loads(body), field)
         if not isinstance(entries, list):
             raise TypeError
-        return array("q", (_number(_at(entry, value)) for entry in entries))
+        return array("q", (number_of(_at(entry, value)) for entry in entries))
     except (ValueError, LookupError, TypeError) as error:
         place = ".".join(field) or "the answer"
         raise SilentError(f"GET {path}: {place} must be a list of values or of entries that have one") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -76,9 +77,9 @@ class Run:
         if workload.model is Model.QUEUE:
             return  # who looks takes
         try:
-            if workload.http.list is not None:
-                self._numbering.listed_before(await self._system.listed(workload.read_back_seconds))
-            if workload.http.read is not None:
+            if workload.has_list:
+                self._numbering.listed_before(await self._listed(workload.read_back_seconds))
+            if workload.has_read:
                 await self._each(range(1 if workload.model is Model.SET else workload.keys), self._look_at)
         except SilentError as error:
             raise NoFirstLookError(str(error)) from error
@@ -122,7 +123,7 @@ class Run:
                 elif pause:
                     await asyncio.sleep(pause)
         finally:
-            client.close()
+            await client.close()
 
     async def _open(self, began: int, moments: Iterator[float], *, anew: bool) -> None:
         client = self._system.client()
@@ -137,9 +138,9 @@ class Run:
                 self.course.late.add(begun - wanted)
                 await self._operate(client, wanted)
                 if anew:
-                    client.close()
+                    await client.close()
         finally:
-            client.close()
+            await client.close()
 
     async def _sleep_until(self, wanted: int) -> None:
         """Or until it is ended, which is looked for now and then."""
@@ -174,8 +175,11 @@ class Run:
         return answer.outcome
 
     async def _perform(self, client: Client, function: Function, key: int, asked_for: int) -> Answer:
-        name = self._numbering.keys[key] if self._workload.model in (Model.REGISTER, Model.COUNTER) else ""
+        name = self._numbering.keys[key if self._workload.model in (Model.REGISTER, Model.COUNTER) else 0]
         return await client.perform(function, name, self._numbering.value_of(asked_for))
+
+    async def _listed(self, seconds: float) -> array[int]:
+        return await self._system.listed(self._numbering.keys[0], seconds)
 
     def _ends(self, number: int, function: Function, key: int, answer: Answer) -> int:
         """When."""
@@ -195,7 +199,7 @@ class Run:
             await _all(self._drain() for _ in range(min(READERS, workers(workload.load))))
         elif workload.model is not Model.SET:
             await self._each(sorted({*ledger.keys}), self._read_again)
-        elif workload.http.list is None:
+        elif not workload.has_list:
             await self._each(self._added(), self._read_again)
         else:
             await self._list_again()
@@ -220,7 +224,7 @@ class Run:
         ledger = self.course.ledger
         while (left := self._give_up - now()) > 0:
             try:
-                ledger.listed = self._numbering.listed(await self._system.listed(left / 1e9), len(ledger))
+                ledger.listed = self._numbering.listed(await self._listed(left / 1e9), len(ledger))
             except SilentError as error:
                 self.course.read_back_error = str(error)
                 await asyncio.sleep(RETRY_PAUSE)
@@ -242,7 +246,7 @@ class Run:
                 else:
                     empty = 0
         finally:
-            client.close()
+            await client.close()
 
     async def _each(self, keys: Iterable[int], look: Callable[[Client, int], Awaitable[None]]) -> None:
         """Each key once, by several at a time."""
@@ -254,7 +258,7 @@ class Run:
                 for key in left:
                     await look(client, key)
             finally:
-                client.close()
+                await client.close()
 
         await _all(reader() for _ in range(READERS))
 
