@@ -121,6 +121,14 @@ def test_single_reads_at_the_end_tell_of_no_duplicates(told: Told) -> None:
     assert (flaws(account), account.read_back, account.not_read_back) == ({Flaw.LOST: 1}, 2, 1)
 
 
+def test_a_read_that_overlaps_a_write_may_miss_it(told: Told) -> None:
+    number = told.begin(WRITE)
+    told.read(0, number)
+    told.end(number)
+    told.at_the_end([number])
+    assert flaws(check(Model.SET, told.ledger)) == {}
+
+
 # Registers
 
 
@@ -167,6 +175,30 @@ def test_reads_that_go_back_in_time_are_reordered_though_nobody_acknowledged_the
     assert flaws(check(Model.REGISTER, told.ledger)) == {Flaw.REORDERED: 1}
 
 
+def test_a_write_that_began_early_and_ended_late_does_not_hide_a_stale_read(told: Told) -> None:
+    early = told.begin(WRITE)
+    old, _ = told.write(), told.write()
+    told.end(early)
+    told.read(old)
+    assert flaws(check(Model.REGISTER, told.ledger)) == {Flaw.STALE: 1}
+
+
+def test_a_read_of_what_began_early_does_not_hide_that_reads_go_back_in_time(told: Told) -> None:
+    early = told.begin(WRITE)
+    old = told.write()
+    new = told.begin(WRITE)
+    for value in (new, early, old):
+        told.read(value)
+    assert flaws(check(Model.REGISTER, told.ledger)) == {Flaw.REORDERED: 1}
+
+
+@pytest.mark.parametrize(("model", "other"), [(Model.REGISTER, READ), (Model.QUEUE, TAKE)])
+def test_what_is_seen_before_it_was_written_is_a_phantom(model: Model, other: Function, told: Told) -> None:
+    told.end(told.begin(other), OK, 1)
+    assert told.write() == 1
+    assert flaws(check(model, told.ledger))[Flaw.PHANTOM] == 1
+
+
 def test_a_value_of_another_key_is_a_phantom(told: Told) -> None:
     number = told.write(key=1)
     told.read(number, key=2)
@@ -204,6 +236,17 @@ def test_a_count_beyond_acknowledged_and_unknown_ones_has_counted_twice(told: To
     assert (flaws(account), account.took_effect) == ({Flaw.DUPLICATED: 2}, 1)
 
 
+def test_an_unknown_increment_may_count_or_not(told: Told) -> None:
+    for key in (0, 1):
+        told.write(key=key)
+        told.write(UNKNOWN, key=key)
+    told.at_the_end()
+    told.read(1, key=0)
+    told.read(2, key=1)
+    account = check(Model.COUNTER, told.ledger)
+    assert (flaws(account), account.took_effect) == ({}, 1)
+
+
 def test_a_count_that_goes_back_is_stale_and_one_ahead_of_its_time_a_phantom(told: Told) -> None:
     told.begin(WRITE)
     told.read(1)
@@ -237,12 +280,22 @@ def test_a_take_without_an_answer_may_have_had_it(told: Told) -> None:
 
 def test_what_comes_out_twice_is_duplicated_and_what_nobody_put_in_a_phantom(told: Told) -> None:
     number = told.write()
-    assert flaws(drained(told, number, number, FOREIGN)) == {Flaw.DUPLICATED: 1, Flaw.PHANTOM: 1}
+    assert flaws(drained(told, number, number, number, FOREIGN)) == {Flaw.DUPLICATED: 1, Flaw.PHANTOM: 1}
 
 
 def test_what_is_overtaken_is_reordered(told: Told) -> None:
     one, two, three = (told.write() for _ in range(3))
-    assert flaws(drained(told, two, three, one)) == {Flaw.REORDERED: 1}
+    account = drained(told, three, one, two)
+    assert flaws(account) == {Flaw.REORDERED: 2}
+    assert account.flaws[Flaw.REORDERED].examples == [one, two]
+
+
+def test_takes_at_the_same_time_may_get_their_values_in_either_order(told: Told) -> None:
+    one, two = told.write(), told.write()
+    slow, quick = told.begin(TAKE), told.begin(TAKE)
+    told.end(quick, OK, two)
+    told.end(slow, OK, one)
+    assert flaws(drained(told)) == {}
 
 
 def test_a_queue_that_was_not_emptied_has_lost_nothing_yet(told: Told) -> None:
