@@ -59,7 +59,7 @@ def told() -> Told:
 
 
 def flaws(account: Account) -> dict[Flaw, int]:
-    return {flaw: finding.count for flaw, finding in account.flaws.items() if finding.count}
+    return {flaw: finding.count for flaw, finding in account.flaws.items() if finding.count or finding.examples}
 
 
 # Sets
@@ -204,6 +204,11 @@ def test_a_value_of_another_key_is_a_phantom(told: Told) -> None:
     told.read(number, key=2)
     told.read(FOREIGN, key=1)
     assert flaws(check(Model.REGISTER, told.ledger)) == {Flaw.PHANTOM: 2}
+
+
+def test_a_register_that_has_what_it_refused_shows_a_phantom(told: Told) -> None:
+    told.read(told.write(FAILED))
+    assert flaws(check(Model.REGISTER, told.ledger)) == {Flaw.PHANTOM: 1}
 
 
 def test_a_key_that_nobody_read_back_is_no_pass(told: Told) -> None:
