@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 def store_module() -> Any:
     """The server of the example, in this process."""
-    spec = importlib.util.spec_from_file_location("example_store", FOLDER / "store.py")
+    spec = importlib.util.spec_from_file_location("example_store", FOLDER / "little_store.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -374,7 +374,7 @@ async def test_an_end_before_its_time_reads_back_what_was_written() -> None:
 @asynccontextmanager
 async def example(*words: str) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(FOLDER / "store.py"), "--port", "0", *words, stdout=subprocess.PIPE
+        sys.executable, str(FOLDER / "little_store.py"), "--port", "0", *words, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     try:

@@ -1,6 +1,6 @@
 """A store of registers, items, counters and a queue, in memory and over HTTP. One promise can be broken, to show it.
 
-    python store.py [--port 8080] [--flaw forgetful|repeating|lagging|disorderly|denying] [--one-in 100]
+    python little_store.py [--port 8080] [--flaw forgetful|repeating|lagging|disorderly|denying] [--one-in 100]
 
 PUT  /registers/KEY   the body is its value            GET /registers/KEY   404: it has none
 PUT  /items/VALUE     added                            GET /items/VALUE     404: it is not there
