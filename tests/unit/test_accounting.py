@@ -141,6 +141,14 @@ def test_a_register_that_falls_back_loses_what_was_written_since(told: Told) -> 
     assert account.flaws[Flaw.LOST].examples == [1, 2]
 
 
+def test_a_register_that_has_nothing_yet_is_in_order(told: Told) -> None:
+    told.read(NOTHING)
+    told.write(key=1)
+    told.at_the_end()
+    told.read(NOTHING)
+    assert flaws(check(Model.REGISTER, told.ledger)) == {}
+
+
 def test_writes_at_the_same_time_may_end_either_way(told: Told) -> None:
     one, other = told.begin(WRITE), told.begin(WRITE)
     told.end(one)
