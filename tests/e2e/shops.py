@@ -21,7 +21,9 @@ OBJECTS = (
 
 
 @contextmanager
-def shop(commands: Commands, system: str, node: str = "", objects_too: bool = False) -> Iterator[str]:
+def shop(
+    commands: Commands, system: str, replicas: int = 2, node: str = "", objects_too: bool = False
+) -> Iterator[str]:
     """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named.
 
     `objects_too`: experiments may change its objects as well.
@@ -34,8 +36,10 @@ def shop(commands: Commands, system: str, node: str = "", objects_too: bool = Fa
         commands.apply(namespace, authority())
         objects = list(yaml.safe_load_all((PROJECT / "examples" / "systems" / system / "system.yaml").read_text()))
         deployments = {o["metadata"]["name"]: o for o in objects if o["kind"] == "Deployment"}
-        if node:
-            deployments["web"]["spec"]["template"]["spec"]["nodeName"] = node
+        if web := deployments.get("web"):
+            web["spec"]["replicas"] = replicas
+            if node:
+                web["spec"]["template"]["spec"]["nodeName"] = node
         commands.apply(namespace, *objects)
         for app in deployments:
             timeout = f"--timeout={ROLLOUT_SECONDS}s"
