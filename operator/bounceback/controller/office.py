@@ -11,6 +11,7 @@ from bounceback.controller.leader import Leadership
 from bounceback.controller.locks import Locks
 from bounceback.controller.results import Results
 from bounceback.controller.settings import Settings
+from bounceback.engine.recording import SAMPLES_OF_OPERATOR, Room
 from bounceback.kube import Kube
 from bounceback.recovery.sampling import Pulse
 from bounceback.vehicles.admission import Webhooks
@@ -34,3 +35,4 @@ class Office:
     webhooks: Webhooks
     locks: Locks = field(default_factory=Locks)
     pulse: Pulse = field(default_factory=Pulse)
+    samples: Room = field(default_factory=lambda: Room(SAMPLES_OF_OPERATOR))

@@ -27,6 +27,7 @@ from bounceback.api.status import (
 from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE, given_up, on_our_clock
 from bounceback.engine.judge import judge
+from bounceback.engine.keeping import after_the_verdict
 from bounceback.engine.marks import marks_of
 from bounceback.engine.naming import injection_name
 from bounceback.engine.planning import Preparation, injections, lasts, repeats_until
@@ -276,7 +277,8 @@ def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant
 
 
 def _over(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
-    return Decision(state, frozenset() if seen.released else frozenset({Duty.RELEASE}), again=5.0)
+    state, duties = after_the_verdict(state, seen)
+    return Decision(state, duties, again=5.0)
 
 
 STEPS: Final[dict[Phase, Callable[[FaultExperimentSpec, State, Seen, Instant], Decision]]] = {
