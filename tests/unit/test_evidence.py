@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import json
+import os
 import random
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.cli.main import main
 from bounceback.controller.keeping import told
@@ -28,12 +30,14 @@ from bounceback.report.maps import PARTS, head_name, joined, maps_of, parts_of
 from bounceback.report.record import record
 from bounceback.report.redact import HIDDEN, redacted
 from bounceback.report.subject import Subject
+from bounceback.types.fields import Model
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import EvidenceKind, EvidenceState
 from bounceback.types.plan import Line, Told
 from tests.finished_runs import RUNS
-from tests.spec_cases import GOOD
+from tests.spec_cases import CASES
 
+MODELS: dict[str, type[Model]] = {"FaultExperiment": FaultExperimentSpec, "RecoveryCheck": RecoveryCheckSpec}
 MUCH = 64 * 1024 * 1024
 EVERY_KIND = pytest.mark.parametrize("kind", list(EvidenceKind))
 Json = dict[str, Any]
@@ -84,7 +88,7 @@ def test_a_message_is_told_once_and_without_the_password_in_it() -> None:
     (probe,) = [line for line in found if line["type"] == "probe"]
     (samples,) = [line for line in found if line["type"] == "samples"]
     assert probe["messages"] == ["GET http://***@web/: no answer"]
-    assert {said for said in samples["said"]} == {0, 1}
+    assert set(samples["said"]) == {0, 1}
     assert "hunter2" not in json.dumps(found)
 
 
@@ -133,7 +137,7 @@ def test_a_log_that_is_read_again_is_not_told_twice_and_counts_leave_room_for_ne
 
 
 def test_what_is_too_much_is_given_in_short_and_then_left_out_and_said_so() -> None:
-    run = whole(20_000, lines=2_000)
+    run = whole(6_000, lines=1_000)
     full = bundle_of(run)
     short = bundle_of(run, full.bytes // 2)
     kinds = json.loads(short.manifest)["kinds"]
@@ -232,10 +236,11 @@ def test_what_telling_keys_and_secrets_hold_is_hidden_and_the_shape_stays() -> N
     assert redacted(["postgres://bob:pw@db/", 3, None]) == ["postgres://***@db/", 3, None]
 
 
-@pytest.mark.parametrize("case", GOOD, ids=str)
-def test_a_spec_without_its_secrets_is_still_a_spec(case: Any) -> None:
-    if case.model is FaultExperimentSpec:
-        FaultExperimentSpec.model_validate(redacted(case.model.model_validate(case.spec).to_json()))
+def test_every_good_spec_is_still_one_without_its_secrets() -> None:
+    for case in CASES:
+        if not case.message and not case.schema_says and case.kind in MODELS:
+            model = MODELS[case.kind]
+            model.model_validate(redacted(model.model_validate(case.spec).to_json()))
 
 
 def test_observed_values_are_in_the_evidence_without_their_secrets() -> None:
@@ -267,8 +272,10 @@ def test_a_report_has_all_injections_and_how_long_answers_took() -> None:
 
 def test_the_evidence_of_another_run_is_not_taken_for_this_one() -> None:
     bundle = bundle_of(whole())
+    other = RUNS["failed"]()
+    other["metadata"]["uid"] = "another"
     with pytest.raises(ValueError, match="and not of"):
-        with_evidence(Subject.of(RUNS["failed"]()), opened(bundle.manifest, bundle.packed, None))
+        with_evidence(Subject.of(other), opened(bundle.manifest, bundle.packed, None))
 
 
 def test_a_report_is_made_where_nothing_but_the_evidence_is_left(
@@ -320,8 +327,8 @@ async def test_a_volume_keeps_a_run_once_and_gives_up_the_oldest(tmp_path: Path)
     again = await store.keep(run.body, "run-3", later)
     assert again.manifest == bundle.manifest, "what an operator before us wrote, with samples that we have not, stays"
     await store.make_room("shop", "run-3")
-    assert sorted(each.name for each in (tmp_path / "shop" / "web-slow").iterdir()) == ["run-1", "run-2", "run-3"]
-    assert [each.name for each in tmp_path.iterdir()] == ["shop"], "nothing else is left"
+    assert names(tmp_path / "shop" / "web-slow") == ["run-1", "run-2", "run-3"]
+    assert names(tmp_path) == ["shop"], "nothing else is left"
 
 
 async def test_a_volume_that_is_full_keeps_what_it_has_room_for(
@@ -351,7 +358,7 @@ async def test_a_volume_that_is_full_keeps_what_it_has_room_for(
     with pytest.raises(Refusing, match="no room") as refused:
         await Volume(tmp_path, MUCH).keep(run.body, "run-1", bundle)
     assert refused.value.reason == "StoreFull"
-    assert [each.name for each in (tmp_path / "shop" / "web-slow").iterdir()] == ["run-0"], "no half of it is left"
+    assert names(tmp_path / "shop" / "web-slow") == ["run-0"], "no half of it is left"
 
 
 @pytest.mark.parametrize(
@@ -378,8 +385,10 @@ def test_the_digest_is_that_of_the_manifest() -> None:
     assert digest_of(b"") == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def _age(place: Path, seconds: float) -> None:
-    import os
+def names(place: Path) -> list[str]:
+    return sorted(each.name for each in place.iterdir())
 
+
+def _age(place: Path, seconds: float) -> None:
     told = place.stat()
     os.utime(place, (told.st_atime - seconds, told.st_mtime - seconds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -35,11 +36,17 @@ log = logging.getLogger(__name__)
 class Keeping:
     """Beginning again is no harm: what is in the store by then stays."""
 
-    def __init__(self, office: Office, body: Json) -> None:
-        self._office = office
-        self._owner = body
-        self._most = office.settings.evidence.run_bytes
-        self._store: Store | None = store_of(office.settings.evidence, office.kube)
+    def __init__(self, store: Store | None, owner: Json, most: int, check: Callable[[], None]) -> None:
+        """`owner` is the experiment; `check` raises NotLeaderError where nothing may be written any more."""
+        self._store = store
+        self._owner = owner
+        self._most = most
+        self._check = check
+
+    @classmethod
+    def of(cls, office: Office, owner: Json) -> Keeping:
+        settings = office.settings.evidence
+        return cls(store_of(settings, office.kube), owner, settings.run_bytes, office.leadership.check)
 
     @property
     def wanted(self) -> bool:
@@ -80,7 +87,7 @@ class Keeping:
         try:
             async with asyncio.timeout(KEEP_SECONDS):
                 while True:
-                    self._office.leadership.check()
+                    self._check()
                     try:
                         stored = await self._store.keep(self._owner, run, bundle)
                         break

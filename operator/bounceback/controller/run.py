@@ -71,7 +71,7 @@ class Run:
         self._ways: list[Way] = []  # none before anything is planned
         self._room = Room(SAMPLES_OF_RUN, office.samples)
         self._looking = Looking(office, self._namespace, spec, self.wake, self._room)
-        self._keeping = Keeping(office, body)
+        self._keeping = Keeping.of(office, body)
         self._doubt: EvidenceStatus | None = None  # what the evidence store had against it at the start
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
         self._repairing = Repairing(

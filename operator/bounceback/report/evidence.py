@@ -5,7 +5,7 @@ Nothing is decided here, and nothing is shown that may be a secret: each line ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ NOT_REPEATED: Final = {"observed", "histories", "evidence", "injections"}
 class Whole:
     """All that is known of a run that is over."""
 
-    body: Mapping[str, Any]  # the experiment, for its metadata
+    body: Json  # the experiment, for its metadata
     spec: FaultExperimentSpec
     status: FaultExperimentStatus
     injections: Sequence[InjectionStatus]
