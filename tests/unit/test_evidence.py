@@ -96,7 +96,7 @@ def test_samples_beyond_the_bound_are_counted_and_make_it_partial() -> None:
     run = whole(300, room=100)
     assert run.not_recorded == 200
     bundle = bundle_of(run)
-    status = told(run, Volume(Path("/evidence"), MUCH), Stored("there", bundle.manifest, bundle.bytes))
+    status = told(Volume(Path("/evidence"), MUCH), Stored("there", bundle.manifest, bundle.bytes))
     assert (status.state, status.reason) == (EvidenceState.PARTIAL, "SamplesMissing")
     assert "200 samples" in status.message
 
@@ -147,7 +147,7 @@ def test_what_is_too_much_is_given_in_short_and_then_left_out_and_said_so() -> N
     entries = json.loads(tiny.manifest)["kinds"]
     assert sum(map(len, tiny.packed.values())) <= 3_000
     assert "more than the limit of 3000" in next(e["problem"] for e in entries.values() if "problem" in e)
-    status = told(run, Volume(Path("/evidence"), MUCH), Stored("there", tiny.manifest, tiny.bytes))
+    status = told(Volume(Path("/evidence"), MUCH), Stored("there", tiny.manifest, tiny.bytes))
     assert status.state is EvidenceState.PARTIAL
     assert any(part.kept for part in status.kinds)
     assert not all(part.kept for part in status.kinds)
@@ -323,9 +323,13 @@ async def test_a_volume_keeps_a_run_once_and_gives_up_the_oldest(tmp_path: Path)
         assert kept.failed == {}
         assert opened(*folder.read(Path(kept.place)), bundle.digest).whole
         _age(Path(kept.place), 100 - n)
-    later = bundle_of(whole(10))
-    again = await store.keep(run.body, "run-3", later)
-    assert again.manifest == bundle.manifest, "what an operator before us wrote, with samples that we have not, stays"
+    assert (await store.keep(run.body, "run-3", bundle)).failed == {}, "once more is no harm"
+    with pytest.raises(Refusing, match="is not what was to be kept"):
+        await store.keep(run.body, "run-3", bundle_of(whole(10)))
+    found = await store.find(run.body, "run-3")
+    assert found is not None
+    assert found.manifest == bundle.manifest
+    assert await store.find(run.body, "run-9") is None
     await store.make_room("shop", "run-3")
     assert names(tmp_path / "shop" / "web-slow") == ["run-1", "run-2", "run-3"]
     assert names(tmp_path) == ["shop"], "nothing else is left"
@@ -349,7 +353,7 @@ async def test_a_volume_that_is_full_keeps_what_it_has_room_for(
     monkeypatch.setattr(folder, "_write", write)
     kept = await Volume(tmp_path, MUCH).keep(run.body, "run-0", bundle)
     assert kept.failed == {EvidenceKind.INJECTION: "No space left on device"}
-    status = told(run, Volume(tmp_path, MUCH), kept)
+    status = told(Volume(tmp_path, MUCH), kept)
     assert status.state is EvidenceState.PARTIAL
     assert status.message == "injection: No space left on device"
     read = opened(*folder.read(Path(kept.place)), status.digest)

@@ -11,7 +11,7 @@ import pytest
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.runs import RunsStatus, RunSummary
 from bounceback.api.status import FaultExperimentStatus
-from bounceback.controller import keeping, metrics
+from bounceback.controller import keeping
 from bounceback.controller.keeping import Keeping
 from bounceback.controller.leader import NotLeaderError
 from bounceback.controller.settings import StoreKind
@@ -25,9 +25,10 @@ from bounceback.report.bundle import Bundle
 from bounceback.report.evidence import Whole
 from bounceback.types.outcome import EvidenceState, Phase, Verdict
 from tests.unit.engine_values import at, experiment, finished
-from tests.unit.test_evidence import whole
+from tests.unit.test_evidence import bundle_of, whole
 
 KEPT = EvidenceStatus(state=EvidenceState.KEPT, reason="Kept", digest="sha256:ab", place="there", store="ConfigMaps")
+WRITING = EvidenceStatus(state=EvidenceState.WRITING, reason="Writing", digest="sha256:ab", store="ConfigMaps")
 KEEPS = Seen(claimed=True, keeps=True)
 
 
@@ -43,7 +44,11 @@ def kept_condition(status: FaultExperimentStatus) -> tuple[str, str]:
 def test_the_run_is_let_go_once_it_is_told_what_became_of_the_evidence() -> None:
     spec, state = experiment(), over()
     assert advance(spec, state, Seen(), at(60)).duties == {Duty.RELEASE}, "no store, nothing to wait for"
-    assert advance(spec, state, KEEPS, at(60)).duties == {Duty.KEEP}
+    assert advance(spec, state, KEEPS, at(60)).duties == {Duty.PACK}
+    writing = advance(spec, state, replace(KEEPS, evidence=WRITING), at(60))
+    assert writing.duties == {Duty.KEEP}
+    assert writing.state.status.evidence == WRITING, "the digest stands there before anything is in the store"
+    assert advance(spec, writing.state, KEEPS, at(60)).duties == {Duty.KEEP}
     told = advance(spec, state, replace(KEEPS, evidence=KEPT), at(60))
     assert told.duties == {Duty.RELEASE}
     assert told.state.status.evidence == KEPT
@@ -57,13 +62,14 @@ def test_a_doubt_at_the_start_stands_until_the_store_was_asked_again() -> None:
     doubtful = EvidenceStatus(state=EvidenceState.DOUBTFUL, reason="QuotaExceeded", message="no")
     state = over(evidence=doubtful)
     assert kept_condition(state.status) == ("False", "QuotaExceeded")
-    assert advance(experiment(), state, KEEPS, at(60)).duties == {Duty.KEEP}
+    assert advance(experiment(), state, KEEPS, at(60)).duties == {Duty.PACK}
 
 
 @pytest.mark.parametrize(
     ("evidence", "told"),
     [
         (None, ("Unknown", "NotYet")),
+        (WRITING, ("Unknown", "Writing")),
         (KEPT, ("True", "Kept")),
         (EvidenceStatus(state=EvidenceState.PARTIAL, reason="Partial"), ("False", "Partial")),
         (EvidenceStatus(state=EvidenceState.NOT_KEPT, reason="Forbidden"), ("False", "Forbidden")),
@@ -89,18 +95,26 @@ class Script:
 
     name = StoreKind.CONFIG_MAPS
 
-    def __init__(self, *answers: Exception) -> None:
+    def __init__(self, *answers: Exception, there: Bundle | None = None) -> None:
         self._answers = list(answers)
+        self._there = there
         self.asked = 0
 
-    async def try_out(self, owner: Any, run: str) -> None:
-        await self.keep(owner, run, Bundle(b"", {}))
-
-    async def keep(self, owner: Any, run: str, bundle: Bundle) -> Stored:
+    def _answer(self) -> None:
         self.asked += 1
         if self._answers:
             raise self._answers.pop(0)
+
+    async def try_out(self, owner: Any, run: str) -> None:
+        self._answer()
+
+    async def keep(self, owner: Any, run: str, bundle: Bundle) -> Stored:
+        self._answer()
         return Stored("there", bundle.manifest, bundle.bytes)
+
+    async def find(self, owner: Any, run: str) -> Stored | None:
+        self._answer()
+        return Stored("there", self._there.manifest, self._there.bytes) if self._there else None
 
     async def make_room(self, namespace: str, run: str) -> None:
         if self.asked > 3:
@@ -115,6 +129,11 @@ def keeping_by(store: Script, check: Callable[[], None] = lambda: None) -> Keepi
     return Keeping(store, whole(1).body, 64 * 1024 * 1024, check)
 
 
+async def kept_by(store: Script, run: Whole, check: Callable[[], None] = lambda: None) -> EvidenceStatus:
+    keeps = keeping_by(store, check)
+    return await keeps.keep(run, (await keeps.pack(run)).digest)
+
+
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "FIRST_PAUSE", 0.001)
@@ -124,17 +143,17 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_passing_trouble_is_waited_for_and_refusals_are_not() -> None:
     trouble = (KubeError(500, "", "etcd"), TimeoutError(), KubeError(429, "", "slow down"))
     store = Script(*trouble)
-    told = await keeping_by(store).keep(whole(10))
+    told = await kept_by(store, whole(10))
     assert (told.state, store.asked) == (EvidenceState.KEPT, 4)
     assert "older evidence could not be looked through" in told.message
     store = Script(Refusing("QuotaExceeded", "no more"))
-    told = await keeping_by(store).keep(whole(10))
+    told = await kept_by(store, whole(10))
     assert (told.state, told.reason, store.asked) == (EvidenceState.NOT_KEPT, "QuotaExceeded", 1)
 
 
 async def test_a_store_that_never_answers_ends_in_a_word_and_not_in_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "KEEP_SECONDS", 0.05)
-    told = await keeping_by(Script(*(KubeError(503, "", "not now") for _ in range(100_000)))).keep(whole(10))
+    told = await kept_by(Script(*(KubeError(503, "", "not now") for _ in range(100_000))), whole(10))
     assert (told.state, told.reason) == (EvidenceState.NOT_KEPT, "StoreUnreachable")
     assert "not now" in told.message
 
@@ -142,17 +161,28 @@ async def test_a_store_that_never_answers_ends_in_a_word_and_not_in_a_hang(monke
 async def test_who_does_not_lead_any_more_writes_nothing() -> None:
     store = Script()
     with pytest.raises(NotLeaderError):
-        await keeping_by(store, deposed).keep(whole(10))
+        await kept_by(store, whole(10), deposed)
     assert store.asked == 0
+
+
+async def test_an_operator_after_another_takes_what_that_has_kept_and_nothing_else() -> None:
+    """The one before it wrote the digest down, and then was killed: before, or after it had reached the store."""
+    run, other = whole(10), bundle_of(whole(300))
+    told = await keeping_by(Script(there=other)).keep(run, other.digest)
+    assert (told.state, told.digest) == (EvidenceState.KEPT, other.digest)
+    for there in (None, bundle_of(whole(7))):
+        keeps = keeping_by(Script(there=there))
+        anew = await keeps.keep(run, other.digest)
+        assert (anew.state, anew.digest) == (EvidenceState.WRITING, bundle_of(run).digest), (
+            "its own, written down first"
+        )
+        assert (await keeps.keep(run, anew.digest)).state is EvidenceState.KEPT
 
 
 async def test_a_defect_of_ours_costs_the_evidence_and_not_the_run() -> None:
     run = whole(10)
-    before = metrics.EVIDENCE.labels("NotKept")._value.get()
-    broken = Whole({**run.body, "metadata": {}}, run.spec, run.status, run.injections, run.told, run.recorded)
-    told = await keeping_by(Script()).keep(broken)
+    told = await keeping_by(Script()).pack(replace(run, body={**run.body, "metadata": {}}))
     assert (told.state, told.reason) == (EvidenceState.NOT_KEPT, "Defect")
-    assert metrics.EVIDENCE.labels("NotKept")._value.get() == before + 1
 
 
 async def test_doubt_is_told_before_anything_is_touched_and_trouble_of_the_server_is_no_doubt() -> None:

@@ -26,7 +26,8 @@ class EvidenceStatus(StatusModel):
     """The evidence of this run, outside the resource."""
 
     state: EvidenceState = Field(
-        description="Kept, Partial (some kinds are), NotKept; Doubtful: the store refused when the run began."
+        description="Kept, Partial (something is missing), NotKept; Doubtful: the store refused when the run began; "
+        "Writing: the digest is known, the store is asked."
     )
     reason: str = Field("", max_length=64, description="One CamelCase word.")
     message: str = Field("", max_length=MOST_WORDS, description="For people: what is missing, why, and the way out.")

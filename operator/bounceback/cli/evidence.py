@@ -14,11 +14,12 @@ from bounceback.cli.cluster import CONFIG_MAPS, Cluster, RefusedError, connect
 from bounceback.cli.cluster import arguments as cluster_arguments
 from bounceback.cli.exits import ERROR, FAILED, INCONCLUSIVE, PASSED, CommandError
 from bounceback.cli.status import experiment, table
+from bounceback.engine.keeping import TOLD
 from bounceback.report import folder, maps
 from bounceback.report.bundle import Bundle, Opened, opened
 from bounceback.report.subject import Subject
 from bounceback.report.words import count, size
-from bounceback.types.outcome import EvidenceKind, EvidenceState
+from bounceback.types.outcome import EvidenceKind
 from bounceback.types.run_names import run_name
 
 Json = dict[str, Any]
@@ -71,7 +72,7 @@ def settled(cluster: Cluster, namespace: str, name: str) -> Json:
     while True:
         body = experiment(cluster, namespace, name)
         status = body.get("status") or {}
-        told = (status.get("evidence") or {}).get("state", EvidenceState.DOUBTFUL) != EvidenceState.DOUBTFUL
+        told = (status.get("evidence") or {}).get("state") in TOLD
         held = FINALIZER in (body["metadata"].get("finalizers") or [])
         if told or not held or status.get("phase") != "Finished" or time.monotonic() >= until:
             return body

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import aiohttp
 
@@ -16,7 +16,7 @@ from bounceback.controller.office import Office
 from bounceback.controller.stores import Refusing, Store, Stored, store_of
 from bounceback.kube import KubeError
 from bounceback.kube.client import Json
-from bounceback.report.bundle import digest_of, pack
+from bounceback.report.bundle import Bundle, digest_of, pack
 from bounceback.report.evidence import Whole
 from bounceback.types.outcome import EvidenceKind, EvidenceState
 
@@ -30,6 +30,7 @@ BRIEF: Final = {
     EvidenceKind.INJECTION: "without the agents' lines, which had no room",
     EvidenceKind.SYSTEM_RESPONSE: "without single samples, which had no room",
 }
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,7 @@ class Keeping:
         self._owner = owner
         self._most = most
         self._check = check
+        self._bundle: Bundle | None = None
 
     @classmethod
     def of(cls, office: Office, owner: Json) -> Keeping:
@@ -66,42 +68,63 @@ class Keeping:
             log.info("%s: whether it takes evidence is not known: %s", self._store.name, error)
         return None
 
-    async def keep(self, whole: Whole) -> EvidenceStatus:
-        """Raises nothing but what ends the run: NotLeaderError, a cancellation."""
-        status = await self._kept(whole)
-        metrics.EVIDENCE.labels(status.state).inc()
-        metrics.EVIDENCE_BYTES.inc(status.bytes)
-        return status
-
-    async def _kept(self, whole: Whole) -> EvidenceStatus:
-        assert self._store is not None
-        run = whole.status.run
+    async def pack(self, whole: Whole) -> EvidenceStatus:
+        """The digest of what is to be kept: to be written down first."""
         try:
-            bundle = await asyncio.to_thread(pack, whole.about(), whole.lines, self._most)
+            self._bundle = await asyncio.to_thread(pack, whole.about(), whole.lines, self._most)
         except Exception:  # a defect of ours must not hold the run; it is logged whole
-            log.exception("%s: its evidence cannot be put together", run)
+            log.exception("%s: its evidence cannot be put together", whole.status.run)
             message = "it could not be put together, which is a defect of Bounceback; the operator's log has more"
             return self._not_kept(EvidenceState.NOT_KEPT, "Defect", message)
-        trouble: Exception = TimeoutError("no answer")
+        assert self._store is not None
+        digest = self._bundle.digest
+        return EvidenceStatus(state=EvidenceState.WRITING, reason="Writing", store=self._store.name, digest=digest)
+
+    async def keep(self, whole: Whole, digest: str) -> EvidenceStatus:
+        """What became of the evidence with that digest. Raises NotLeaderError.
+
+        An operator that has not packed it itself looks whether the one before it has kept it, and packs its own where
+        that has not.
+        """
+        status = await self._kept(whole, digest)
+        if status.state is not EvidenceState.WRITING:
+            metrics.EVIDENCE.labels(status.state).inc()
+            metrics.EVIDENCE_BYTES.inc(status.bytes)
+        return status
+
+    async def _kept(self, whole: Whole, digest: str) -> EvidenceStatus:
+        assert self._store is not None
+        store, bundle, run = self._store, self._bundle, whole.status.run
+        try:
+            if bundle is not None and bundle.digest == digest:
+                stored = await self._firmly(lambda: store.keep(self._owner, run, bundle))
+            else:
+                found = await self._firmly(lambda: store.find(self._owner, run))
+                if found is None or digest_of(found.manifest) != digest:
+                    return await self.pack(whole)
+                stored = found
+        except Refusing as refusing:
+            return self._not_kept(EvidenceState.NOT_KEPT, refusing.reason, refusing.message)
+        return told(self._store, stored, await self._make_room(run))
+
+    async def _firmly(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Through passing trouble, for a while. Raises Refusing."""
+        trouble = "no answer"
         pause = FIRST_PAUSE
         try:
             async with asyncio.timeout(KEEP_SECONDS):
                 while True:
                     self._check()
                     try:
-                        stored = await self._store.keep(self._owner, run, bundle)
-                        break
+                        return await ask()
                     except PASSING as error:
-                        trouble = error
-                        log.warning("%s: evidence not kept yet: %s", run, error)
+                        trouble = str(error) or trouble
+                        log.warning("evidence not kept yet: %s", trouble)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
-        except Refusing as refusing:
-            return self._not_kept(EvidenceState.NOT_KEPT, refusing.reason, refusing.message)
-        except TimeoutError:
-            message = f"the store did not take it within {KEEP_SECONDS:.0f} s: {trouble or 'no answer'}"
-            return self._not_kept(EvidenceState.NOT_KEPT, "StoreUnreachable", message)
-        return told(whole, self._store, stored, await self._make_room(run))
+        except TimeoutError as error:
+            message = f"the store did not take it within {KEEP_SECONDS:.0f} s: {trouble}"
+            raise Refusing("StoreUnreachable", message) from error
 
     async def _make_room(self, run: str) -> str:
         """Why older evidence could not be given up, if it had to be."""
@@ -119,12 +142,12 @@ class Keeping:
         return EvidenceStatus(state=state, reason=reason, message=message[:MOST_WORDS], store=self._store.name)
 
 
-def told(whole: Whole, store: Store, stored: Stored, trouble: str = "") -> EvidenceStatus:
+def told(store: Store, stored: Stored, trouble: str = "") -> EvidenceStatus:
     """The summary that stays in the resource."""
-    entries = json.loads(stored.manifest)["kinds"]
+    manifest = json.loads(stored.manifest)
+    entries, missing = manifest["kinds"], manifest["samplesMissing"]
     parts = [_part(kind, entries[str(kind)], stored.failed.get(kind, "")) for kind in EvidenceKind]
     lacking = [f"{part.kind}: {part.message}" for part in parts if part.message]
-    missing = whole.not_recorded
     state, reason = EvidenceState.KEPT, "Kept"
     if not any(part.kept for part in parts):
         state, reason = EvidenceState.NOT_KEPT, "NothingKept"

@@ -47,6 +47,7 @@ from bounceback.types.outcome import EvidenceState, InjectionState, Phase, Repai
 
 QUIET_WRITES: Final = 5.0
 """Seconds between two status writes that tell nothing but larger counts."""
+UNKEPT: Final = (EvidenceState.DOUBTFUL, EvidenceState.PARTIAL, EvidenceState.NOT_KEPT)
 RUN_OVER: Final = (Phase.REPEATING, Phase.FINISHED)
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Run:
                 Duty.REPAIR: self._repair,
                 Duty.VERIFY: self._verify,
                 Duty.OBSERVE_AFTER: self._observe_after,
+                Duty.PACK: self._pack,
                 Duty.KEEP: self._keep,
                 Duty.RELEASE: self._release,
             },
@@ -247,7 +249,7 @@ class Run:
         for line in after.timeline[len(before.timeline) :]:
             bad = line.event in RUN_OVER and outcome not in (None, Verdict.PASSED)
             await self._office.recorder.record(self._body, line.event, line.message or line.event, warning=bad)
-        if (kept := after.evidence) is not None and kept != before.evidence and kept.state is not EvidenceState.KEPT:
+        if (kept := after.evidence) is not None and kept != before.evidence and kept.state in UNKEPT:
             await self._office.recorder.record(self._body, f"Evidence{kept.state}", kept.message, warning=True)
         for state in (InjectionState.ACTIVE, InjectionState.CLEARED, InjectionState.FAILED):
             grown = getattr(after.injection_counts, state.lower()) - getattr(before.injection_counts, state.lower())
@@ -339,11 +341,17 @@ class Run:
     async def _verify(self) -> None:
         await all_of(way.verify() for way in self._ways)
 
+    async def _pack(self) -> None:
+        self._seen = replace(self._seen, evidence=await self._keeping.pack(self._whole()))
+
     async def _keep(self) -> None:
-        status, injections = self._state.status, self._injections
-        recorded = self._looking.recorded()
-        whole = Whole(self._body, self._spec, status, injections.all(), injections.told, recorded)
-        self._seen = replace(self._seen, evidence=await self._keeping.keep(whole))
+        told = self._state.status.evidence
+        assert told is not None
+        self._seen = replace(self._seen, evidence=await self._keeping.keep(self._whole(), told.digest))
+
+    def _whole(self) -> Whole:
+        injections, recorded = self._injections, self._looking.recorded()
+        return Whole(self._body, self._spec, self._state.status, injections.all(), injections.told, recorded)
 
     async def _release(self) -> None:
         await all_of(way.remove() for way in self._ways)

@@ -39,7 +39,7 @@ class Refusing(Exception):  # noqa: N818 - a state, not a defect
 
 @dataclass(frozen=True)
 class Stored:
-    """What is in the store now. `manifest` is another operator's where that had written it before."""
+    """What is in the store now."""
 
     place: str
     manifest: bytes
@@ -56,7 +56,10 @@ class Store(Protocol):
         """Whether something would be taken, without leaving anything there."""
 
     async def keep(self, owner: Json, run: str, bundle: Bundle) -> Stored:
-        """Under a name that follows from the run. Again: nothing is written twice, and what is there stays."""
+        """Under a name that follows from the run. Again: nothing is written twice, and what others wrote stays."""
+
+    async def find(self, owner: Json, run: str) -> Stored | None:
+        """What is there under the name of that run, whoever wrote it."""
 
     async def make_room(self, namespace: str, run: str) -> None:
         """Oldest first, until the evidence of the namespace is within its bound; that of `run` stays."""
@@ -93,9 +96,7 @@ class ConfigMaps:
     async def keep(self, owner: Json, run: str, bundle: Bundle) -> Stored:
         namespace = owner["metadata"]["namespace"]
         head, parts = maps.maps_of(bundle, run, owner)
-        there = await self._create(owner, head)
-        if there is not None and (there.get("data") or {}).get(MANIFEST) != bundle.manifest.decode():
-            return await self._adopted(there)
+        await self._create(owner, head)
         failed, missing = {}, 0
         for kind, listed in parts.items():
             try:
@@ -118,33 +119,35 @@ class ConfigMaps:
                 await self._delete(namespace, metadata)
             metrics.EVIDENCE_GIVEN_UP.inc()
 
-    async def _create(self, owner: Json, body: Json) -> Json | None:
-        """None once it is there; else what of this name, and of this experiment, was there before."""
+    async def find(self, owner: Json, run: str) -> Stored | None:
+        namespace, name = owner["metadata"]["namespace"], maps.head_name(run)
+        try:
+            head = await self._kube.get(CONFIG_MAPS, namespace, name)
+            manifest, _ = maps.joined(head, {})
+            parts = maps.parts_of(head)
+        except KubeError as error:
+            if error.gone:
+                return None
+            raise _refusal(error, owner) from error
+        except ValueError:
+            return None  # not evidence
+        failed = {kind: why for kind, names in parts.items() if (why := await self._lacking(namespace, names))}
+        return Stored(f"ConfigMap {namespace}/{name}", manifest, _size([head["metadata"]]), failed)
+
+    async def _create(self, owner: Json, body: Json) -> None:
+        """Once more is no harm: an answer may have been lost."""
         namespace, name = owner["metadata"]["namespace"], body["metadata"]["name"]
         try:
             await self._kube.create(CONFIG_MAPS, namespace, body)
-            return None
+            return
         except KubeError as error:
             if not error.exists:
                 raise _refusal(error, owner) from error
         there = await self._kube.get(CONFIG_MAPS, namespace, name)
         owners = {each.get("uid") for each in there["metadata"].get("ownerReferences") or []}
-        if owner["metadata"]["uid"] not in owners:
-            raise Refusing("NameTaken", f"ConfigMap {name} is there, and is not of this experiment; delete it")
-        if body["metadata"]["labels"][maps.LABEL] == "part" and there.get("binaryData") != body["binaryData"]:
-            raise Refusing("NameTaken", f"ConfigMap {name} holds something else")
-        return there
-
-    async def _adopted(self, head: Json) -> Stored:
-        """An operator before us wrote it, with samples that we have not seen: its evidence stays."""
-        namespace, name = head["metadata"]["namespace"], head["metadata"]["name"]
-        try:
-            manifest, _ = maps.joined(head, {})
-            named = maps.parts_of(head)
-        except ValueError as error:
-            raise Refusing("NameTaken", f"ConfigMap {name} is there, and {error}") from error
-        failed = {kind: why for kind, parts in named.items() if (why := await self._lacking(namespace, parts))}
-        return Stored(f"ConfigMap {namespace}/{name}", manifest, _size([head["metadata"]]), failed)
+        same = all((there.get(part) or {}) == (body.get(part) or {}) for part in ("data", "binaryData"))
+        if owner["metadata"]["uid"] not in owners or not same:
+            raise Refusing("NameTaken", f"ConfigMap {namespace}/{name} is there, and is not what was to be kept")
 
     async def _lacking(self, namespace: str, parts: Iterable[str]) -> str:
         for part in parts:
@@ -179,6 +182,9 @@ class Volume:
     async def keep(self, owner: Json, run: str, bundle: Bundle) -> Stored:
         return await asyncio.to_thread(self._keep, owner, run, bundle)
 
+    async def find(self, owner: Json, run: str) -> Stored | None:
+        return await asyncio.to_thread(self._find, owner, run)
+
     async def make_room(self, namespace: str, run: str) -> None:
         await asyncio.to_thread(self._make_room, namespace, run)
 
@@ -191,20 +197,34 @@ class Volume:
             raise _unwritable(self._root, error) from error
 
     def _keep(self, owner: Json, run: str, bundle: Bundle) -> Stored:
-        metadata = owner["metadata"]
-        place = self._root / metadata["namespace"] / metadata["name"][:200] / run
+        place = self._place(owner, run)
         try:
-            if (place / MANIFEST).exists():
-                manifest, found = folder.read(place)
-                known = json.loads(manifest)["kinds"]
-                lost = {k for k in EvidenceKind if k not in found and "problem" not in known.get(str(k), {})}
-                return Stored(str(place), manifest, folder.size(place), dict.fromkeys(lost, "missing on the volume"))
+            if (found := self._find(owner, run)) is not None:
+                if found.manifest == bundle.manifest:
+                    return found
+                raise Refusing("NameTaken", f"{place} is there, and is not what was to be kept")
             failed = folder.written(place, bundle)
             return Stored(str(place), bundle.manifest, folder.size(place), failed)
         except OSError as error:
             raise _unwritable(place, error) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise Refusing("NameTaken", f"{place} holds a manifest that cannot be read: {error}") from error
+
+    def _find(self, owner: Json, run: str) -> Stored | None:
+        place = self._place(owner, run)
+        try:
+            if not (place / MANIFEST).exists():
+                return None
+            manifest, found = folder.read(place)
+            known = json.loads(manifest)["kinds"]
+            lost = {kind for kind in EvidenceKind if kind not in found and "problem" not in known[str(kind)]}
+            return Stored(str(place), manifest, folder.size(place), dict.fromkeys(lost, "missing on the volume"))
+        except OSError as error:
+            raise _unwritable(place, error) from error
+        except (ValueError, KeyError, TypeError):
+            return None  # not evidence
+
+    def _place(self, owner: Json, run: str) -> Path:
+        metadata = owner["metadata"]
+        return self._root / str(metadata["namespace"]) / str(metadata["name"])[:200] / run
 
     def _make_room(self, namespace: str, run: str) -> None:
         home = self._root / namespace

@@ -59,7 +59,8 @@ def _evidence_kept(status: FaultExperimentStatus) -> tuple[bool | None, str, str
     evidence = status.evidence
     if evidence is None:
         return None, "NotYet", ""
-    return evidence.state is EvidenceState.KEPT, evidence.reason or str(evidence.state), evidence.message
+    kept = None if evidence.state is EvidenceState.WRITING else evidence.state is EvidenceState.KEPT
+    return kept, evidence.reason or str(evidence.state), evidence.message
 
 
 def is_stalled(status: FaultExperimentStatus) -> bool:

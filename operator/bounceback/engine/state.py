@@ -27,6 +27,7 @@ class Duty(StrEnum):
     REPAIR = "repair"  # let it go, and see it through
     VERIFY = "verify"  # look for what was left where the agent could not
     OBSERVE_AFTER = "observe after"
+    PACK = "pack"  # the evidence, whose digest is written down before it is kept
     KEEP = "keep"  # the evidence, in its store
     RELEASE = "release"  # remove what is ours, let the experiment go
 

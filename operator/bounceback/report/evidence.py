@@ -45,6 +45,7 @@ class Whole:
             "run": self.status.run,
             "verdict": str(self.status.verdict or ""),
             "finishedAt": self.status.finished_at or "",
+            "samplesMissing": self.not_recorded,
         }
 
     @property

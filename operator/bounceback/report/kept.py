@@ -24,6 +24,7 @@ STATES: Final = {
     EvidenceState.PARTIAL: "kept in part",
     EvidenceState.NOT_KEPT: "not kept",
     EvidenceState.DOUBTFUL: "not kept yet",
+    EvidenceState.WRITING: "being written",
 }
 LATENCY: Final = ("probe", "when", "samples", "healthy", "half", "9 of 10", "99 of 100", "longest")
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from bounceback.kube.shards import SHARD, pieces
+from bounceback.types.shards import SHARD, pieces
 from bounceback.report.bundle import MANIFEST, Bundle, file_name
 from bounceback.types.outcome import EvidenceKind
 

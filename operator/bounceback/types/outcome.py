@@ -136,6 +136,7 @@ class EvidenceState(StrEnum):
     """What became of a run's evidence."""
 
     DOUBTFUL = "Doubtful"
+    WRITING = "Writing"
     KEPT = "Kept"
     PARTIAL = "Partial"
     NOT_KEPT = "NotKept"

@@ -18,7 +18,7 @@ from typing import Final
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import SECRETS
-from bounceback.kube.shards import SHARD, pieces
+from bounceback.types.shards import SHARD, pieces
 from bounceback.vehicles.containers import RUN_LABEL
 from bounceback.vehicles.errors import Overtaken
 
