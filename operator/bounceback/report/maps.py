@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from bounceback.types.shards import SHARD, pieces
 from bounceback.report.bundle import MANIFEST, Bundle, file_name
 from bounceback.types.outcome import EvidenceKind
+from bounceback.types.shards import SHARD, pieces
 
 Json = dict[str, Any]
 LABEL: Final = "bounceback.dev/evidence"  # head or part
