@@ -94,11 +94,13 @@ class Script:
     """A store that answers as it is told to, and then takes what it is given."""
 
     name = StoreKind.CONFIG_MAPS
+    most = 100_000
 
     def __init__(self, *answers: Exception, there: Bundle | None = None) -> None:
         self._answers = list(answers)
         self._there = there
         self.asked = 0
+        self.looked_through = 0
 
     def _answer(self) -> None:
         self.asked += 1
@@ -116,9 +118,11 @@ class Script:
         self._answer()
         return Stored("there", self._there.manifest, self._there.bytes) if self._there else None
 
-    async def make_room(self, namespace: str, run: str) -> None:
-        if self.asked > 3:
+    async def make_room(self, namespace: str, run: str) -> int:
+        self.looked_through += 1
+        if self.asked == 4:
             raise KubeError(403, "Forbidden", "may not list configmaps")
+        return 1000
 
 
 def deposed() -> None:
@@ -151,9 +155,24 @@ async def test_passing_trouble_is_waited_for_and_refusals_are_not() -> None:
     assert (told.state, told.reason, store.asked) == (EvidenceState.NOT_KEPT, "QuotaExceeded", 1)
 
 
+async def test_a_store_is_looked_through_only_where_there_may_be_too_much() -> None:
+    """Thousands of runs in one namespace would list thousands of objects each."""
+    run, store, known = whole(10), Script(), {"elsewhere": 10**9}
+    size = bundle_of(run).bytes
+    for _ in range(3):
+        keeps = Keeping(store, run.body, 64 * 1024 * 1024, lambda: None, known)
+        await keeps.keep(run, (await keeps.pack(run)).digest)
+    assert (store.looked_through, known["shop"]) == (1, 1000 + 2 * size)
+    store.most = 1000 + 2 * size
+    keeps = Keeping(store, run.body, 64 * 1024 * 1024, lambda: None, known)
+    store.asked = 10
+    await keeps.keep(run, (await keeps.pack(run)).digest)
+    assert (store.looked_through, known["shop"]) == (2, 1000)
+
+
 async def test_a_store_that_never_answers_ends_in_a_word_and_not_in_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "KEEP_SECONDS", 0.05)
-    told = await kept_by(Script(*(KubeError(503, "", "not now") for _ in range(100_000))), whole(10))
+    told = await kept_by(Script(*(KubeError(503, "", "not now") for _ in range(2_000))), whole(10))
     assert (told.state, told.reason) == (EvidenceState.NOT_KEPT, "StoreUnreachable")
     assert "not now" in told.message
 

@@ -16,7 +16,7 @@ from bounceback.controller.way import Way, all_of
 from bounceback.engine.evidence import DONE, fold, fold_end, with_offset
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.engine.planning import Carried
-from bounceback.engine.recording import AgentLines
+from bounceback.engine.recording import AgentLines, Room
 from bounceback.faults.base import NetworkFault
 from bounceback.kube import KubeError
 from bounceback.types.instants import Instant
@@ -35,11 +35,13 @@ log = logging.getLogger(__name__)
 class Injections:
     """All injections of one run, by name; the one place where they change between two steps."""
 
-    def __init__(self, injections: Sequence[InjectionStatus], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, injections: Sequence[InjectionStatus], changed: Callable[[], None], room: Room | None = None
+    ) -> None:
         self._all = {injection.name: injection for injection in injections}
         self._changed = changed
         self._news = asyncio.Event()
-        self.told = AgentLines()  # by those that carry them
+        self.told = AgentLines(room)  # by those that carry them
 
     def all(self) -> tuple[InjectionStatus, ...]:
         return tuple(self._all.values())

@@ -37,18 +37,29 @@ log = logging.getLogger(__name__)
 class Keeping:
     """Beginning again is no harm: what is in the store by then stays."""
 
-    def __init__(self, store: Store | None, owner: Json, most: int, check: Callable[[], None]) -> None:
-        """`owner` is the experiment; `check` raises NotLeaderError where nothing may be written any more."""
+    def __init__(
+        self,
+        store: Store | None,
+        owner: Json,
+        most: int,
+        check: Callable[[], None],
+        known: dict[str, int] | None = None,
+    ) -> None:
+        """`owner` is the experiment; `check` raises NotLeaderError where nothing may be written any more.
+
+        `known` is shared by all runs: what the evidence of each namespace takes at the most.
+        """
         self._store = store
         self._owner = owner
         self._most = most
         self._check = check
+        self._known = {} if known is None else known
         self._bundle: Bundle | None = None
 
     @classmethod
     def of(cls, office: Office, owner: Json) -> Keeping:
         settings = office.settings.evidence
-        return cls(store_of(settings, office.kube), owner, settings.run_bytes, office.leadership.check)
+        return cls(store_of(settings, office.kube), owner, settings.run_bytes, office.leadership.check, office.kept)
 
     @property
     def wanted(self) -> bool:
@@ -105,7 +116,7 @@ class Keeping:
                 stored = found
         except Refusing as refusing:
             return self._not_kept(EvidenceState.NOT_KEPT, refusing.reason, refusing.message)
-        return told(self._store, stored, await self._make_room(run))
+        return told(store, stored, await self._make_room(store, run, stored.bytes))
 
     async def _firmly(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Through passing trouble, for a while. Raises Refusing."""
@@ -126,14 +137,22 @@ class Keeping:
             message = f"the store did not take it within {KEEP_SECONDS:.0f} s: {trouble}"
             raise Refusing("StoreUnreachable", message) from error
 
-    async def _make_room(self, run: str) -> str:
-        """Why older evidence could not be given up, if it had to be."""
-        assert self._store is not None
+    async def _make_room(self, store: Store, run: str, bytes_: int) -> str:
+        """Why older evidence could not be given up, if it had to be.
+
+        The store is looked through only where there may be too much: evidence that goes with its owner makes less of
+        it, and nobody else makes more.
+        """
+        namespace = self._owner["metadata"]["namespace"]
+        if namespace in self._known:
+            self._known[namespace] += bytes_
+            if self._known[namespace] <= store.most:
+                return ""
         try:
             async with asyncio.timeout(ROOM_SECONDS):
-                await self._store.make_room(self._owner["metadata"]["namespace"], run)
+                self._known[namespace] = await store.make_room(namespace, run)
         except PASSING as error:
-            log.warning("%s: older evidence is not given up: %s", self._store.name, error)
+            log.warning("%s: older evidence is not given up: %s", store.name, error)
             return f"older evidence could not be looked through or given up: {str(error) or 'no answer'}"
         return ""
 

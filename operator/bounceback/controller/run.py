@@ -32,7 +32,7 @@ from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
-from bounceback.engine.recording import SAMPLES_OF_RUN, Room
+from bounceback.engine.recording import LINES_OF_RUN, SAMPLES_OF_RUN, Room
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION
 from bounceback.engine.repeats import begun, next_run, spec_of_run
 from bounceback.engine.state import Decision, Duty, Seen, State
@@ -67,11 +67,11 @@ class Run:
         self._run = status.run  # what the names of all that it makes follow from
         self._state = State(status)
         self._seen = Seen(claimed=resources.is_claimed(body))
-        self._injections = Injections(status.injections, self.wake)
+        self._lines, self._samples = Room(LINES_OF_RUN, office.lines), Room(SAMPLES_OF_RUN, office.samples)
+        self._injections = Injections(status.injections, self.wake, self._lines)
         self._planned = Planned()
         self._ways: list[Way] = []  # none before anything is planned
-        self._room = Room(SAMPLES_OF_RUN, office.samples)
-        self._looking = Looking(office, self._namespace, spec, self.wake, self._room)
+        self._looking = Looking(office, self._namespace, spec, self.wake, self._samples)
         self._keeping = Keeping.of(office, body)
         self._doubt: EvidenceStatus | None = None  # what the evidence store had against it at the start
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
@@ -145,7 +145,8 @@ class Run:
                     await self._wait(decision.again)
         finally:
             await self._attending.end()
-            self._room.give_back()
+            self._lines.give_back()
+            self._samples.give_back()
             if not keeps:  # the targets, for the next run
                 self._office.locks.release(self._uid)
 

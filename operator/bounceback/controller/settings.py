@@ -28,7 +28,7 @@ class EvidenceSettings:
     store: StoreKind = StoreKind.CONFIG_MAPS
     directory: str = "/evidence"  # of the volume
     run_bytes: int = 4 * MEBIBYTE  # compressed, at the most
-    namespace_bytes: int = 64 * MEBIBYTE  # of all runs of a namespace; the oldest go first
+    namespace_bytes: int = 16 * MEBIBYTE  # of all runs of a namespace; the oldest go first
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> EvidenceSettings:
@@ -47,7 +47,7 @@ class EvidenceSettings:
         if not directory.startswith("/"):
             raise ValueError(f"BOUNCEBACK_EVIDENCE_DIRECTORY must be a path from /, not {directory!r}")
         run = mebibytes("BOUNCEBACK_EVIDENCE_RUN_MEBIBYTES", 4)
-        namespace = mebibytes("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES", 64)
+        namespace = mebibytes("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES", 16)
         if namespace < run:
             raise ValueError("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES must be no less than that of a run")
         return cls(StoreKind(store), directory, run, namespace)

@@ -51,6 +51,7 @@ class Store(Protocol):
     """Each method raises Refusing where the store says no; KubeError, OSError or TimeoutError in passing trouble."""
 
     name: StoreKind
+    most: int  # bytes in a namespace
 
     async def try_out(self, owner: Json, run: str) -> None:
         """Whether something would be taken, without leaving anything there."""
@@ -61,8 +62,8 @@ class Store(Protocol):
     async def find(self, owner: Json, run: str) -> Stored | None:
         """What is there under the name of that run, whoever wrote it."""
 
-    async def make_room(self, namespace: str, run: str) -> None:
-        """Oldest first, until the evidence of the namespace is within its bound; that of `run` stays."""
+    async def make_room(self, namespace: str, run: str) -> int:
+        """Oldest first, until the evidence of the namespace is within its bound; that of `run` stays. What is left."""
 
 
 def store_of(settings: EvidenceSettings, kube: Kube) -> Store | None:
@@ -83,7 +84,7 @@ class ConfigMaps:
 
     def __init__(self, kube: Kube, most: int) -> None:
         self._kube = kube
-        self._most = most
+        self.most = most
 
     async def try_out(self, owner: Json, run: str) -> None:
         head, _ = maps.maps_of(Bundle(b"{}", {}), run, owner)
@@ -107,17 +108,19 @@ class ConfigMaps:
                 missing += len(bundle.packed[kind])
         return Stored(f"ConfigMap {namespace}/{maps.head_name(run)}", bundle.manifest, bundle.bytes - missing, failed)
 
-    async def make_room(self, namespace: str, run: str) -> None:
+    async def make_room(self, namespace: str, run: str) -> int:
         found, _ = await self._kube.only_metadata().list(CONFIG_MAPS, namespace, labels=f"{maps.LABEL},{maps.OF_RUN}")
         by_run: dict[str, list[Json]] = {}
         for each in found:
             by_run.setdefault(each["metadata"]["labels"][maps.OF_RUN], []).append(each["metadata"])
         sizes = {name: _size(each) for name, each in by_run.items()}
         ages = {name: min(m["creationTimestamp"] for m in each) for name, each in by_run.items()}
-        for name in _surplus(sizes, ages, run, self._most):
+        for name in _surplus(sizes, ages, run, self.most):
             for metadata in by_run[name]:
                 await self._delete(namespace, metadata)
+            del sizes[name]
             metrics.EVIDENCE_GIVEN_UP.inc()
+        return sum(sizes.values())
 
     async def find(self, owner: Json, run: str) -> Stored | None:
         namespace, name = owner["metadata"]["namespace"], maps.head_name(run)
@@ -174,7 +177,7 @@ class Volume:
 
     def __init__(self, root: Path, most: int) -> None:
         self._root = root
-        self._most = most
+        self.most = most
 
     async def try_out(self, owner: Json, run: str) -> None:
         await asyncio.to_thread(self._try_out)
@@ -185,8 +188,8 @@ class Volume:
     async def find(self, owner: Json, run: str) -> Stored | None:
         return await asyncio.to_thread(self._find, owner, run)
 
-    async def make_room(self, namespace: str, run: str) -> None:
-        await asyncio.to_thread(self._make_room, namespace, run)
+    async def make_room(self, namespace: str, run: str) -> int:
+        return await asyncio.to_thread(self._make_room, namespace, run)
 
     def _try_out(self) -> None:
         probe = self._root / f".try-{time.monotonic_ns()}"
@@ -226,18 +229,20 @@ class Volume:
         metadata = owner["metadata"]
         return self._root / str(metadata["namespace"]) / str(metadata["name"])[:200] / run
 
-    def _make_room(self, namespace: str, run: str) -> None:
+    def _make_room(self, namespace: str, run: str) -> int:
         home = self._root / namespace
         runs = {str(each): each for each in home.glob("*/*") if (each / MANIFEST).exists()}
         sizes = {name: folder.size(each) for name, each in runs.items()}
         ages = {name: f"{each.stat().st_mtime:020.6f}" for name, each in runs.items()}
         kept = next((name for name, each in runs.items() if each.name == run), "")
-        for name in _surplus(sizes, ages, kept, self._most):
+        for name in _surplus(sizes, ages, kept, self.most):
             shutil.rmtree(runs[name])
+            del sizes[name]
             metrics.EVIDENCE_GIVEN_UP.inc()
         for each in home.glob(f"*/{folder.UNFINISHED}*"):
             if time.time() - each.stat().st_mtime > ABANDONED:
                 shutil.rmtree(each, ignore_errors=True)
+        return sum(sizes.values())
 
 
 def _surplus(sizes: dict[str, int], ages: dict[str, str], kept: str, most: int) -> list[str]:
@@ -268,7 +273,7 @@ def _refusal(error: KubeError, owner: Json) -> Exception:
         )
     if error.status == 403 and "being terminated" in error.message:
         return Refusing("NamespaceGone", f"namespace {namespace} is being deleted")
-    if error.status in (401, 403):
+    if error.status in (401, 403) and "cannot create" in error.message:
         way = f"`bounceback access {namespace} | kubectl apply -f -` grants it"
         return Refusing("Forbidden", f"the operator may not write ConfigMaps in {namespace}: {error.message}; {way}")
     if error.gone:

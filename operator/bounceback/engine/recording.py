@@ -17,8 +17,9 @@ from bounceback.types.plan import Line, Told
 
 SAMPLES_OF_OPERATOR: Final = 2_000_000
 SAMPLES_OF_RUN: Final = 500_000
-MOST_LINES: Final = 50_000
-MOST_COUNTS: Final = 40_000
+LINES_OF_OPERATOR: Final = 100_000
+LINES_OF_RUN: Final = 30_000
+COUNTS_OF_RUN: Final = 20_000
 """Lines with mere counts: the rest of the room is for those that tell of changes."""
 MOST_MESSAGES: Final = 500
 LONGEST_MESSAGE: Final = 300
@@ -29,7 +30,7 @@ LONGEST_TAKEN: Final = 2**32 - 1
 
 
 class Room:
-    """How many samples may still be held: by this run, and within that of all runs."""
+    """How much may still be held, counted in samples or lines: by this run, and within that of all runs."""
 
     def __init__(self, most: int, within: Room | None = None) -> None:
         self._most = most
@@ -46,11 +47,12 @@ class Room:
         self._taken += 1
         return True
 
-    def give_back(self) -> None:
-        """All that was taken."""
+    def give_back(self, number: int | None = None) -> None:
+        """So much of what was taken, or all of it."""
+        number = self._taken if number is None else number
         if self._within is not None:
-            self._within._taken -= self._taken
-        self._taken = 0
+            self._within.give_back(number)
+        self._taken -= number
 
 
 class Recording:
@@ -114,25 +116,26 @@ class Recorded:
 class AgentLines:
     """What agents and their guards told, by the name of each; a log that is read again takes its own place."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = room or Room(LINES_OF_RUN)
         self.left_out = 0
-        self._lines: dict[tuple[str, bool], list[Line]] = {}
-        self._count = 0
+        self._lines: dict[tuple[str, bool], list[str]] = {}
 
     def begin(self, agent: str, guard: bool) -> None:
         """Its log is read from the start."""
-        self._count -= len(self._lines.pop((agent, guard), ()))
+        self._room.give_back(len(self._lines.pop((agent, guard), ())))
 
     def add(self, agent: str, guard: bool, line: Line) -> None:
         if line.told is Told.HEARTBEAT:
             return  # tells that it lives, and nothing of the fault
-        if self._count >= (MOST_COUNTS if line.told is Told.HITS else MOST_LINES):
+        full = line.told is Told.HITS and self._room.taken >= COUNTS_OF_RUN
+        if full or not self._room.take():
             self.left_out += 1
             return
-        self._lines.setdefault((agent, guard), []).append(line)
-        self._count += 1
+        self._lines.setdefault((agent, guard), []).append(line.to_json())
 
-    def __iter__(self) -> Iterator[tuple[str, bool, Line]]:
+    def __iter__(self) -> Iterator[tuple[str, bool, str]]:
+        """The agent, whether it is its guard, and the line as it was written."""
         for (agent, guard), lines in self._lines.items():
             for line in lines:
                 yield agent, guard, line

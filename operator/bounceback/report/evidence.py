@@ -5,6 +5,7 @@ Nothing is decided here, and nothing is shown that may be a secret: each line ha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,8 +81,7 @@ def _injection(whole: Whole, brief: bool) -> Iterator[Json]:
         if brief:
             left_out += 1
             continue
-        told = {"told": str(line.told), "injection": line.injection, "hits": line.hits, "detail": line.detail}
-        yield {"type": "line", "agent": agent, "guard": guard, "at": line.at.to_json(), **told}
+        yield {"type": "line", "agent": agent, "guard": guard, **json.loads(line)}
     if left_out:
         yield {"type": "leftOut", "what": "lines of agents", "count": left_out}
 
