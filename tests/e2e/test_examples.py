@@ -48,6 +48,10 @@ class Scenario:
         return "objectFault" in text or "repair:" in text
 
     @property
+    def is_hungry(self) -> bool:
+        return "cpuPressure" in (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+
+    @property
     def needs_netem(self) -> bool:
         text = (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
         return not self.by_relay and ("networkDelay" in text or "mechanism: Netem" in text)
@@ -120,10 +124,12 @@ def netem_node(wanted: list[Scenario], commands: Commands, kubeconfig: str) -> s
 def outcomes(wanted: list[Scenario], commands: Commands, netem_node: str) -> Iterator[dict[Scenario, Future[Outcome]]]:
     """What becomes of each of them, some at a time."""
 
-    free = BoundedSemaphore(SET_UP_AT_ONCE)
+    free, alone = BoundedSemaphore(SET_UP_AT_ONCE), BoundedSemaphore()
 
     def play(scenario: Scenario) -> Outcome:
         with contextlib.ExitStack() as stack:
+            if scenario.is_hungry:  # one at a time: two would take half of a small machine
+                stack.enter_context(alone)
             with free:
                 namespace = stack.enter_context(shop(commands, scenario.system, objects_too=scenario.changes_objects))
             return run(commands, scenario.example, namespace)

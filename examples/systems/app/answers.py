@@ -1,9 +1,11 @@
 """What the shop's three programs share: answering HTTP with JSON."""
 
+import errno
 import json
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -40,6 +42,14 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     no_thread: Callable[[], None] = staticmethod(lambda: None)
+
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                time.sleep(0.1)  # the client waits still: to ask again at once would use the processor up as well
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         try:
