@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from bounceback.api.check import RecoveryCheckSpec
@@ -25,9 +26,11 @@ from bounceback.engine.samples import History, Sample
 from bounceback.report import folder
 from bounceback.report.bundle import MANIFEST, Bundle, digest_of, file_name, opened, pack
 from bounceback.report.evidence import CHUNK, Whole
-from bounceback.report.kept import experiment_of, with_evidence
+from bounceback.report.kept import STATES, experiment_of, with_evidence, without_evidence
 from bounceback.report.maps import PARTS, head_name, joined, maps_of, parts_of
-from bounceback.report.record import record
+from bounceback.report.markdown import as_markdown
+from bounceback.report.page import as_page
+from bounceback.report.record import record, schema
 from bounceback.report.redact import HIDDEN, redacted
 from bounceback.report.subject import Subject
 from bounceback.types.fields import Model
@@ -268,6 +271,23 @@ def test_a_report_has_all_injections_and_how_long_answers_took() -> None:
     assert (probe.before.p50_milliseconds, probe.during.p50_milliseconds, probe.after.p50_milliseconds) == (1, 50, 1)
     assert (probe.before.samples, probe.during.samples, probe.after.samples) == (70, 200, 30)
     assert probe.during.samples - probe.during.healthy == 4
+    jsonschema.validate(told.to_json(), json.loads(schema()))
+    assert "web-healthy/home" in as_page(subject)
+
+
+@pytest.mark.parametrize("state", list(EvidenceState))
+def test_a_report_tells_what_became_of_the_evidence_though_it_cannot_be_read(state: EvidenceState) -> None:
+    body = RUNS["passed"]()
+    why = "exceeded quota <b>, password=hunter2"
+    body["status"]["evidence"] = {"state": state, "reason": "QuotaExceeded", "message": why, "store": "ConfigMaps"}
+    subject = without_evidence(Subject.of(body), "not read: may not get configmaps")
+    jsonschema.validate(record(subject).to_json(), json.loads(schema()))
+    for text in (as_page(subject), as_markdown(subject)):
+        assert STATES[state] in text
+        assert "may not get configmaps" in text
+        assert "exceeded quota" in text
+        assert "<b>" not in text
+        assert "hunter2" not in text
 
 
 def test_the_evidence_of_another_run_is_not_taken_for_this_one() -> None:
@@ -311,6 +331,15 @@ def test_the_command_holds_a_folder_against_the_digest_of_the_experiment_beside_
     assert main(["evidence", "--from", str(tmp_path / "nowhere")]) == 2
     assert "holds no evidence" in capsys.readouterr().err
     assert main(["report", "--evidence", str(tmp_path / "nowhere")]) == 2
+
+
+def test_files_that_hold_something_else_are_bad_input_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = pack(whole().about(), lambda kind, brief: [{"kind": str(kind)}], MUCH)
+    folder.written(tmp_path / "strange", strange)
+    assert main(["report", "--evidence", str(tmp_path / "strange")]) == 2
+    assert "--evidence" in capsys.readouterr().err
 
 
 async def test_a_volume_keeps_a_run_once_and_gives_up_the_oldest(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_doubt_at_the_start_stands_until_the_store_was_asked_again() -> None:
 @pytest.mark.parametrize(
     ("evidence", "told"),
     [
-        (None, ("Unknown", "NotYet")),
+        (None, ("Unknown", "NoEvidence")),
         (WRITING, ("Unknown", "Writing")),
         (KEPT, ("True", "Kept")),
         (EvidenceStatus(state=EvidenceState.PARTIAL, reason="Partial"), ("False", "Partial")),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bounceback.cli.cluster import arguments as cluster_arguments
 from bounceback.cli.cluster import connect
@@ -18,6 +18,8 @@ from bounceback.cli.status import check, record_of
 from bounceback.report.subject import Subject
 
 Json = dict[str, Any]
+STRANGE: Final = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading files raises that hold something else than evidence of this version."""
 
 
 class Form(StrEnum):
@@ -101,7 +103,7 @@ def _with_evidence(subject: Subject, body: Json, options: argparse.Namespace) ->
         else:
             found = of_cluster(connect(options), body, None, digest)
         return with_evidence(subject, found.opened)
-    except (CommandError, ValueError) as error:
+    except (CommandError, *STRANGE) as error:
         if options.evidence:
             raise CommandError(f"--evidence {options.evidence}: {error}") from error
         return without_evidence(subject, f"not read: {error}")
@@ -113,7 +115,7 @@ def _from_evidence(place: str) -> Json:
 
     try:
         return experiment_of(of_folder(Path(place), None).opened)
-    except ValueError as error:
+    except STRANGE as error:
         raise CommandError(f"--evidence {place}: {error}") from error
 
 

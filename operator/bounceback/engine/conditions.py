@@ -58,7 +58,7 @@ def conditions(status: FaultExperimentStatus, generation: int, now: str) -> list
 def _evidence_kept(status: FaultExperimentStatus) -> tuple[bool | None, str, str]:
     evidence = status.evidence
     if evidence is None:
-        return None, "NotYet", ""
+        return None, "NoEvidence", ""
     kept = None if evidence.state is EvidenceState.WRITING else evidence.state is EvidenceState.KEPT
     return kept, evidence.reason or str(evidence.state), evidence.message
 
