@@ -24,8 +24,14 @@ class Looking:
     """Sampling lasts as long as `look` is not cancelled; what was seen stays."""
 
     def __init__(
-        self, office: Office, namespace: str, spec: FaultExperimentSpec, changed: Callable[[], None], room: Room
+        self,
+        office: Office,
+        namespace: str,
+        spec: FaultExperimentSpec,
+        changed: Callable[[], None],
+        room: Room | None = None,
     ) -> None:
+        """`room` is what samples are recorded in, for the evidence."""
         self._namespace = namespace
         self._expect = spec.expect
         self._pulse = office.pulse
