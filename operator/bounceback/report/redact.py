@@ -12,7 +12,10 @@ _WORDS: Final = r"password|passwd|pwd|secret|token|api[-_]?key|access[-_]?key|au
 _PATTERNS: Final = (
     (re.compile(r"(?<=://)[^\s/@]+(?=@)"), HIDDEN),  # http://user:password@host
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
-    (re.compile(rf"(?i)([\w-]*(?:{_WORDS})[\w-]*[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;\"']+)"), rf"\1{HIDDEN}"),
+    (
+        re.compile(rf"(?i)((?:{_WORDS})[\w-]{{0,64}}[\"']?\s{{0,8}}[=:]\s{{0,8}})(\"[^\"]*\"|'[^']*'|[^\s&,;\"']+)"),
+        rf"\1{HIDDEN}",
+    ),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), HIDDEN),  # a JSON web token
 )
 
