@@ -22,7 +22,7 @@ OBJECTS = (
 
 @contextmanager
 def shop(
-    commands: Commands, system: str, replicas: int = 4, node: str = "", objects_too: bool = False
+    commands: Commands, system: str, replicas: int = 2, node: str = "", objects_too: bool = False
 ) -> Iterator[str]:
     """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named.
 

@@ -62,6 +62,28 @@ def test_who_waits_passes_and_who_does_not_fails(commands: Commands, operator: N
         assert reasons(hasty)[0] == "ClientMisbehaved"
 
 
+CRASH = {
+    "apiFault": {"requests": [{"verbs": ["update"], "resources": ["configmaps"]}], "crash": {}},
+    "nth": 3,
+    "firstN": 1,
+}
+
+
+def test_a_client_is_killed_at_its_third_write_before_it_hears_of_it(commands: Commands, operator: None) -> None:
+    with clients(commands) as namespace:
+        commands.apply(namespace, check("patient", behavior=False), experiment("patient", **CRASH))
+        status = ended(commands, namespace, "patient")
+        assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
+        (injection,) = status["injections"]
+        assert (injection["vehicle"], injection["rung"], injection["hits"]) == ("NodePod", "Proxy", 1)
+        (pod,) = commands.get("pods", "-n", namespace, "-l", "app=patient")["items"]
+        (client,) = pod["status"]["containerStatuses"]
+        assert client["restartCount"] == 1
+        assert client["lastState"]["terminated"]["exitCode"] == 137
+        (proxy,) = pod["status"]["initContainerStatuses"]
+        assert proxy["restartCount"] == 0
+
+
 READ = {"apiFault": {"requests": [{"verbs": ["get"], "resources": ["configmaps"]}], "answer": {"code": 503}}}
 
 

@@ -135,7 +135,7 @@ def outcomes(wanted: list[Scenario], commands: Commands, netem_node: str) -> Ite
             return run(commands, scenario.example, namespace)
 
     def play_there(scenario: Scenario) -> Outcome:
-        with shop(commands, scenario.system, replicas=2, node=netem_node) as namespace:
+        with shop(commands, scenario.system, node=netem_node) as namespace:
             return run(commands, scenario.example, namespace)
 
     # A second kernel is slow: one at a time.

@@ -200,10 +200,12 @@ def test_a_pod_that_is_not_armed_is_refused(lab: Lab) -> None:
 
 
 def test_rules_that_the_proxy_cannot_carry_out_are_refused(lab: Lab, pod: Armed) -> None:
-    """It may not kill its clients."""
+    """It cannot kill its clients itself, nor can an agent that does not see them."""
     detail = why(lab.start(plan(order(ruled(Crash())))).end())
-    assert detail["reason"] == "RulesRefused"
-    assert "kill" in detail["message"]
+    assert detail["reason"] == "NoProcess"
+    assert "from their node" in detail["message"]
+    refusal = pod.agent().say(said("by-hand", ApiRule("it", Crash())))
+    assert "nobody is there" in refusal["error"]
     assert pod.ask() == 200
 
 

@@ -49,6 +49,11 @@ def test_what_was_asked_is_taken_where_it_is_possible() -> None:
     assert choose_vehicle(NODE_POD, POD, POD_SECURITY) == (NODE_POD, "as asked")
 
 
+def test_what_only_the_node_reaches_takes_a_node_pod() -> None:
+    assert choose_vehicle(AUTO, POD, None, Rung.PROXY, from_node=True)[0] is NODE_POD
+    assert choose_vehicle(AUTO, POD, None, Rung.PROXY)[0] is SIDECAR
+
+
 @pytest.mark.parametrize(
     ("pod", "refused", "reason"),
     [(POD, POD_SECURITY, "PodSecurity"), (replace(POD, memory_limit=32 * MIB), None, "NoRoom")],

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from bounceback.kube import KubeError
+from bounceback.types.api_rule import Act, Answer, ApiRule, Crash
 from bounceback.types.plan import ApiRules, Direction, Drop, Flow, Order, Plan
 from bounceback.vehicles.containers import USER, Ended, Missing, Running, State, Waiting, plan_in, state_of
 from bounceback.vehicles.errors import Refused, refusal
-from bounceback.vehicles.node_pod import SLACK, agent_pod, probe_pod, verify_pod
+from bounceback.vehicles.node_pod import SLACK, agent_pod, capabilities, probe_pod, verify_pod
 from bounceback.vehicles.sidecar import patch_for, trial_patch
 
 NOW = 1_000_000.0
@@ -105,6 +107,13 @@ def test_a_node_pod_ends_by_the_kubelets_clock_too() -> None:
     assert "privileged" not in agent["securityContext"]
     late = agent_pod(plan(), "node-1", "ns", "i", "Always", NOW + 10_000)
     assert late["spec"]["activeDeadlineSeconds"] == 1 + SLACK
+
+
+@pytest.mark.parametrize(("act", "more"), [(Crash(), ["DAC_READ_SEARCH", "KILL"]), (Answer(503), [])])
+def test_an_agent_that_kills_clients_may(act: Act, more: list[str]) -> None:
+    rules = ApiRules(json.dumps([asdict(ApiRule("it", act))]))
+    killing = replace(plan(), orders=tuple(replace(each, act=rules) for each in plan().orders))
+    assert capabilities(killing) == more
 
 
 def test_who_verifies_looks_from_the_node() -> None:

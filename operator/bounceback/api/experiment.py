@@ -14,7 +14,7 @@ from bounceback.api.repair import Repair
 from bounceback.api.runs import Runs
 from bounceback.api.targets import Target
 from bounceback.faults import KINDS, Fault, PodRemoval
-from bounceback.faults.api_fault import ALL_THE_TIME, NO_CRASH, NO_VEHICLE, ApiFault
+from bounceback.faults.api_fault import ALL_THE_TIME, KILLED_FROM_NODE, NO_VEHICLE, ApiFault
 from bounceback.faults.base import NO_PATTERN
 from bounceback.faults.chosen import Chosen
 from bounceback.faults.inside import NOT_BY_CHANCE, InsideFault
@@ -98,8 +98,6 @@ class FaultTiming(Chosen):
             raise refuse(NOT_COUNTED.format(fault.kind), "nth")
         if isinstance(fault, InsideFault) and not fault.by_chance and not self.choice().everything:
             raise refuse(NOT_BY_CHANCE.format(fault.kind), "probability")
-        if isinstance(fault, ApiFault) and fault.crash is not None:
-            raise refuse(NO_CRASH, fault.kind, "crash")
         if self.mechanism is not None and self.mechanism not in rungs:
             ways = rungs if self.mechanism in fault.all_rungs() else fault.all_rungs()
             told = _must_be("mechanism", _words(ways), fault.kind)
@@ -110,6 +108,8 @@ class FaultTiming(Chosen):
             raise refuse(ALL_THE_TIME, "pattern")
         if self.mechanism is Rung.ADMISSION and self.vehicle is not VehicleKind.AUTO:
             raise refuse(NO_VEHICLE, "vehicle")
+        if self.vehicle is VehicleKind.SIDECAR and isinstance(fault, ApiFault) and fault.from_node:
+            raise refuse(KILLED_FROM_NODE, "vehicle")
         if self.pattern is not None and fault.momentary:
             raise refuse(NO_PATTERN.format(fault.momentary), "pattern")
         if self.follow_replacements and (told := _not_followed(fault)):

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from bounceback.api.operations import PATH_PATTERN as REQUEST_PATTERN
+from bounceback.api.operations import PREFIX_PATTERN
 from bounceback.api.schema import structural
 from bounceback.faults.api_fault import HEADER_PATTERN, REASON_PATTERN, VALUE_PATTERN
 from bounceback.faults.client_fault import GROUP_PATTERN, PATH_PATTERN, RESOURCE_PATTERN
@@ -33,6 +35,8 @@ PATTERNS: Final[Mapping[str, str]] = {
     VALUE_PATTERN: "printable ASCII without spaces around it",
     FOLDER_PATTERN: "a path in the container, with a slash first",
     FILE_PATTERN: "a file's path in the container, with a slash first and none at the end",
+    REQUEST_PATTERN: "printable ASCII with a slash first and no spaces",
+    PREFIX_PATTERN: "printable ASCII without spaces",
     REASON_PATTERN: "a reason such as AlreadyExists: letters, a capital first",
 }
 LONGEST_VALUE: Final = 60

@@ -278,7 +278,8 @@ class Foresight:
                 refused = self._sidecar_refused(
                     acting, outlook.namespace, pod, guarded, kernel=likely is not Rung.PROXY
                 )
-                vehicle, why = choose_vehicle(fault.vehicle, pod, refused, likely)
+                from_node = isinstance(kind, ClientFault) and kind.from_node
+                vehicle, why = choose_vehicle(fault.vehicle, pod, refused, likely, from_node=from_node)
             except Refused as error:
                 outlook.refuse(error.field if error.field.startswith("spec.") else f"{path}.vehicle", error.message)
                 continue

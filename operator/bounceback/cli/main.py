@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "freeze": "stop all experiments and let none begin, or let them again",
     "access": "print the rights that the operator needs in a namespace",
     "proxy": "break connections without a cluster: a relay between a client and its server",
+    "workload": "number operations on a system, read them back, and count what is lost; without a cluster",
     "operator": "run the operator (as its container does)",
     "drain": "before an uninstall: end what runs, and take finalizers away (as the chart's job does)",
     "version": "print the version",

@@ -45,11 +45,12 @@ class ProxyClient:
                 self.code = None if self._ending else code
             await self._clear()
 
-    def kill(self) -> None:
-        """As a fault asks for it: SIGKILL, now."""
-        if self._process is not None and self._process.returncode is None:
-            self._killed = self._process
-            self._send(signal.SIGKILL)
+    def kill(self) -> bool:
+        """As a fault asks for it: SIGKILL, now; whether it ran."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        self._killed = self._process
+        return self._send(signal.SIGKILL)
 
     async def end(self) -> None:
         """SIGTERM, and SIGKILL for who does not listen."""

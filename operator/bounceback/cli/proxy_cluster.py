@@ -15,7 +15,7 @@ from bounceback.cli.proxy_client import ProxyClient
 from bounceback.cli.proxy_file import address
 from bounceback.cli.proxy_kubeconfig import Access, write
 from bounceback.proxy.api.contexts import RENEWED_SECONDS
-from bounceback.proxy.api.gate import Gate
+from bounceback.proxy.api.gate import Ends, Gate
 from bounceback.proxy.api.loopback import Loopback
 from bounceback.proxy.control import is_loopback
 from bounceback.proxy.listening import BACKLOG, bound
@@ -24,10 +24,6 @@ from bounceback.types.api_rule import ApiRule
 Json = dict[str, Any]
 LOOK_SECONDS: Final = 10.0
 """How often it is looked whether files that the kubeconfig names were written anew."""
-
-
-def nobody() -> None:
-    """Is killed: files with such faults are refused where there is no command."""
 
 
 class ClusterProxy:
@@ -48,7 +44,7 @@ class ClusterProxy:
         self._loopback = Loopback(asks_for_certificates=self._access.certificate is not None)
         self._client = ProxyClient(options.client, self._out) if options.client else None
         self._marks = self._access.marks()
-        self._gate = Gate(self._access.upstream(), self._client.kill if self._client is not None else nobody)
+        self._gate = Gate(self._access.upstream(), self._kill)
         self._server: asyncio.Server | None = None
         self._renewal: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -66,6 +62,10 @@ class ClusterProxy:
         write(self._out, self._access.through(self._port, self._loopback))
         self._renew_later()
         self._look_later()
+
+    async def _kill(self, _rule: str, _ends: Ends) -> bool:
+        """Files with such faults are refused where there is no command."""
+        return self._client is not None and self._client.kill()
 
     @property
     def client(self) -> ProxyClient | None:

@@ -235,7 +235,7 @@ class Preparing:
             raise Refused(f"{field}.{kind.kind}", "NotArmed", f"{not_armed(pod)}. Nor by admission: {against}")
         if not pod.armed:
             raise Refused(f"{field}.{kind.kind}", "NotArmed", not_armed(pod))
-        vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY)
+        vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY, from_node=kind.from_node)
         return Chosen(fault, pod, vehicle, why, Rung.PROXY)
 
     async def _inside(self, field: str, fault: FaultTiming, kind: InsideFault, pod: PodInfo) -> Chosen:
@@ -276,7 +276,7 @@ class Preparing:
         return Chosen(fault, pod, vehicle, why, rung, flows, guarded)
 
     async def _vehicle(
-        self, field: str, fault: FaultTiming, pod: PodInfo, *, guarded: bool, rung: Rung
+        self, field: str, fault: FaultTiming, pod: PodInfo, *, guarded: bool, rung: Rung, from_node: bool = False
     ) -> tuple[VehicleKind, str]:
         kernel = rung is not Rung.PROXY
         key = (pod.uid, guarded, kernel)
@@ -284,7 +284,7 @@ class Preparing:
             asked = self._office.agents.sidecar_refused(self._acting, pod, guarded, kernel=kernel)
             self._refusals[key] = await asked
         try:
-            return choose_vehicle(fault.vehicle, pod, self._refusals[key], rung)
+            return choose_vehicle(fault.vehicle, pod, self._refusals[key], rung, from_node=from_node)
         except Refused as refused:
             raise refused.at(refused.field if refused.field.startswith("spec.") else f"{field}.vehicle") from refused
 

@@ -11,11 +11,14 @@ import json
 import socket
 import time
 from collections import deque
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bounceback.drivers import KernelError, Refused, Site, TargetGone
 from bounceback.types.gate import ADDRESS, LONGEST, VERSION
 from bounceback.types.plan import Act, ApiRules, Flow, Order
+
+if TYPE_CHECKING:
+    from bounceback.drivers.killing import Killer
 
 START_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 5.0
@@ -35,12 +38,23 @@ def apply(order: Order, site: Site) -> RulesInForce:
     """See `drivers.Driver`. Refused: NotArmed, RulesRefused."""
     assert isinstance(order.act, ApiRules)
     line = Line(site)
+    killer = None
     try:
+        if order.act.kills:
+            killer = _killer(order, site)
         line.begin(order, order.act)
     except BaseException:
         line.close()
+        if killer is not None:
+            killer.close()
         raise
-    return RulesInForce(line)
+    return RulesInForce(line, killer)
+
+
+def _killer(order: Order, site: Site) -> Killer:
+    from bounceback.drivers.killing import Killer  # few need it, and the agent is billed to its target
+
+    return Killer(order, site)
 
 
 def undo(order: Order, site: Site) -> None:
@@ -176,14 +190,17 @@ class RulesInForce:
     drain_seconds = 0.0
     over_when_lifted = True  # requests that were held are reset with it
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, killer: Killer | None = None) -> None:
         self.detail = {"with": "API proxy"}
         self.farewell: Json = {}
         self._line = line
+        self._killer = killer
 
     def hits(self) -> int:
         """Requests and events of watches."""
         self._line.count(LOOK_SECONDS)
+        if self._killer is not None:
+            self._killer.look()
         return int(self._line.seen.get("hits", 0))
 
     def held(self) -> int:
@@ -203,5 +220,8 @@ class RulesInForce:
 
     def revert(self) -> None:
         self._line.end()
+        if self._killer is not None:
+            self._killer.close()
+            self.farewell = {"seen": self._killer.seen}
         if behavior := self._line.seen.get("behavior"):
-            self.farewell = {"behavior": behavior}
+            self.farewell |= {"behavior": behavior}

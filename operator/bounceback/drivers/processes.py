@@ -20,6 +20,7 @@ from bounceback.drivers.targets import folders, read, started
 from bounceback.types.inside import OURS, Who
 
 _LISTENING: Final = "0A"  # TCP_LISTEN in /proc/PID/net/tcp (proc(5))
+_NOWHERE: Final = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,15 @@ def container_in(mounts: str, pod_uid: str) -> str:
 
 def listens(process: Process, port: int) -> bool:
     """Whether it holds a TCP socket that listens on that port."""
-    wanted = set(_listening(process, port))
+    return _holds(process, set(_sockets(process, port)))
+
+
+def is_connected(process: Process, port: int, to_port: int) -> bool:
+    """Whether it holds the TCP socket that is connected from that port of its own to that one."""
+    return _holds(process, set(_sockets(process, port, to_port)))
+
+
+def _holds(process: Process, wanted: set[str]) -> bool:
     if not wanted:
         return False
     with suppress(FileNotFoundError, ProcessLookupError):
@@ -136,12 +145,13 @@ def born(stat: str) -> int:
     return int(stat.rpartition(")")[2].split()[19])
 
 
-def _listening(process: Process, port: int) -> Iterator[str]:
-    """What /proc/PID/fd shows of the sockets of its network that listen there."""
+def _sockets(process: Process, port: int, to_port: int = _NOWHERE) -> Iterator[str]:
+    """What /proc/PID/fd shows of its network's sockets on that port: those connected to the other one, or listening."""
     for family in ("tcp", "tcp6"):
         for line in _text(f"{process.folder}/net/{family}").splitlines()[1:]:
             words = line.split()
-            if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+            own, other = (int(end.rpartition(":")[2], 16) for end in words[1:3])
+            if (own, other) == (port, to_port) and (to_port or words[3] == _LISTENING):
                 yield f"socket:[{words[9]}]"
 
 

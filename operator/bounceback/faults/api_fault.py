@@ -44,7 +44,7 @@ EXPIRED_VERBS: Final = ("list", "watch")
 VERBS_OF_CONFLICT: Final = f"verbs must be among {', '.join(CONFLICT_VERBS)}, or unset, with genuine Conflict"
 VERBS_OF_EXPIRED: Final = f"verbs must be among {', '.join(EXPIRED_VERBS)}, or unset, with genuine Expired"
 VERBS_OF_WATCH: Final = "verbs must be watch, or unset, with watch"
-NO_CRASH: Final = "crash must be unset in an experiment: bounceback proxy -- COMMAND kills the client that it has begun"
+KILLED_FROM_NODE: Final = "vehicle must be Auto or NodePod, or unset, with crash: a client is killed from its node"
 ALL_THE_TIME: Final = "pattern must be unset with mechanism Admission"
 NO_VEHICLE: Final = "vehicle must be Auto, or unset, with mechanism Admission: no agent is anywhere"
 NO_PATHS: Final = "nonResourcePaths must be unset with genuine and watch: those are about resources"
@@ -201,7 +201,10 @@ class Moment(StrEnum):
 
 
 class ClientCrash(Model):
-    """The client is killed (SIGKILL) in the middle of its work, and starts again as it does after any crash."""
+    """The client is killed (SIGKILL) in the middle of its work, and starts again as it does after any crash.
+
+    Killed is the process of the pod that holds the connection with the request, or every one that does.
+    """
 
     when: Moment = Field(
         Moment.DONE,
@@ -229,7 +232,11 @@ class ApiFault(ClientFault):
 
     kind: ClassVar[str] = "apiFault"
     entry_rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("!has(self.apiFault) || !has(self.apiFault.crash)", NO_CRASH, ".apiFault"),
+        Rule(
+            "!has(self.apiFault) || !has(self.apiFault.crash) || self.vehicle != 'Sidecar'",
+            KILLED_FROM_NODE,
+            ".vehicle",
+        ),
         Rule(
             "!has(self.apiFault) || !has(self.mechanism) || self.mechanism != 'Admission' || !has(self.pattern)",
             ALL_THE_TIME,
@@ -301,6 +308,10 @@ class ApiFault(ClientFault):
     @classmethod
     def all_rungs(cls) -> tuple[Rung, ...]:
         return (Rung.PROXY, Rung.ADMISSION)
+
+    @property
+    def from_node(self) -> bool:
+        return self.crash is not None
 
     def not_by_admission(self) -> str:
         """Why no webhook can do it, or nothing."""

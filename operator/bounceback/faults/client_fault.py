@@ -163,6 +163,11 @@ class ClientFault(Fault):
     def act(self) -> Act:
         """What the proxy does to what is hit."""
 
+    @property
+    def from_node(self) -> bool:
+        """It takes what only a pod of ours on the node can do: reach the clients' processes."""
+        return False
+
     def about(self) -> tuple[Requests, ...]:
         """Which requests, as the proxy is told; none: whatever comes."""
         return tuple(each.planned() for each in self.requests) or (RESOURCES,)

@@ -19,7 +19,7 @@ from bounceback.gate.places import MOVED, Places
 from bounceback.gate.sessions import Sessions, meeting_place
 from bounceback.gate.trust import ClusterAuthority, link, show
 from bounceback.proxy.api.contexts import RENEWED_SECONDS, listening, towards
-from bounceback.proxy.api.gate import Gate, Upstream
+from bounceback.proxy.api.gate import Ends, Gate, Upstream
 from bounceback.proxy.listening import BACKLOG, bound
 from bounceback.proxy.shown import load
 
@@ -73,7 +73,7 @@ class PodProxy:
         found = self._authority.changed()
         assert found is not None
         observers = Observers()
-        self._gate = Gate(self._upstream(found), observer=observers)
+        self._gate = Gate(self._upstream(found), self._kill, observers)
         self._sessions = Sessions(self._gate, observers)
         show(places.trusted, self._own, found)
         for name in places.links:
@@ -92,6 +92,9 @@ class PodProxy:
             self._meeting = await loop.create_unix_server(self._sessions.connection, sock=meeting_place())
         except OSError as error:
             raise OSError(f"cannot listen for the pod's clients, or for agents: {error}") from error
+
+    async def _kill(self, rule: str, ends: Ends) -> bool:
+        return await self._sessions.kill(rule, ends)
 
     async def follow_authority(self) -> None:
         while True:

@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 from bounceback.gate.observing import Observers, compact
-from bounceback.proxy.api.gate import Gate
+from bounceback.proxy.api.gate import Ends, Gate
 from bounceback.types import peer
 from bounceback.types.api_rule import ApiRule, Crash, rule_from
 from bounceback.types.gate import ADDRESS, LONGEST, VERSION
 
 Json = dict[str, Any]
 BACKLOG: Final = 64
-NO_CRASH: Final = "an armed pod's proxy has no right to kill its client; crash works with `bounceback proxy -- COMMAND`"
+NO_KILLER: Final = "rules that kill clients take somebody who can, and nobody is there for this injection"
+KILL_SECONDS: Final = 5.0
 
 
 class Sessions:
@@ -29,6 +30,7 @@ class Sessions:
         self._gate = gate
         self.observers = observers
         self._all: list[Session] = []
+        self.killers: dict[str, Session] = {}  # by injection
 
     def connection(self) -> Session:
         """For `loop.create_unix_server`."""
@@ -48,6 +50,12 @@ class Sessions:
 
     def follow(self) -> None:
         self._gate.follow(rule for session in self._all for rule in session.rules)
+
+    async def kill(self, rule: str, ends: Ends) -> bool:
+        """For `Gate`: whoever can is asked to. False: there was nothing to be killed, or nobody who can."""
+        owner = next((each for each in self._all if rule in each.names), None)
+        killer = self.killers.get(owner.injection) if owner is not None else None
+        return killer is not None and await killer.kill(ends) > 0
 
     def seen(self, names: Iterable[str]) -> tuple[int, int]:
         """What rules of these names saw, and hit."""
@@ -78,6 +86,9 @@ class Session(asyncio.Protocol):
         self.injection = ""  # until it has begun
         self.rules: tuple[ApiRule, ...] = ()
         self.names: set[str] = set()  # of all rules that it ever had
+        self._kills_for = ""  # the injection whose clients the other side kills
+        self._asked: dict[int, asyncio.Future[int]] = {}  # to kill; how many were
+        self._count = 0
 
     # From the event loop
 
@@ -94,7 +105,8 @@ class Session(asyncio.Protocol):
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._say(self._answer(line))
+            if (answer := self._answer(line)) is not None:
+                self._say(answer)
         if len(self._rest) > LONGEST:
             self._say(_refused(f"a word must have at most {LONGEST} bytes"))
             self.end()
@@ -111,6 +123,10 @@ class Session(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._kills_for and self._sessions.killers.get(self._kills_for) is self:
+            del self._sessions.killers[self._kills_for]
+        for waiting in self._asked.values():
+            waiting.cancel()
         if self.injection:
             self._sessions.observers.remove(self._behavior)
             self._sessions.left(self)
@@ -121,13 +137,31 @@ class Session(asyncio.Protocol):
         self._say({"ended": "Terminated"})
         self.end()
 
+    async def kill(self, ends: Ends) -> int:
+        """How many processes held that connection, and have ended."""
+        self._count += 1
+        number, (port, to_port) = self._count, ends
+        done = self._asked[number] = asyncio.get_running_loop().create_future()
+        self._say({"kill": number, "from": port, "to": to_port})
+        try:
+            return await asyncio.wait_for(done, KILL_SECONDS)
+        except TimeoutError:
+            return 0
+        finally:
+            del self._asked[number]
+
     # What it is told
 
-    def _answer(self, line: bytes) -> Json:
+    def _answer(self, line: bytes) -> Json | None:
         try:
             message = json.loads(line)
             if not isinstance(message, dict):
                 raise ValueError("must be a JSON object")
+            if "killed" in message:
+                self._killed(message)
+                return None
+            if "kills" in message:
+                return self._stand_by(message)
             if "version" in message:
                 return self._begin(message)
             if message.get("inForce"):
@@ -144,9 +178,19 @@ class Session(asyncio.Protocol):
         except (ValueError, TypeError) as error:
             return _refused(str(error))
 
+    def _stand_by(self, message: Json) -> Json:
+        _check_version(message)
+        self._kills_for = str(message["kills"])
+        self._sessions.killers[self._kills_for] = self
+        return {"ok": True}
+
+    def _killed(self, message: Json) -> None:
+        waiting = self._asked.get(message["killed"])
+        if waiting is not None and not waiting.done():
+            waiting.set_result(int(message["processes"]))
+
     def _begin(self, message: Json) -> Json:
-        if message["version"] != VERSION:
-            raise ValueError(f"version {message['version']!r}; this proxy understands {VERSION}")
+        _check_version(message)
         if self.injection:
             raise ValueError("has begun already")
         injection, left = str(message["injection"]), float(message["notAfter"]) - time.time()
@@ -169,8 +213,8 @@ class Session(asyncio.Protocol):
     def _take(self, injection: str, rules: list[Json]) -> None:
         """All of them or none. Names are told from those of others; what is drawn is not to depend on that."""
         listed = [rule_from(each) for each in rules]
-        if any(isinstance(rule.act, Crash) for rule in listed):
-            raise ValueError(NO_CRASH)
+        if injection not in self._sessions.killers and any(isinstance(rule.act, Crash) for rule in listed):
+            raise ValueError(NO_KILLER)
         ours = tuple(replace(rule, name=f"{injection}/{rule.name}", draws=rule.draws or rule.name) for rule in listed)
         if len({rule.name for rule in ours}) != len(ours):
             raise ValueError("each rule must have a name of its own")
@@ -189,6 +233,11 @@ class Session(asyncio.Protocol):
 
     def _say(self, message: Json) -> None:
         self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+def _check_version(message: Json) -> None:
+    if message["version"] != VERSION:
+        raise ValueError(f"version {message['version']!r}; this proxy understands {VERSION}")
 
 
 def _refused(why: str) -> Json:

@@ -7,6 +7,9 @@ outside can reach it. One JSON object a line. The agent begins, and asks; each o
     {"rules": [...]}    exactly these from now on    -> {"ok": true, "rules": how many}
     {"hits": true}      -> {"hits": N, "seen": N, "behavior": {...}}
     {"inForce": true}   -> {"injections": [NAME, ...]}, those of everybody; who only asks this need not begin
+    {"version": 1, "kills": NAME}  -> {"ok": true}: from now on it is the proxy that asks, and rules of this injection
+                           may kill clients:
+      (asked) {"kill": N, "from": PORT, "to": PORT} -> {"killed": N, "processes": how many held that connection}
     whatever is wrong   -> {"ok": false, "error": words}
     (nobody asked)      -> {"ended": "Terminated"}, and the end: the pod ends, and the proxy with it
 

@@ -217,6 +217,16 @@ class ApiRules:
     rules: str
     driver: str = field(default="api", init=False)
 
+    @property
+    def kills(self) -> bool:
+        """Whether clients are killed, which takes an agent on their node."""
+        return any(each["act"]["does"] == "Crash" for each in json.loads(self.rules))
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """As those of acts inside a pod: /proc/PID/fd, which tells who holds a connection, is its owner's (proc(5))."""
+        return ("DAC_READ_SEARCH", "KILL") if self.kills else ()
+
     def scaled(self, share: float) -> ApiRules:
         """As the rules are scaled."""
         from bounceback.types import api_rule  # only who has such rules needs it

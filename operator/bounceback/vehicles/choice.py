@@ -22,9 +22,11 @@ OWN_PACKETS: Final = (Rung.NFT, Rung.SOCKETS)
 
 
 def choose_vehicle(
-    asked: VehicleKind, pod: PodInfo, refused: Refused | None, rung: Rung | None = None
+    asked: VehicleKind, pod: PodInfo, refused: Refused | None, rung: Rung | None = None, *, from_node: bool = False
 ) -> tuple[VehicleKind, str]:
     """The vehicle and why; `refused` is what a dry run of the sidecar was answered, None if it would be taken.
+
+    `from_node`: a sidecar could not do it, whatever its mechanism.
 
     Raises Refused where the asked one is impossible, and where the account may not change the pod at all: a NodePod
     runs with the operator's rights and must not give an experiment's author more than they have.
@@ -33,7 +35,7 @@ def choose_vehicle(
         return asked, "the fault is a request to the API"
     if refused is not None and refused.reason not in (POD_SECURITY, UNSUPPORTED):
         raise refused
-    if rung is Rung.NODE:
+    if rung is Rung.NODE or from_node:
         return VehicleKind.NODE_POD, "a pod's processes and files are reached from its node"
     room = ROOM_WITH_RELAY if rung is Rung.RELAY else ROOM
     against = _against_sidecar(pod, refused, room)

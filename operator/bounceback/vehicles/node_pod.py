@@ -10,7 +10,7 @@ from typing import Final
 
 from bounceback.kube.client import Json
 from bounceback.types.inside import InsideAct
-from bounceback.types.plan import Plan, Redirect
+from bounceback.types.plan import ApiRules, Plan, Redirect
 from bounceback.vehicles.containers import (
     AGENT_ACCOUNT,
     GUARD,
@@ -62,7 +62,7 @@ def _memory(plan: Plan) -> int:
 def capabilities(plan: Plan) -> list[str]:
     """What its orders take beside what every NodePod has."""
     acts = (order.act for order in plan.orders)
-    return sorted({each for act in acts if isinstance(act, InsideAct) for each in act.capabilities})
+    return sorted({each for act in acts if isinstance(act, ApiRules | InsideAct) for each in act.capabilities})
 
 
 def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str) -> Json:

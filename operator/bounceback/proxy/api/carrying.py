@@ -86,7 +86,7 @@ class Carrier:
             return
         await asyncio.sleep(self._after)
         if isinstance(self._lost.rule.act, Crash):
-            self._crash()
+            await self._crash(self._lost)
         else:
             self._end(self._lost, self._ending_of(self._lost))
 
@@ -141,7 +141,7 @@ class Carrier:
                 case Crash():
                     exchange.drop()
                     await exchange.until_requested()
-                    self._crash()
+                    await self._crash(applied)
                     return False
                 case SpoilToken() as spoil:
                     if not await self._spoil(applied, spoil):
@@ -195,10 +195,14 @@ class Carrier:
         assert isinstance(lost.rule.act, LoseReply)
         return lost.rule.act.ending
 
-    def _crash(self) -> None:
+    async def _crash(self, applied: Applied) -> None:
         """Killed before it is reset: it must not hear even of that."""
         self._gate.told(self._exchange, lost=True)
-        self._gate.kill()
+        killing = asyncio.ensure_future(self._gate.kill(applied.rule.name, self._exchange.client.ends))
+        killing.add_done_callback(
+            lambda done: applied.has_killed(not done.cancelled() and not done.exception() and done.result())
+        )
+        await asyncio.shield(killing)  # who is killed lets its connection go, and this task with it
         self._exchange.client.reset()
 
     def _end(self, applied: Applied, ending: Ending) -> None:

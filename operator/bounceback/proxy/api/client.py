@@ -43,6 +43,11 @@ class Client(asyncio.Protocol):
         self.gone = False
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The ports of its connection: its own, and ours."""
+        return self.transport.get_extra_info("peername")[1], self.transport.get_extra_info("sockname")[1]
+
     # From the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -43,6 +43,17 @@ class Upstream:
     prefix: str = ""  # of all its paths
 
 
+Ends = tuple[int, int]
+"""The ports of a client's connection: its own, and ours."""
+Kill = Callable[[str, Ends], Awaitable[bool]]
+"""Ends the processes that hold a connection, for the rule of that name; whether there were any."""
+
+
+async def nobody(_rule: str, _ends: Ends) -> bool:
+    """Is killed."""
+    return False
+
+
 class Observer(Protocol):
     """Who is told how clients behave; see `Behavior`."""
 
@@ -67,10 +78,8 @@ class Observer(Protocol):
 class Gate:
     """Lives in one event loop. `follow` changes the rules."""
 
-    def __init__(
-        self, upstream: Upstream, kill: Callable[[], None] = lambda: None, observer: Observer | None = None
-    ) -> None:
-        """`kill` ends the client's process, for rules that ask for it."""
+    def __init__(self, upstream: Upstream, kill: Kill = nobody, observer: Observer | None = None) -> None:
+        """`kill` is for rules that ask for it."""
         self._upstream = upstream
         self.kill = kill
         self._book = Rulebook()

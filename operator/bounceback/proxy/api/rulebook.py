@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bounceback.types.api_request import ApiRequest
-from bounceback.types.api_rule import OF_WATCHES, Answer, ApiRule, Cut, RateLimit
+from bounceback.types.api_rule import OF_WATCHES, Answer, ApiRule, Crash, Cut, RateLimit
 from bounceback.types.choice import Chooser, drawn, stream
 
 MOST_REMEMBERED: Final = 4096
@@ -44,8 +44,13 @@ class Applied:
         self.count.seen += 1
         if self.count.seen <= self.rule.after or not self.chooser.next():
             return False
-        self.count.hits += 1
+        self.count.hits += not isinstance(self.rule.act, Crash)  # that is a hit once somebody has been killed
         return True
+
+    def has_killed(self, killed: bool) -> None:
+        """Whether the client of what was hit last has been killed."""
+        self.count.hits += killed
+        self.chooser.hits -= not killed
 
     def spared(self) -> None:
         """What was hit could not be carried out on this one, so it was not hit: firstN is for others."""

@@ -1,0 +1,189 @@
+"""Workload: operations on a system that are numbered, and accounted for one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Final, Self
+
+from pydantic import Field, model_validator
+
+from bounceback.accounting import ledger
+from bounceback.accounting.account import SEEN, Flaw
+from bounceback.api.operations import KEY, VALUE, HttpWorkload, RedisWorkload
+from bounceback.types.fields import Milliseconds, Model
+from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
+
+LOADS: Final = ("closed", "open", "ramp", "burst", "herd")
+READS, TAKES = 20, 50
+"""Percent of the operations, unless it is said otherwise."""
+NEEDED: Final = {
+    ledger.Model.REGISTER: ("write", "read"),
+    ledger.Model.SET: ("write",),
+    ledger.Model.COUNTER: ("write", "read"),
+    ledger.Model.QUEUE: ("write", "take"),
+}
+OFFERED: Final = NEEDED | {ledger.Model.SET: ("write", "read", "list")}
+SYSTEMS: Final = ("http", "redis")
+OPERATIONS: Final = ("write", "read", "take", "list")
+
+Rate = Annotated[int, Field(ge=1, le=100_000)]
+Connections = Annotated[int, Field(ge=1, le=1000)]
+
+
+class ClosedLoad(Model):
+    """So many clients, each with one operation at a time: a slow system gets fewer of them."""
+
+    clients: int = Field(16, ge=1, le=1000, description="How many; each has a connection of its own.")
+    pause_milliseconds: int = Field(0, ge=0, le=60_000, description="Time from an answer to the next operation.")
+
+
+class OpenLoad(Model):
+    """So many operations a second, however slow the system is."""
+
+    per_second: Rate = Field(description="Operations that are due each second.")
+    connections: Connections = Field(64, description="At most so many are under way; more of them wait, and are late.")
+
+
+class RampLoad(Model):
+    """A rate that grows, or falls, evenly from the beginning of the load to its end."""
+
+    from_per_second: Rate = Field(description="The rate at first.")
+    to_per_second: Rate = Field(description="The rate in the end.")
+    connections: Connections = Field(64, description="At most so many are under way; more of them wait, and are late.")
+
+
+class BurstLoad(Model):
+    """Many operations due at the same moment, again and again; between them a fixed rate, or nothing."""
+
+    size: int = Field(ge=2, le=100_000, description="Operations that are due at once.")
+    every_seconds: int = Field(ge=1, le=3600, description="From one burst to the next; the first one is at once.")
+    per_second: int = Field(0, ge=0, le=100_000, description="Operations that are due each second besides.")
+    connections: Connections = Field(64, description="At most so many are under way; more of them wait, and are late.")
+
+
+class HerdLoad(Model):
+    """A thundering herd: many clients that connect anew in the same moment, each for one operation."""
+
+    clients: int = Field(ge=2, le=1000, description="How many.")
+    every_seconds: int = Field(ge=1, le=3600, description="From one herd to the next; the first one is at once.")
+
+
+class Load(Model):
+    """How operations come: exactly one way."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (one_of(LOADS),)
+
+    closed: ClosedLoad | None = Field(None, description="Clients that wait for their answers.")
+    open: OpenLoad | None = Field(None, description="A fixed rate.")
+    ramp: RampLoad | None = Field(None, description="A rate that grows or falls.")
+    burst: BurstLoad | None = Field(None, description="Many at once, again and again.")
+    herd: HerdLoad | None = Field(None, description="Many new connections at once, again and again.")
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> Self:
+        given = [name for name in LOADS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise refuse(exactly_one(LOADS, given))
+        return self
+
+
+class Workload(Model):
+    """Operations that are numbered, each with a value of its own, and read back at the end: what was acknowledged must
+    be there, once, and in order."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (one_of(SYSTEMS),)
+
+    model: ledger.Model = Field(description="What the system promises to be: Register, Set, Counter or Queue.")
+    http: HttpWorkload | None = Field(None, description="Operations by HTTP; JSON-RPC, too.")
+    redis: RedisWorkload | None = Field(None, description="Operations on a Redis server.")
+    load: Load = Field(default_factory=lambda: Load(closed=ClosedLoad()), description="How operations come.")
+    seconds: int = Field(10, ge=1, le=86_400, description="How long operations are begun.")
+    read_percent: int | None = Field(
+        None,
+        ge=0,
+        le=99,
+        description="Of the operations, those that read (Queue: take); unset: 20, of a Queue 50, and 0 without read.",
+    )
+    keys: int = Field(16, ge=1, le=10_000, description="Register, Counter: among so many keys operations choose.")
+    timeout_milliseconds: Milliseconds = Field(
+        2000, description="An operation without an answer for so long is unknown."
+    )
+    settle_seconds: int = Field(1, ge=0, le=3600, description="From the last operation to the read-back.")
+    read_back_seconds: int = Field(
+        60, ge=1, le=3600, description="How long the read-back is tried again where it fails."
+    )
+    seed: int = Field(1, ge=0, le=2_147_483_647, description="Decides which operations follow each other.")
+    most_operations: int = Field(
+        10_000_000, ge=1, le=10_000_000, description="After so many no more are begun: each takes 38 bytes of memory."
+    )
+    allow: Annotated[list[Flaw], Field(max_length=5)] = Field(
+        default_factory=list, description="What is counted and told, but is no failure; Duplicated, for example."
+    )
+
+    @property
+    def address(self) -> str:
+        """Where the system is."""
+        if self.redis is not None:
+            return f"redis://{self.redis.host}:{self.redis.port}/{self.redis.database}"
+        return self.http.url if self.http is not None else ""
+
+    @property
+    def has_read(self) -> bool:
+        """Whether single keys or values can be read."""
+        return self.model is not ledger.Model.QUEUE and (self.http is None or self.http.read is not None)
+
+    @property
+    def has_list(self) -> bool:
+        return self.model is ledger.Model.SET and (self.http is None or self.http.list is not None)
+
+    @property
+    def share_of_reads(self) -> float:
+        """From 0 to 1."""
+        if self.read_percent is not None:
+            return self.read_percent / 100
+        if self.model is ledger.Model.QUEUE:
+            return TAKES / 100
+        return READS / 100 if self.has_read else 0.0
+
+    @model_validator(mode="after")
+    def _fits_its_model(self) -> Self:
+        if problems := tuple(self._problems()):
+            raise FieldError(problems)
+        return self
+
+    def _problems(self) -> Iterator[tuple[Path, str]]:
+        given = [name for name in SYSTEMS if getattr(self, name) is not None]
+        if len(given) != 1:
+            yield (), exactly_one(SYSTEMS, given)
+        if self.http is not None:
+            for below, message in self._unfit(self.http):
+                yield ("http", *below), message
+            if not self.has_read and self.model is ledger.Model.SET and self.read_percent:
+                yield ("readPercent",), "must be 0, or unset, without http.read"
+        for n, flaw in enumerate(self.allow):
+            if flaw not in SEEN[self.model]:
+                yield ("allow", n), f"must be one of {', '.join(SEEN[self.model])}: no other is seen of a {self.model}"
+
+    def _unfit(self, http: HttpWorkload) -> Iterator[tuple[Path, str]]:
+        """What the model needs, and what would not be about what it is to be about."""
+        for name in OPERATIONS:
+            given = getattr(http, name) is not None
+            if name in NEEDED[self.model] and not given:
+                yield (name,), f"must be given with model {self.model}"
+            elif given and name not in OFFERED[self.model]:
+                yield (name,), f"must be unset with model {self.model}, which has {_and(OFFERED[self.model])}"
+        is_set = self.model is ledger.Model.SET
+        if is_set and http.read is None and http.list is None:
+            yield (), "must have list or read with model Set: what was added must be read back"
+        keyed = self.model in (ledger.Model.REGISTER, ledger.Model.COUNTER) and self.keys > 1
+        for name, operation in (("write", http.write), ("read", http.read)):
+            if operation is not None and keyed and not operation.has(KEY):
+                yield (name, "path"), f"must have {KEY}, here or in the body, or keys must be 1"
+        if http.write is not None and self.model is not ledger.Model.COUNTER and not http.write.has(VALUE):
+            yield ("write", "body"), f"must have {VALUE}, here or in the path: values tell operations apart"
+        if http.read is not None and is_set and not http.read.has(VALUE):
+            yield ("read", "path"), f"must have {VALUE}, here or in the body: it asks for that one"
+
+
+def _and(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"

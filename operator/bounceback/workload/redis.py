@@ -1,0 +1,120 @@
+"""Redis as a workload needs it: one command at a time on a connection that is kept, and none sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from typing import Any, Final
+
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NoConnectionError
+from redis.exceptions import RedisError
+
+from bounceback.accounting.ledger import Function, Model, Outcome
+from bounceback.api.operations import RedisWorkload
+from bounceback.workload.client import Answer, SilentError, number_of
+
+COMMANDS: Final = {
+    (Model.REGISTER, Function.WRITE): ("SET", True),
+    (Model.REGISTER, Function.READ): ("GET", False),
+    (Model.SET, Function.WRITE): ("SADD", True),
+    (Model.SET, Function.READ): ("SISMEMBER", True),
+    (Model.COUNTER, Function.WRITE): ("INCR", False),
+    (Model.COUNTER, Function.READ): ("GET", False),
+    (Model.QUEUE, Function.WRITE): ("RPUSH", True),
+    (Model.QUEUE, Function.TAKE): ("LPOP", False),
+}
+"""Each with whether the value follows the key."""
+FAILED = Answer(Outcome.FAILED)
+UNKNOWN = Answer(Outcome.UNKNOWN)
+
+
+class RedisSystem:
+    """A Redis server, as `redis` tells of it."""
+
+    def __init__(self, redis: RedisWorkload, model: Model, seconds: float) -> None:
+        self._redis = redis
+        self.model = model
+        self.seconds = seconds  # that an operation may take
+
+    def client(self) -> RedisClient:
+        return RedisClient(self)
+
+    def name(self, key: str) -> str:
+        """Of the key, as Redis has it."""
+        return f"{self._redis.prefix}:{key}"
+
+    async def listed(self, key: str, seconds: float) -> array[int]:
+        client = RedisClient(self)
+        try:
+            async with asyncio.timeout(seconds):
+                found = await client.ask("SMEMBERS", self.name(key))
+        except (RedisError, OSError) as error:
+            raise SilentError(f"SMEMBERS: {error or type(error).__name__}") from error
+        finally:
+            await client.close()
+        return array("q", map(number_of, found))
+
+    def connection(self) -> Connection:
+        return Connection(
+            host=self._redis.host,
+            port=self._redis.port,
+            db=self._redis.database,
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            driver_info=None,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+
+class RedisClient:
+    """One connection; opened where there is none."""
+
+    def __init__(self, system: RedisSystem) -> None:
+        self._system = system
+        self._connection: Connection | None = None
+
+    async def perform(self, function: Function, key: str, value: int) -> Answer:
+        command, with_value = COMMANDS[self._system.model, function]
+        words: list[str | int] = [command, self._system.name(key), *([value] if with_value else [])]
+        try:
+            async with asyncio.timeout(self._system.seconds):
+                await self._connect()
+        except (RedisError, OSError):
+            await self.close()
+            return FAILED  # nothing was sent
+        try:
+            async with asyncio.timeout(self._system.seconds):
+                reply = await self.ask(*words)
+        except (NoConnectionError, OSError):
+            await self.close()
+            return FAILED if function is Function.READ else UNKNOWN
+        except RedisError:
+            return FAILED  # Redis looks at a command before it does it
+        return self._taken(function, reply)
+
+    async def ask(self, *words: str | int) -> Any:
+        """Raises RedisError, OSError."""
+        connection = await self._connect()
+        await connection.send_command(*words)
+        return await connection.read_response()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.disconnect(nowait=True)
+
+    async def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._system.connection()
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+        return self._connection
+
+    def _taken(self, function: Function, reply: Any) -> Answer:
+        if function is Function.WRITE or reply is None:
+            return Answer(Outcome.ACKNOWLEDGED)
+        if self._system.model is Model.SET:
+            return Answer(Outcome.ACKNOWLEDGED, 1 if reply else None)
+        return Answer(Outcome.ACKNOWLEDGED, number_of(reply))
