@@ -157,3 +157,6 @@ def test_an_example_finds_out_what_it_says(outcomes: dict[Scenario, Future[Outco
     assert (status["verdict"], outcome.code) == (scenario.verdict, EXIT_CODES[scenario.verdict])
     assert status["axes"]["injection"] == "Proven"
     assert status["axes"]["cleanup"] == "Clean"
+    evidence = status["evidence"]
+    assert evidence["state"] == "Kept", evidence
+    assert evidence["kinds"][0]["lines"] > len(status["injections"]), "also what was said of them"

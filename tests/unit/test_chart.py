@@ -305,16 +305,43 @@ def test_with_named_namespaces_even_its_own_resources_are_confined_to_them() -> 
     assert one(objects, "Role", "bounceback-resources")["metadata"]["namespace"] == "shop"
 
 
-def test_nothing_of_a_target_namespace_belongs_to_the_operator_but_one_name() -> None:
-    objects = render("targetNamespaces[0].name=shop", "targetNamespaces[0].serviceAccount=chaos")
-    bound = {
+def bound_in_shop(*values: str) -> dict[str, str]:
+    """By Role: who has it."""
+    return {
         binding["roleRef"]["name"]: subject["name"]
-        for binding in objects
+        for binding in render("targetNamespaces[0].name=shop", "targetNamespaces[0].serviceAccount=chaos", *values)
         if binding["kind"] == "RoleBinding" and binding["metadata"]["namespace"] == "shop"
         for subject in binding["subjects"]
     }
-    assert bound == {"bounceback-experiments": "chaos", "bounceback-impersonation": "bounceback"}
+
+
+def test_nothing_of_a_target_namespace_belongs_to_the_operator_but_one_name_and_evidence() -> None:
+    objects = render("targetNamespaces[0].name=shop", "targetNamespaces[0].serviceAccount=chaos")
+    own = {"bounceback-impersonation": "bounceback", "bounceback-evidence": "bounceback"}
+    assert bound_in_shop() == {"bounceback-experiments": "chaos", **own}
     assert rules(one(objects, "Role", "bounceback-impersonation")) == {("impersonate", "serviceaccounts", "chaos")}
+    verbs = {verb for verb, resource, _ in rules(one(objects, "Role", "bounceback-evidence"))}
+    assert verbs == {"create", "get", "list", "delete"}, "a ConfigMap that is there is never changed"
+
+
+@pytest.mark.parametrize("values", [("evidence.store=None",), ("evidence.store=Volume", "evidence.volume.claim=kept")])
+def test_evidence_that_is_elsewhere_needs_no_right_there(values: tuple[str, ...]) -> None:
+    assert "bounceback-evidence" not in bound_in_shop(*values)
+
+
+def test_a_volume_for_evidence_is_mounted_and_must_be_named() -> None:
+    pod = one(render("evidence.store=Volume", "evidence.volume.claim=kept"), "Deployment", "bounceback")["spec"]
+    (container,) = pod["template"]["spec"]["containers"]
+    claims = [v["persistentVolumeClaim"] for v in pod["template"]["spec"]["volumes"] if "persistentVolumeClaim" in v]
+    assert claims == [{"claimName": "kept"}]
+    environment = {each["name"]: each.get("value", "") for each in container["env"]}
+    directory = Settings.from_environment(environment).evidence.directory
+    assert {"name": "evidence", "mountPath": directory} in container["volumeMounts"]
+    refused = run("template", "bounceback", str(CHART), "--set", "evidence.store=Volume")
+    assert "evidence.volume.claim must name a PersistentVolumeClaim" in refused.stderr
+    refused = run("template", "bounceback", str(CHART), "--set", "evidence.store=S3")
+    assert "evidence" in refused.stderr
+    assert refused.returncode
 
 
 def test_the_chart_and_the_command_line_grant_the_same() -> None:

@@ -32,13 +32,15 @@ def test_rules_cover_needs_as_the_authorizer_reads_them(rules: list[Any], need: 
 
 def test_the_manifest_grants_all_that_is_ever_needed_and_no_more_to_the_operator() -> None:
     manifest = access_manifest("shop", "bounceback", "bounceback-system", "bounceback")
-    account, experiments, bound, impersonation, speaker = manifest
+    account, experiments, bound, impersonation, speaker, evidence, keeper = manifest
     assert missing(experiments["rules"], AGENT_NEEDS | DELETE_NEEDS | PEER_NEEDS) == []
     assert bound["subjects"] == [{"kind": "ServiceAccount", "name": "bounceback", "namespace": "shop"}]
     assert impersonation["rules"] == [
         {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"], "resourceNames": ["bounceback"]}
     ]
     assert speaker["subjects"][0]["namespace"] == "bounceback-system"
+    assert evidence["rules"] == [rule([""], ["configmaps"], ["create", "get", "list", "delete"])]
+    assert keeper["subjects"] == speaker["subjects"], "the account of experiments cannot forge evidence"
     assert account["automountServiceAccountToken"] is False
 
 

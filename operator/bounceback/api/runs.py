@@ -56,6 +56,7 @@ class RunSummary(StatusModel):
     detection_milliseconds: int | None = Field(None, description="Active to detected (or to the first symptom).")
     outage_milliseconds: int | None = Field(None, description="First symptom to recovered.")
     recovery_milliseconds: int | None = Field(None, description="Cleared to recovered.")
+    evidence: str | None = Field(None, max_length=71, description="The digest of its evidence, where that is kept.")
 
 
 class SuccessRate(StatusModel):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.collapse import CollapseStatus
+from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.meta import Condition
 from bounceback.api.runs import RunsStatus
 from bounceback.types.fields import StatusModel
@@ -299,7 +300,7 @@ class FaultExperimentStatus(StatusModel):
     reason: str = Field("", max_length=64, description="One CamelCase word on the phase.")
     message: str = Field("", max_length=2048, description="For people.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        default_factory=list, description="Succeeded, Ready, Reconciling, Stalled."
+        default_factory=list, description="Succeeded, Ready, Reconciling, Stalled, EvidenceKept."
     )
     run_uid: str | None = Field(None, description="The UID that this run belongs to; a copy with another does not run.")
     started_at: Moment | None = Field(None, description="When the run started.")
@@ -348,6 +349,7 @@ class FaultExperimentStatus(StatusModel):
     detected: str | None = Field(None, description="For the DETECTED column; of repeated runs the median.")
     recovered: str | None = Field(None, description="For the RECOVERED column; of repeated runs the median.")
     runs: RunsStatus | None = Field(None, description="Of repeated runs: all of them so far.")
+    evidence: EvidenceStatus | None = Field(None, description="Where the evidence is kept, and its digest.")
 
     @property
     def run(self) -> str:

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "lint": "check files without a cluster",
     "status": "show experiments, or one of them in full",
     "report": "write the report of a finished experiment: Markdown, JSON, JUnit or HTML",
+    "evidence": "find the evidence of a run, hold it against its digest, write it to files",
     "compare": "a run against earlier ones: what became worse",
     "repaired": "with expect: Manual, say that the repair by hand is done",
     "cancel": "end an experiment: cleared, checked, reported",

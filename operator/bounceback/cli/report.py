@@ -8,16 +8,18 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bounceback.cli.cluster import arguments as cluster_arguments
 from bounceback.cli.cluster import connect
 from bounceback.cli.documents import UnreadableError, read
 from bounceback.cli.exits import PASSED, CommandError
-from bounceback.cli.status import check, experiment, record_of
+from bounceback.cli.status import check, record_of
 from bounceback.report.subject import Subject
 
 Json = dict[str, Any]
+STRANGE: Final = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading files raises that hold something else than evidence of this version."""
 
 
 class Form(StrEnum):
@@ -33,6 +35,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="source", metavar="FILE", help='its YAML or JSON, instead of the cluster ("-": standard input)'
     )
+    parser.add_argument(
+        "--evidence",
+        metavar="DIR",
+        help="its evidence as files (bounceback evidence --to, or a volume's); alone, the experiment is taken from it",
+    )
     parser.add_argument("-o", "--output", type=Form, choices=list(Form), default=Form.MARKDOWN, help="the form")
     parser.add_argument("--file", metavar="FILE", help="where to write it, instead of the standard output")
     cluster_arguments(parser)
@@ -40,7 +47,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     kind = "RecoveryCheck" if options.check else "FaultExperiment"
-    body = _from_file(options.source, options.name, kind) if options.source else _from_cluster(options)
+    if options.check and options.evidence:
+        raise CommandError("--evidence is for experiments; a check that watches by itself keeps its record in status")
+    if options.source:
+        body = _from_file(options.source, options.name, kind)
+    elif options.evidence and not options.name:
+        body = _from_evidence(options.evidence)
+    else:
+        body = _from_cluster(options)
     text = _of_check(body, options.output) if options.check else _of_experiment(body, options)
     if options.file is None:
         sys.stdout.write(text)
@@ -71,7 +85,38 @@ def _of_experiment(body: Json, options: argparse.Namespace) -> str:
             f"{subject.namespace}/{subject.name} is not finished, its phase is {subject.status.phase}; "
             f"see it with: bounceback status -n {subject.namespace} {subject.name}"
         )
-    return _writer(options.output)(subject)
+    return _writer(options.output)(_with_evidence(subject, body, options))
+
+
+def _with_evidence(subject: Subject, body: Json, options: argparse.Namespace) -> Subject:
+    """Read where it is there; a report is written without it, too, and says why."""
+    from bounceback.cli.evidence import of_cluster, of_folder
+    from bounceback.report.kept import with_evidence, without_evidence
+
+    told = subject.status.evidence
+    if not options.evidence and (options.source or told is None or not told.digest):
+        return subject
+    digest = told.digest or None if told else None
+    try:
+        if options.evidence:
+            found = of_folder(Path(options.evidence), digest)
+        else:
+            found = of_cluster(connect(options), body, None, digest)
+        return with_evidence(subject, found.opened)
+    except (CommandError, *STRANGE) as error:
+        if options.evidence:
+            raise CommandError(f"--evidence {options.evidence}: {error}") from error
+        return without_evidence(subject, f"not read: {error}")
+
+
+def _from_evidence(place: str) -> Json:
+    from bounceback.cli.evidence import of_folder
+    from bounceback.report.kept import experiment_of
+
+    try:
+        return experiment_of(of_folder(Path(place), None).opened)
+    except STRANGE as error:
+        raise CommandError(f"--evidence {place}: {error}") from error
 
 
 def _writer(form: Form) -> Callable[[Subject], str]:
@@ -99,7 +144,12 @@ def _from_cluster(options: argparse.Namespace) -> Json:
     if not options.name:
         raise CommandError("name it, or its file with --from")
     cluster = connect(options)
-    return (check if options.check else experiment)(cluster, options.namespace or cluster.namespace, options.name)
+    namespace = options.namespace or cluster.namespace
+    if options.check:
+        return check(cluster, namespace, options.name)
+    from bounceback.cli.evidence import settled
+
+    return settled(cluster, namespace, options.name)
 
 
 def _from_file(file: str, name: str | None, kind: str) -> Json:

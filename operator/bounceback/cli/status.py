@@ -15,6 +15,7 @@ from bounceback.cli.freeze import FREEZE, operator_namespace
 from bounceback.cli.progress import Output, output_argument
 from bounceback.report import repeats
 from bounceback.report.course import LEVELS, STARTS, level_rows, start_rows
+from bounceback.report.kept import told as evidence
 from bounceback.report.outages import HEAD, Record, outages
 from bounceback.report.outages import summary as check_summary
 from bounceback.report.subject import Subject
@@ -178,6 +179,8 @@ def in_full(body: Json) -> list[str]:
         lines += ["", *table([INJECTIONS, *_injections(subject)])]
         if unlisted := status.injection_counts.total - len(status.injections):
             lines.append(f"and {count(unlisted, 'injection')} more")
+    if kept := evidence(subject):
+        lines += ["", f"evidence {kept}"]
     return lines
 
 

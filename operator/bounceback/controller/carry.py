@@ -16,6 +16,7 @@ from bounceback.controller.way import Way, all_of
 from bounceback.engine.evidence import DONE, fold, fold_end, with_offset
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.engine.planning import Carried
+from bounceback.engine.recording import AgentLines, Room
 from bounceback.faults.base import NetworkFault
 from bounceback.kube import KubeError
 from bounceback.types.instants import Instant
@@ -35,11 +36,14 @@ log = logging.getLogger(__name__)
 class Injections:
     """All injections of one run, by name; the one place where they change between two steps."""
 
-    def __init__(self, injections: Sequence[InjectionStatus], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, injections: Sequence[InjectionStatus], changed: Callable[[], None], room: Room | None = None
+    ) -> None:
         self._all = {injection.name: injection for injection in injections}
         self._changed = changed
         self._held: frozenset[str] = frozenset()
         self._news = asyncio.Event()
+        self.told = AgentLines(room)  # by those that carry them
 
     def all(self) -> tuple[InjectionStatus, ...]:
         return tuple(self._all.values())
@@ -182,20 +186,22 @@ class Carrying(Way):
 
     async def _follow(self, carried: Carried, *, guard: bool) -> None:
         pinged = False
+        self._injections.told.begin(carried.plan.agent, guard)
         async for item in self._office.agents.evidence(self._acting, carried.ref, guard=guard):
             if isinstance(item, AgentEnd):
                 if not guard:
                     self._ended(carried, item)
                 return
-            self._told(carried, item)
+            self._told(carried, item, guard=guard)
             if item.told is Told.IN_FORCE:
                 self._moved.set()  # peers may have moved since it was planned
             if item.told is Told.IN_FORCE and not pinged and item.at.boot != Instant.now().boot:
                 pinged = True
                 await self._ping(carried)
 
-    def _told(self, carried: Carried, line: Line) -> None:
+    def _told(self, carried: Carried, line: Line, *, guard: bool = False) -> None:
         received = Instant.now()
+        self._injections.told.add(carried.plan.agent, guard, line)
         names = [order.injection for order in carried.plan.orders]
         self._injections.learn(names, lambda injection: fold(injection, line, received))
 

@@ -12,6 +12,7 @@ from bounceback.controller.office import Office
 from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.marks import in_force_since, kept_to
 from bounceback.engine.reading import Seen, read
+from bounceback.engine.recording import Recorded, Room
 from bounceback.kube.client import Json
 from bounceback.recovery.observing import ObservationError, observe
 from bounceback.recovery.watching import Watching
@@ -22,12 +23,21 @@ from bounceback.types.outcome import Mark
 class Looking:
     """Sampling lasts as long as `look` is not cancelled; what was seen stays."""
 
-    def __init__(self, office: Office, namespace: str, spec: FaultExperimentSpec, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        office: Office,
+        namespace: str,
+        spec: FaultExperimentSpec,
+        changed: Callable[[], None],
+        room: Room | None = None,
+    ) -> None:
+        """`room` is what samples are recorded in, for the evidence."""
         self._namespace = namespace
         self._expect = spec.expect
         self._pulse = office.pulse
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
         self._changed = changed
+        self._room = room
         self._checks: Sequence[CheckCopy] = ()
         self._watching: Watching | None = None
         self._restored: Json | None = None
@@ -39,13 +49,19 @@ class Looking:
     async def look(self, checks: Sequence[CheckCopy]) -> None:
         self._checks = checks
         asked = [(check.name, check.spec) for check in checks]
-        looking = Watching(self._acting, self._namespace, asked, self._restored, self._changed, pulse=self._pulse)
+        looking = Watching(
+            self._acting, self._namespace, asked, self._restored, self._changed, pulse=self._pulse, room=self._room
+        )
         async with looking as watching:
             self._watching = watching
             await asyncio.Event().wait()  # until cancelled
 
     def snapshot(self) -> Json:
         return self._watching.snapshot() if self._watching else self._restored or {}
+
+    def recorded(self) -> list[Recorded]:
+        """Each probe with every sample that it took since this operator looks."""
+        return self._watching.recorded() if self._watching else []
 
     def health(self, injections: Sequence[InjectionStatus], status: FaultExperimentStatus, now: Instant) -> Health:
         watching = self._watching

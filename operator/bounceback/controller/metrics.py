@@ -24,6 +24,9 @@ STEP_SECONDS = Histogram(
     "One step of a run: decide, write down, hand out duties.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
+EVIDENCE = Counter("bounceback_evidence_total", "Evidence of runs by what became of it.", ["state"])
+EVIDENCE_BYTES = Counter("bounceback_evidence_bytes_total", "What was written of it, compressed.")
+EVIDENCE_GIVEN_UP = Counter("bounceback_evidence_given_up_total", "Evidence of older runs that was deleted for newer.")
 WATCH_RESTARTS = Counter(
     "bounceback_watch_restarts_total", "Times that watching was started again, by cause.", ["cause"]
 )

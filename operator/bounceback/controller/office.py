@@ -11,6 +11,7 @@ from bounceback.controller.leader import Leadership
 from bounceback.controller.locks import Locks
 from bounceback.controller.results import Results
 from bounceback.controller.settings import Settings
+from bounceback.engine.recording import LINES_OF_OPERATOR, SAMPLES_OF_OPERATOR, Room
 from bounceback.kube import Kube
 from bounceback.recovery.sampling import Pulse
 from bounceback.vehicles.admission import Webhooks
@@ -34,3 +35,6 @@ class Office:
     webhooks: Webhooks
     locks: Locks = field(default_factory=Locks)
     pulse: Pulse = field(default_factory=Pulse)
+    lines: Room = field(default_factory=lambda: Room(LINES_OF_OPERATOR))
+    samples: Room = field(default_factory=lambda: Room(SAMPLES_OF_OPERATOR))
+    kept: dict[str, int] = field(default_factory=dict)  # bytes of evidence by namespace: at the most so many

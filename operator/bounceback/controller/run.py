@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import LISTED_INJECTIONS, FaultExperimentStatus, InjectionStatus
 from bounceback.controller import metrics, resources
@@ -16,6 +17,7 @@ from bounceback.controller.attending import FIRST_PAUSE, LONGEST_PAUSE, PASSING,
 from bounceback.controller.carry import Carrying, Injections
 from bounceback.controller.deleting import Deleting
 from bounceback.controller.following import Following
+from bounceback.controller.keeping import Keeping
 from bounceback.controller.looking import Looking
 from bounceback.controller.office import Office
 from bounceback.controller.patching import Patching
@@ -30,6 +32,7 @@ from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
+from bounceback.engine.recording import LINES_OF_RUN, SAMPLES_OF_RUN, Room
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION
 from bounceback.engine.repeats import begun, next_run, spec_of_run
 from bounceback.engine.state import Decision, Duty, Seen, State
@@ -38,11 +41,13 @@ from bounceback.faults.api_fault import ApiFault
 from bounceback.faults.node_drain import NodeDrain
 from bounceback.faults.node_fault import NodeFault
 from bounceback.kube.client import Json
+from bounceback.report.evidence import Whole
 from bounceback.types.instants import Instant
-from bounceback.types.outcome import InjectionState, Phase, RepairState, Verdict
+from bounceback.types.outcome import EvidenceState, InjectionState, Phase, RepairState, Verdict
 
 QUIET_WRITES: Final = 5.0
 """Seconds between two status writes that tell nothing but larger counts."""
+UNKEPT: Final = (EvidenceState.DOUBTFUL, EvidenceState.PARTIAL, EvidenceState.NOT_KEPT)
 RUN_OVER: Final = (Phase.REPEATING, Phase.FINISHED)
 log = logging.getLogger(__name__)
 
@@ -62,10 +67,13 @@ class Run:
         self._run = status.run  # what the names of all that it makes follow from
         self._state = State(status)
         self._seen = Seen(claimed=resources.is_claimed(body))
-        self._injections = Injections(status.injections, self.wake)
+        self._lines, self._samples = Room(LINES_OF_RUN, office.lines), Room(SAMPLES_OF_RUN, office.samples)
+        self._injections = Injections(status.injections, self.wake, self._lines)
         self._planned = Planned()
         self._ways: list[Way] = []  # none before anything is planned
-        self._looking = Looking(office, self._namespace, spec, self.wake)
+        self._looking = Looking(office, self._namespace, spec, self.wake, self._samples)
+        self._keeping = Keeping.of(office, body)
+        self._doubt: EvidenceStatus | None = None  # what the evidence store had against it at the start
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
         self._repairing = Repairing(
             office.kube.acting_as(self._namespace, spec.service_account_name),
@@ -88,6 +96,8 @@ class Run:
                 Duty.REPAIR: self._repair,
                 Duty.VERIFY: self._verify,
                 Duty.OBSERVE_AFTER: self._observe_after,
+                Duty.PACK: self._pack,
+                Duty.KEEP: self._keep,
                 Duty.RELEASE: self._release,
             },
             self.wake,
@@ -135,6 +145,8 @@ class Run:
                     await self._wait(decision.again)
         finally:
             await self._attending.end()
+            self._lines.give_back()
+            self._samples.give_back()
             if not keeps:  # the targets, for the next run
                 self._office.locks.release(self._uid)
 
@@ -192,6 +204,7 @@ class Run:
             more=more,
             missed=missed,
             task=self._repairing.task,
+            keeps=self._keeping.wanted and self._seen.claimed,
         )
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
@@ -201,6 +214,7 @@ class Run:
                 "injections": list(after.injections[:LISTED_INJECTIONS]),
                 "injection_counts": counts(after.injections),
                 "observed_generation": self._body["metadata"].get("generation"),
+                "evidence": after.status.evidence or self._doubt,
             }
         )
         listed = conditions(status, self._body["metadata"].get("generation", 0), now.rfc3339())
@@ -237,6 +251,8 @@ class Run:
         for line in after.timeline[len(before.timeline) :]:
             bad = line.event in RUN_OVER and outcome not in (None, Verdict.PASSED)
             await self._office.recorder.record(self._body, line.event, line.message or line.event, warning=bad)
+        if (kept := after.evidence) is not None and kept != before.evidence and kept.state in UNKEPT:
+            await self._office.recorder.record(self._body, f"Evidence{kept.state}", kept.message, warning=True)
         for state in (InjectionState.ACTIVE, InjectionState.CLEARED, InjectionState.FAILED):
             grown = getattr(after.injection_counts, state.lower()) - getattr(before.injection_counts, state.lower())
             metrics.INJECTIONS.labels(state).inc(max(0, grown))
@@ -268,8 +284,8 @@ class Run:
         self._state = State(status, injections)
         self._injections.decided(injections)
         self._injections.written(status.starts)
+        self._looking.resume(status)
         if status.phase is not Phase.FINISHED:
-            self._looking.resume(status)
             self._office.locks.take(self._uid, (each for i in injections for each in i.holds))
         self._set_out()
 
@@ -295,6 +311,7 @@ class Run:
     async def _claim(self) -> None:
         self._office.leadership.check()
         self._body = await resources.claim(self._office.kube, self._body)
+        self._doubt = await self._keeping.doubt(self._run)
         self._seen = replace(self._seen, claimed=True)
 
     async def _look(self) -> None:
@@ -327,6 +344,18 @@ class Run:
     async def _verify(self) -> None:
         await all_of(way.verify() for way in self._ways)
 
+    async def _pack(self) -> None:
+        self._seen = replace(self._seen, evidence=await self._keeping.pack(self._whole()))
+
+    async def _keep(self) -> None:
+        told = self._state.status.evidence
+        assert told is not None
+        self._seen = replace(self._seen, evidence=await self._keeping.keep(self._whole(), told.digest))
+
+    def _whole(self) -> Whole:
+        injections, recorded = self._injections, self._looking.recorded()
+        return Whole(self._body, self._spec, self._state.status, injections.all(), injections.told, recorded)
+
     async def _release(self) -> None:
         await all_of(way.remove() for way in self._ways)
         last = self._state.status.phase is Phase.FINISHED
@@ -353,6 +382,7 @@ def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
         tuple((start.fault, start.state) for start in status.starts),
         tuple((each.fault, each.counting, each.state) for each in status.collapses),
         len(status.timeline),
+        status.evidence,
     )
 
 

@@ -5,9 +5,52 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, Final
 
 from bounceback.kube.client import Json
+
+MEBIBYTE: Final = 1024 * 1024
+
+
+class StoreKind(StrEnum):
+    """Where evidence is kept."""
+
+    CONFIG_MAPS = "ConfigMaps"
+    VOLUME = "Volume"
+    NONE = "None"
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """How evidence is kept."""
+
+    store: StoreKind = StoreKind.CONFIG_MAPS
+    directory: str = "/evidence"  # of the volume
+    run_bytes: int = 4 * MEBIBYTE  # compressed, at the most
+    namespace_bytes: int = 16 * MEBIBYTE  # of all runs of a namespace; the oldest go first
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> EvidenceSettings:
+        """Raises ValueError naming the variable that is wrong."""
+
+        def mebibytes(name: str, default: int) -> int:
+            text = environment.get(name) or str(default)
+            if not text.isdecimal() or not 1 <= int(text) <= 1024 * 1024:
+                raise ValueError(f"{name} must be a whole number of MiB, 1 or more, not {text!r}")
+            return int(text) * MEBIBYTE
+
+        store, directory = environment.get("BOUNCEBACK_EVIDENCE_STORE") or StoreKind.CONFIG_MAPS, "/evidence"
+        if store not in list(StoreKind):
+            raise ValueError(f"BOUNCEBACK_EVIDENCE_STORE must be {', '.join(StoreKind)}, not {store!r}")
+        directory = environment.get("BOUNCEBACK_EVIDENCE_DIRECTORY") or directory
+        if not directory.startswith("/"):
+            raise ValueError(f"BOUNCEBACK_EVIDENCE_DIRECTORY must be a path from /, not {directory!r}")
+        run = mebibytes("BOUNCEBACK_EVIDENCE_RUN_MEBIBYTES", 4)
+        namespace = mebibytes("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES", 16)
+        if namespace < run:
+            raise ValueError("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES must be no less than that of a run")
+        return cls(StoreKind(store), directory, run, namespace)
 
 
 @dataclass(frozen=True)
@@ -27,6 +70,7 @@ class Settings:
     arming_resources: Json = field(default_factory=dict)  # of the proxy in an armed pod
     tolerations: tuple[Json, ...] = ()  # its own, for the rollback pods
     arming_needs_secret: bool = False  # the image is pulled with Secrets
+    evidence: EvidenceSettings = EvidenceSettings()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -63,4 +107,5 @@ class Settings:
             arming_resources=parsed("BOUNCEBACK_ARMING_RESOURCES", "{}"),
             tolerations=tuple(parsed("BOUNCEBACK_TOLERATIONS", "[]")),
             arming_needs_secret=environment.get("BOUNCEBACK_ARMING_NEEDS_SECRET") == "true",
+            evidence=EvidenceSettings.from_environment(environment),
         )

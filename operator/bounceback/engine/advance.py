@@ -20,6 +20,7 @@ from bounceback.engine.collapse import looked_for
 from bounceback.engine.ending import aborted, ended, not_steady, refused
 from bounceback.engine.evidence import DONE
 from bounceback.engine.judge import judge
+from bounceback.engine.keeping import after_the_verdict
 from bounceback.engine.naming import injection_name
 from bounceback.engine.noting import mark_of, noted, updated, with_collapses, with_mark, with_marks, with_strength
 from bounceback.engine.planning import Preparation, injections, repeats_until
@@ -285,7 +286,8 @@ def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant
 
 
 def _over(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
-    return Decision(state, frozenset() if seen.released else frozenset({Duty.RELEASE}), again=5.0)
+    state, duties = after_the_verdict(state, seen)
+    return Decision(state, duties, again=5.0)
 
 
 STEPS: Final[dict[Phase, Callable[[FaultExperimentSpec, State, Seen, Instant], Decision]]] = {

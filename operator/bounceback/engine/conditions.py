@@ -9,7 +9,7 @@ from typing import Final
 from bounceback.api.check_status import ContinuousStatus, Watched
 from bounceback.api.meta import Condition, with_condition
 from bounceback.api.status import FaultExperimentStatus
-from bounceback.types.outcome import Phase, Verdict
+from bounceback.types.outcome import EvidenceState, Phase, Verdict
 
 REFUSED: Final = ("Deleted", "Cancelled", "Frozen", "DeadlineExceeded", "AbortCondition", "NotSteady")
 """Endings that say nothing against the input; any other ending of an untouched run means that it must be changed."""
@@ -51,7 +51,16 @@ def conditions(status: FaultExperimentStatus, generation: int, now: str) -> list
         ("Stalled", stalled, stalled_reason if stalled else "NotStalled", message if stalled else ""),
     ):
         result = with_condition(result, type_, value, why, text[:1024], now, generation)
-    return result
+    kept, why, text = _evidence_kept(status)
+    return with_condition(result, "EvidenceKept", kept, why, text[:1024], now, generation)
+
+
+def _evidence_kept(status: FaultExperimentStatus) -> tuple[bool | None, str, str]:
+    evidence = status.evidence
+    if evidence is None:
+        return None, "NoEvidence", ""
+    kept = None if evidence.state is EvidenceState.WRITING else evidence.state is EvidenceState.KEPT
+    return kept, evidence.reason or str(evidence.state), evidence.message
 
 
 def is_stalled(status: FaultExperimentStatus) -> bool:

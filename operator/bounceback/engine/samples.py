@@ -7,7 +7,7 @@ when answers are slow and end in any order; they are kept in the order of their 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -91,6 +91,7 @@ class History:
         self.healthy_samples = 0
         self.messages: list[str] = []  # of the first failures, each one once
         self.latest_failure = ""
+        self.keep: Callable[[Sample], None] | None = None  # is given each sample as it comes
         self._settled: list[Run] = []  # nothing that is still under way can fall among these
         self._recent: list[Sample] = []  # by start
         self._gaps: list[Interval] = []
@@ -160,6 +161,8 @@ class History:
             self._under_way.remove(sample.start)
         else:
             self._note_start(sample.start)
+        if self.keep is not None:
+            self.keep(sample)
         self._count(sample)
         self._newest_end = _newer(self._newest_end, sample.end)
         self._view = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus
 from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.planning import NOTHING_FOUND, Preparation
@@ -26,6 +27,8 @@ class Duty(StrEnum):
     REPAIR = "repair"  # let it go, and see it through
     VERIFY = "verify"  # look for what was left where the agent could not
     OBSERVE_AFTER = "observe after"
+    PACK = "pack"  # the evidence, whose digest is written down before it is kept
+    KEEP = "keep"  # the evidence, in its store
     RELEASE = "release"  # remove what is ours, let the experiment go
 
 
@@ -82,6 +85,8 @@ class Seen:
     missed: tuple[str, ...] = ()  # for faults that follow: who took a target's place and cannot be hit, and why
     task: Task = NO_TASK
     said_repaired: str = ""  # the name of the repair that a person said is done
+    keeps: bool = False  # there is a store for evidence, and the run began
+    evidence: EvidenceStatus | None = None  # what became of it
     released: bool = False
 
 

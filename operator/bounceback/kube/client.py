@@ -89,6 +89,12 @@ class Kube:
         user = f"system:serviceaccount:{namespace}:{account}"
         return Kube(self._configuration, self._sessions, {"Impersonate-User": user}, self._on_request)
 
+    def only_metadata(self) -> Kube:
+        """The same, asking for objects' metadata alone (PartialObjectMetadata): what they hold may be large."""
+        kinds = ("PartialObjectMetadataList", "PartialObjectMetadata")
+        accept = ",".join(f"application/json;as={kind};g=meta.k8s.io;v=v1" for kind in kinds)
+        return Kube(self._configuration, self._sessions, {**self._headers, "Accept": accept}, self._on_request)
+
     async def get(self, resource: Resource, namespace: str | None, name: str, subresource: str | None = None) -> Json:
         return await self.request("GET", resource, namespace, name, subresource)
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, Self
 
 from bounceback.api.check import PROBE_LISTS, RecoveryCheckSpec
 from bounceback.api.probes import Probe, Signal
+from bounceback.engine.recording import Recorded, Recording, Room
 from bounceback.engine.samples import History, Sample
 from bounceback.kube.client import Json, Kube
 from bounceback.recovery.asking import look_of, new_history, stream_of
@@ -87,6 +88,7 @@ class Watching:
     `acting` is in the experiment's account: with its rights objects are read. `restored` is an earlier `snapshot`.
     `changed` is called, from the same event loop, when a probe's state or problem changes; it must not block.
     `pulse` is one that somebody else keeps running in this event loop; one is enough however many look.
+    `room` is what every sample is recorded in, for the evidence; without it the histories are all that is kept.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Watching:
         changed: Callable[[], None],
         late: Callable[[float], None] | None = None,
         pulse: Pulse | None = None,
+        room: Room | None = None,
     ) -> None:
         self._pulse = pulse
         self._changed = changed
@@ -108,6 +111,7 @@ class Watching:
             for check, spec in checks
             for section, index, probe in spec.sections()
         ]
+        self._recorded = [] if room is None else [each for w in self._watched for each in _recorded(w, room)]
         for watched in self._watched:
             watched.source = stream_of(self._means, watched.probe, watched.history, watched.said(), changed)
         self._group = asyncio.TaskGroup()
@@ -144,6 +148,10 @@ class Watching:
     def categories(self, check: str) -> Mapping[str, History]:
         """Of signals with a category, by name: when what they said was right."""
         return {w.probe.name: w.category for w in self._watched if w.check == check and w.category is not None}
+
+    def recorded(self) -> list[Recorded]:
+        """Every sample that was seen from here on, as far as there was room."""
+        return list(self._recorded)
 
     def problems(self) -> list[str]:
         """Probes that cannot work at all, each with its field and the reason; this says nothing about the system."""
@@ -195,6 +203,16 @@ def _watched(check: str, section: str, index: int, probe: Probe, restored: Mappi
         category = _restored(restored.get(f"{check}/{CATEGORY}/{probe.name}"))
         category = category or History(NO_PERIOD, 0.0, ordered=True)
     return Watched(check, section, index, probe, history, category)
+
+
+def _recorded(watched: Watched, room: Room) -> list[Recorded]:
+    sections = [(watched.section, watched.history)] + ([(CATEGORY, watched.category)] if watched.category else [])
+    found = []
+    for section, history in sections:
+        recording = Recording(room)
+        history.keep = recording.add
+        found.append(Recorded(watched.check, section, watched.probe.name, watched.probe.kind, history, recording))
+    return found
 
 
 def _restored(stored: Mapping[str, Any] | None) -> History | None:

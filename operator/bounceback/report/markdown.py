@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bounceback.report import repeats
+from bounceback.report import kept, repeats
 from bounceback.report.course import LEVELS, STARTS, collapses, level_rows, start_rows
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
@@ -150,6 +150,13 @@ def _evidence(subject: Subject) -> Iterator[str]:
         for view in status.views:
             yield f"- **{escaped(view.name)}**: {view.healthy_samples:,} of {count(view.samples, 'sample')} healthy"
             yield from (f"  - {escaped(symptom)}" for symptom in view.symptoms)
+        yield ""
+    if rows := list(kept.latency_rows(subject)):
+        yield "## How long answers took"
+        yield ""
+        yield from table(kept.LATENCY, rows)
+    if told := kept.told(subject):
+        yield f"Evidence: {escaped(told)}."
         yield ""
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from bounceback.api.experiment import FaultTiming
 from bounceback.api.status import Figure
-from bounceback.report import repeats
+from bounceback.report import kept, repeats
 from bounceback.report.course import LEVELS, STARTS, collapses, level_rows, start_rows, starts
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
@@ -19,7 +19,7 @@ from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate,
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 SIGNS: Final = {"good": "✓", "bad": "✗", "unclear": "?", "none": "–"}
-NUMBER: Final = frozenset({"hits", "runs", "uncertainty", "since start", "samples", "healthy"})
+NUMBER: Final = frozenset({"hits", "runs", "uncertainty", "since start", "samples", "healthy", *kept.LATENCY[4:]})
 LEGEND: Final = (
     ("healthy", "--health-good"),
     ("unhealthy", "--health-bad"),
@@ -222,6 +222,8 @@ def _evidence(subject: Subject) -> Iterator[str]:
             for v in status.views
         ]
         yield _section("What the checks saw", _table(("check", "samples", "healthy", "first failures"), rows3))
+    if latency := list(kept.latency_rows(subject)):
+        yield _section("How long answers took", _table(kept.LATENCY, latency))
     if status.aspects is not None:
         aspects = status.aspects.to_json()
         rows2 = [(name, word) for name, word in aspects.items()]
@@ -234,6 +236,8 @@ def _evidence(subject: Subject) -> Iterator[str]:
             else ""
         )
         yield _section("What happened", _table(("since start", "event", "message"), events) + note)
+    if told := kept.told(subject):
+        yield _section("Evidence", f'<p class="note">{_text(told)}</p>')
 
 
 def _section(title: str, content: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from bounceback.api.status import Aspects, Axes, Figure, Healed, InjectionStatus, ObjectStatus
+from bounceback.report.kept import RecordEvidence, RecordProbe, record_evidence
 from bounceback.report.redact import redact
 from bounceback.report.repeats import RecordRuns, record_runs
 from bounceback.report.subject import Subject
@@ -191,7 +192,7 @@ class Record(Model):
     findings: list[RecordFinding] = Field(description="All that was found.")
     targets: dict[str, int] = Field(description="How many pods or objects were chosen for each target.")
     matching: dict[str, int] = Field(description="Among how many (of pods: running) that was.")
-    injections: list[RecordInjection] = Field(description="The first hundred.")
+    injections: list[RecordInjection] = Field(description="The first hundred; all where the evidence was read.")
     injections_total: int = Field(description="How many there were.")
     hits_total: int = Field(description="The hits of all of them.")
     marks: list[RecordMark] = Field(description="The moments of the timeline.")
@@ -204,6 +205,8 @@ class Record(Model):
     checks: list[RecordView] = Field(description="What each check saw.")
     timeline: list[RecordEvent] = Field(description="What happened, in order.")
     timeline_dropped: int = Field(description="Lines that the timeline had no room for.")
+    evidence: RecordEvidence | None = Field(None, description="Where the evidence is, and whether it was read.")
+    probes: list[RecordProbe] = Field(default_factory=list, description="Each probe, where the evidence was read.")
 
 
 def record(subject: Subject) -> Record:
@@ -270,6 +273,8 @@ def record(subject: Subject) -> Record:
             for h in status.timeline
         ],
         timeline_dropped=status.timeline_dropped,
+        evidence=record_evidence(subject),
+        probes=list(subject.kept.probes) if subject.kept else [],
     )
 
 

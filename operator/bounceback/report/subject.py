@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,6 +12,9 @@ from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus, MarkStatus, Moment
 from bounceback.engine.evidence import on_our_clock
 from bounceback.types.outcome import Mark, Phase
+
+if TYPE_CHECKING:
+    from bounceback.report.kept import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Subject:
     uid: str
     spec: FaultExperimentSpec
     status: FaultExperimentStatus
+    kept: Kept | None = None  # the evidence, where it was looked for
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Subject:

@@ -66,6 +66,11 @@ def seconds(value: float) -> str:
     return f"{int(value // 60)} min {int(value % 60)} s"
 
 
+def size(bytes_: int) -> str:
+    """12 KiB, 3.4 MiB."""
+    return f"{bytes_ / 2**20:.1f} MiB" if bytes_ >= 2**20 else f"{max(1, round(bytes_ / 1024))} KiB"
+
+
 def figure(value: Figure) -> str:
     """1.4 s ±0.2, with as many decimals as the uncertainty bears."""
     middle, error = value.milliseconds / 1000, value.plus_minus_milliseconds / 1000

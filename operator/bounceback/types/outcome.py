@@ -141,3 +141,23 @@ class HealedBy(StrEnum):
 
     SYSTEM = "System"
     UNDO = "Undo"
+
+
+class EvidenceKind(StrEnum):
+    """What a run's evidence is made of."""
+
+    INJECTION = "injection"
+    SYSTEM_RESPONSE = "systemResponse"
+    RECOVERY_PROCESS = "recoveryProcess"
+    FINAL_STATE = "finalState"
+    CONSISTENCY = "consistency"
+
+
+class EvidenceState(StrEnum):
+    """What became of a run's evidence."""
+
+    DOUBTFUL = "Doubtful"
+    WRITING = "Writing"
+    KEPT = "Kept"
+    PARTIAL = "Partial"
+    NOT_KEPT = "NotKept"

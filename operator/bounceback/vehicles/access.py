@@ -29,6 +29,10 @@ PEER_NEEDS: Final = frozenset(
 )
 CHANGING: Final = ("create", "patch", "delete")
 """What it takes to change objects, and to put them right."""
+EVIDENCE_RULES: Final[list[Json]] = [
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get", "list", "delete"]}
+]
+"""The operator's own: what it takes to keep evidence there, and to give up the oldest. It changes no ConfigMap."""
 DELETE_NEEDS: Final = PODS_NEEDS | {"delete pods"}
 EVICT_NEEDS: Final = PODS_NEEDS | {"create pods/eviction"}
 
@@ -98,7 +102,9 @@ def access_manifest(
     secrets: Sequence[str] = (),
     objects: Sequence[str] = (),
 ) -> list[Json]:
-    """All that lets experiments of a namespace run: the account, its rights, and the operator's to speak for it.
+    """All that lets experiments of a namespace run: the account, its rights, the operator's to speak for it.
+
+    And the operator's to keep their evidence there.
 
     `secrets` are those that may be read, and no others: credentials of probes, authorities of tlsFault.
     `objects` are resources that objectFault may change, written as kubectl does: configmaps, deployments.apps.
@@ -124,6 +130,7 @@ def access_manifest(
         {**_object("v1", "ServiceAccount", namespace, account), "automountServiceAccountToken": False},
         *_granted(namespace, "bounceback-experiments", account, rights, here),
         *_granted(namespace, "bounceback-impersonation", account, speaking, operator),
+        *_granted(namespace, "bounceback-evidence", account, EVIDENCE_RULES, operator),
     ]
 
 

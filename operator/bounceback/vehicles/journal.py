@@ -18,6 +18,7 @@ from typing import Final
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import SECRETS
+from bounceback.types.shards import SHARD, pieces
 from bounceback.vehicles.containers import RUN_LABEL
 from bounceback.vehicles.errors import Overtaken
 
@@ -26,8 +27,6 @@ LABEL: Final = "bounceback.dev/journal"  # head or part
 OF: Final = "bounceback.dev/experiment"  # annotation: namespace/name
 PARTS: Final = "bounceback.dev/parts"  # annotation of the head: the names of the parts, in order
 DIGEST: Final = "bounceback.dev/digest"  # annotation of the head: of the whole record
-SHARD: Final = 900 * 1024
-"""Bytes; a Secret holds 1 MiB (core/v1, MaxSecretSize)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,15 @@ class Journal:
         seen = self._heads.get(uid)
         if seen is not None and seen.digest == digest:
             return
-        pieces = [packed[start : start + self._shard] for start in range(0, len(packed), self._shard)]
+        first, *more = pieces(packed, self._shard)
         token = secrets.token_hex(4)
-        parts = [f"{head_name(uid)}-{token}-{index}" for index in range(1, len(pieces))]
+        parts = [f"{head_name(uid)}-{token}-{index}" for index in range(1, len(more) + 1)]
         of = f"{namespace}/{name}"
-        for part, piece in zip(parts, pieces[1:], strict=True):
+        for part, piece in zip(parts, more, strict=True):
             await self._own.create(SECRETS, self._namespace, _secret(part, uid, "part", {OF: of}, piece))
         notes = {OF: of, PARTS: ",".join(parts), DIGEST: digest}
         try:
-            written = await self._put(_secret(head_name(uid), uid, "head", notes, pieces[0]), seen)
+            written = await self._put(_secret(head_name(uid), uid, "head", notes, first), seen)
         except (Overtaken, KubeError):
             await self._drop(*parts)
             raise
