@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -37,6 +38,14 @@ SILENCE: Final = 30.0
 """Seconds without an event after which a watch is begun again: longer than a watch is asked for."""
 DEAF: Final = 90.0
 """Seconds without any watch granted after which Kopf itself is begun again."""
+LAST_WORDS: Final = 7.0
+"""Seconds that Kopf has to end once it has begun to: it gives its own tasks 5.
+
+A watch that waits for its turn while Kopf closes the session then waits for a login that nobody makes any more, and
+swallows being cancelled where the task that would pause it was cancelled before it (`kopf._cogs.clients.api.stream`).
+"""
+LOOK: Final = 0.5
+"""Seconds between two looks at whether Kopf lives."""
 
 log = logging.getLogger(__name__)
 for kopfs in ("running", "orchestration"):  # tell with two traces what ended Kopf; we tell it in one line
@@ -91,21 +100,26 @@ async def _one_life(
 ) -> str:
     """One life of Kopf; why it ended."""
     here = asyncio.get_running_loop()
-    granted = time.monotonic()
+    granted, ending = time.monotonic(), float("inf")
 
     def watching() -> None:
         nonlocal granted
         granted = time.monotonic()
         seen()
 
+    def ends() -> None:
+        nonlocal ending
+        ending = time.monotonic()
+
     credentials = calls_in(here, kube.credentials)
-    life = Apart(
-        _live(lambda: paced_session(kube, pace, credentials, watching), kube.host, namespaces, tells(here, changed)),
-        "kopf",
-    )
+    sessions = partial(paced_session, kube, pace, credentials, watching)
+    life = Apart(_live(sessions, kube.host, namespaces, tells(here, changed), ends), "kopf")
     try:
-        while not await life.ended(granted + DEAF - time.monotonic()):
-            if time.monotonic() - granted >= DEAF:
+        while not await life.ended(LOOK):
+            now = time.monotonic()
+            if now - ending >= LAST_WORDS:
+                return "it would not end"
+            if now - granted >= DEAF:
                 return f"no watch was granted for {DEAF:.0f} s"
     finally:
         await life.end()
@@ -114,7 +128,11 @@ async def _one_life(
 
 
 async def _live(
-    new_session: Callable[[], aiohttp.ClientSession], host: str, namespaces: tuple[str, ...], tell: Tell
+    new_session: Callable[[], aiohttp.ClientSession],
+    host: str,
+    namespaces: tuple[str, ...],
+    tell: Tell,
+    ends: Callable[[], None],
 ) -> None:
     sessions: list[aiohttp.ClientSession] = []
 
@@ -124,7 +142,7 @@ async def _live(
 
     try:
         await kopf.operator(
-            registry=registry_for(tell, login),
+            registry=registry_for(tell, login, ends),
             settings=settings(),
             standalone=True,
             clusterwide=not namespaces,
@@ -135,13 +153,17 @@ async def _live(
             await session.close()
 
 
-def registry_for(tell: Tell, login: Login) -> kopf.OperatorRegistry:
-    """All of Kopf that we use: experiments and checks, as they come and go.
+def registry_for(tell: Tell, login: Login, ends: Callable[[], None]) -> kopf.OperatorRegistry:
+    """All of Kopf that we use: experiments and checks, as they come and go; `ends` is called when it begins to end.
 
     Kopf keeps an object for as long as its handler takes, and lists thousands at once: so it waits for nothing.
     """
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(login)
+
+    @kopf.on.cleanup(registry=registry)
+    async def cleaning_up(**_: Any) -> None:
+        ends()
 
     @kopf.on.event(GROUP, VERSION, EXPERIMENTS.plural, registry=registry)
     async def experiment_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
