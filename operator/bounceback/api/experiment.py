@@ -13,7 +13,7 @@ from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
 from bounceback.api.repair import Repair
 from bounceback.api.runs import Runs
-from bounceback.api.start import START_RULES, StartWhen, start_problems
+from bounceback.api.start import MOST_FAULTS, START_RULES, StartWhen, start_problems
 from bounceback.api.targets import Target
 from bounceback.faults import KINDS, Fault, PodRemoval
 from bounceback.faults.api_fault import ALL_THE_TIME, KILLED_FROM_NODE, NO_VEHICLE, ApiFault
@@ -297,7 +297,7 @@ class FaultExperimentSpec(Model):
         description="Account of this namespace in whose name all in it is read and done; its rights are the limit.",
     )
     targets: Annotated[list[Target], Field(min_length=1, max_length=10)] = Field(description="Who is hit.")
-    faults: Annotated[list[FaultEntry], Field(min_length=1, max_length=20)] = Field(description="What happens to them.")
+    faults: Annotated[list[FaultEntry], Field(min_length=1, max_length=MOST_FAULTS)] = Field(description="What happens to them.")
     checks: Annotated[list[CheckReference], Field(min_length=1, max_length=10)] = Field(
         description="RecoveryChecks that judge it; at least one: looking at nothing proves nothing."
     )

@@ -13,6 +13,8 @@ from bounceback.types.rules import Path, Rule, exactly_one, one_of, refuse
 if TYPE_CHECKING:
     from bounceback.api.experiment import FaultTiming
 
+MOST_FAULTS: Final = 20
+"""Of one experiment."""
 WAYS: Final = ("cleared", "inForce", "failing", "detected")
 BY_FAULT: Final = ("cleared", "inForce")
 BY_CHECK: Final = ("failing", "detected")
@@ -93,11 +95,12 @@ class StartWhen(Model):
 
 
 def _listed_before(way: str) -> Rule:
-    names = "self.faults.map(g, g.name)"
-    its = f"f.startWhen.{way}"
+    """Lists of numbers, not of names, are gone through: the API server knows how long those are, and what that costs."""
+    numbers = f"[{', '.join(map(str, range(MOST_FAULTS)))}]"
+    its = f"self.faults[i].startWhen.{way}"
     return Rule(
-        f"self.faults.all(f, !has(f.startWhen) || !has({its}) || ({names}.indexOf({its}) >= 0"
-        f" && {names}.indexOf({its}) < {names}.indexOf(f.name)))",
+        f"{numbers}.all(i, i >= size(self.faults) || !has(self.faults[i].startWhen) || !has({its})"
+        f" || {numbers}.exists(j, j < i && self.faults[j].name == {its}))",
         f"startWhen.{way} {LISTED_BEFORE}",
         ".faults",
     )
