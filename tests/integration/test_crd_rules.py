@@ -144,6 +144,7 @@ DEFAULTS: Json = {
     "hostNetwork": False,
     "clockBootMilliseconds": 0,
     "clockAgainst": "",
+    "waiting": False,
 }
 
 

@@ -297,7 +297,9 @@ class FaultExperimentSpec(Model):
         description="Account of this namespace in whose name all in it is read and done; its rights are the limit.",
     )
     targets: Annotated[list[Target], Field(min_length=1, max_length=10)] = Field(description="Who is hit.")
-    faults: Annotated[list[FaultEntry], Field(min_length=1, max_length=MOST_FAULTS)] = Field(description="What happens to them.")
+    faults: Annotated[list[FaultEntry], Field(min_length=1, max_length=MOST_FAULTS)] = Field(
+        description="What happens to them."
+    )
     checks: Annotated[list[CheckReference], Field(min_length=1, max_length=10)] = Field(
         description="RecoveryChecks that judge it; at least one: looking at nothing proves nothing."
     )

@@ -95,7 +95,7 @@ class StartWhen(Model):
 
 
 def _listed_before(way: str) -> Rule:
-    """Lists of numbers, not of names, are gone through: the API server knows how long those are, and what that costs."""
+    """Lists of numbers are gone through, not of names: the API server knows how long those are, so what it costs."""
     numbers = f"[{', '.join(map(str, range(MOST_FAULTS)))}]"
     its = f"self.faults[i].startWhen.{way}"
     return Rule(

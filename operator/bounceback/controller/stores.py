@@ -109,7 +109,8 @@ class ConfigMaps:
         return Stored(f"ConfigMap {namespace}/{maps.head_name(run)}", bundle.manifest, bundle.bytes - missing, failed)
 
     async def make_room(self, namespace: str, run: str) -> int:
-        found, _ = await self._kube.only_metadata().list(CONFIG_MAPS, namespace, labels=f"{maps.LABEL},{maps.OF_RUN}")
+        kube = self._kube.only_metadata(listed=True)
+        found, _ = await kube.list(CONFIG_MAPS, namespace, labels=f"{maps.LABEL},{maps.OF_RUN}")
         by_run: dict[str, list[Json]] = {}
         for each in found:
             by_run.setdefault(each["metadata"]["labels"][maps.OF_RUN], []).append(each["metadata"])
@@ -155,7 +156,7 @@ class ConfigMaps:
     async def _lacking(self, namespace: str, parts: Iterable[str]) -> str:
         for part in parts:
             try:
-                await self._kube.only_metadata().get(CONFIG_MAPS, namespace, part)
+                await self._kube.only_metadata(listed=False).get(CONFIG_MAPS, namespace, part)
             except KubeError as error:
                 if not error.gone:
                     raise

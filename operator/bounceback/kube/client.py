@@ -89,10 +89,10 @@ class Kube:
         user = f"system:serviceaccount:{namespace}:{account}"
         return Kube(self._configuration, self._sessions, {"Impersonate-User": user}, self._on_request)
 
-    def only_metadata(self) -> Kube:
-        """The same, asking for objects' metadata alone (PartialObjectMetadata): what they hold may be large."""
-        kinds = ("PartialObjectMetadataList", "PartialObjectMetadata")
-        accept = ",".join(f"application/json;as={kind};g=meta.k8s.io;v=v1" for kind in kinds)
+    def only_metadata(self, *, listed: bool) -> Kube:
+        """The same for lists, or for single objects, of which only the metadata is asked for: the rest may be large."""
+        kind = "PartialObjectMetadataList" if listed else "PartialObjectMetadata"
+        accept = f"application/json;as={kind};g=meta.k8s.io;v=v1"
         return Kube(self._configuration, self._sessions, {**self._headers, "Accept": accept}, self._on_request)
 
     async def get(self, resource: Resource, namespace: str | None, name: str, subresource: str | None = None) -> Json:
