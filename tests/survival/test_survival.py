@@ -222,7 +222,9 @@ async def test_a_leader_that_slept_through_its_lease_injects_nothing_more(
     await until(kube, namespace, "slept", reached(Phase.STEADY))
     sleeper.suspend()
     other.start()
-    status = await finished(kube, namespace, "slept", 120)
+    await finished(kube, namespace, "slept", 120)
+    await held_no_more(kube, namespace, "slept")  # its evidence is kept by then, too
+    status = (await kube.get(EXPERIMENTS, namespace, "slept"))["status"]
     sleeper.go_on()
     await asyncio.sleep(5)
     assert status["verdict"] in TRUE_ENDS, status
