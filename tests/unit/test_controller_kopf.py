@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ from bounceback.controller.watching import DEAF, LAST_WORDS, watch
 from bounceback.kube import Kube
 from bounceback.kube.resources import CHECKS, EXPERIMENTS
 
+SO_MANY: Final = 5
+"""At once: that none of them hangs where nobody ends them is one case in thirty."""
 KINDS: Final = {"FaultExperiment": EXPERIMENTS.plural, "RecoveryCheck": CHECKS.plural}
 
 
@@ -104,15 +106,18 @@ async def test_a_kopf_that_does_not_get_over_its_own_end_is_ended(
         return
 
     caplog.set_level(logging.WARNING)
-    async with played(tmp_path) as (server, kube):
-        task = asyncio.create_task(watch(kube, ("shop",), changed, lambda: None))
+    async with AsyncExitStack() as stack:
+        all_played = [await stack.enter_async_context(played(tmp_path)) for _ in range(SO_MANY)]
+        tasks = [asyncio.create_task(watch(kube, ("shop",), changed, lambda: None)) for _, kube in all_played]
         async with asyncio.timeout(20):
-            while server.watched < 3:
+            while any(server.watched < 3 for server, _ in all_played):
                 await asyncio.sleep(0.02)
-        server.gone = True
+        for server, _ in all_played:
+            server.gone = True
         async with asyncio.timeout(at_most):
-            while "not served yet" not in caplog.text:
+            while caplog.text.count("not served yet") < SO_MANY:
                 await asyncio.sleep(0.05)
-        assert re.search(r"watching ended after \d+ s", caplog.text)
-        task.cancel()
-        await asyncio.wait({task})
+        assert len(re.findall(r"watching ended after \d+ s", caplog.text)) == SO_MANY
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

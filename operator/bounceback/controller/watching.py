@@ -41,11 +41,9 @@ DEAF: Final = 90.0
 LAST_WORDS: Final = 7.0
 """Seconds that Kopf has to end once it has begun to: it gives its own tasks 5.
 
-A watch that waits for its turn while Kopf closes the session then waits for a login that nobody makes any more, and
-swallows being cancelled where the task that would pause it was cancelled before it (`kopf._cogs.clients.api.stream`).
+Its closing the session ends a watch, which then waits for a login that nobody makes any more, and swallows being
+cancelled where the task that would pause it was cancelled before it (`kopf._cogs.clients.api.stream`).
 """
-LOOK: Final = 0.5
-"""Seconds between two looks at whether Kopf lives."""
 
 log = logging.getLogger(__name__)
 for kopfs in ("running", "orchestration"):  # tell with two traces what ended Kopf; we tell it in one line
@@ -100,26 +98,19 @@ async def _one_life(
 ) -> str:
     """One life of Kopf; why it ended."""
     here = asyncio.get_running_loop()
-    granted, ending = time.monotonic(), float("inf")
+    granted = time.monotonic()
 
     def watching() -> None:
         nonlocal granted
         granted = time.monotonic()
         seen()
 
-    def ends() -> None:
-        nonlocal ending
-        ending = time.monotonic()
-
     credentials = calls_in(here, kube.credentials)
     sessions = partial(paced_session, kube, pace, credentials, watching)
-    life = Apart(_live(sessions, kube.host, namespaces, tells(here, changed), ends), "kopf")
+    life = Apart(_live(sessions, kube.host, namespaces, tells(here, changed)), "kopf")
     try:
-        while not await life.ended(LOOK):
-            now = time.monotonic()
-            if now - ending >= LAST_WORDS:
-                return "it would not end"
-            if now - granted >= DEAF:
+        while not await life.ended(granted + DEAF - time.monotonic()):
+            if time.monotonic() - granted >= DEAF:
                 return f"no watch was granted for {DEAF:.0f} s"
     finally:
         await life.end()
@@ -128,17 +119,18 @@ async def _one_life(
 
 
 async def _live(
-    new_session: Callable[[], aiohttp.ClientSession],
-    host: str,
-    namespaces: tuple[str, ...],
-    tell: Tell,
-    ends: Callable[[], None],
+    new_session: Callable[[], aiohttp.ClientSession], host: str, namespaces: tuple[str, ...], tell: Tell
 ) -> None:
     sessions: list[aiohttp.ClientSession] = []
+    loop, life = asyncio.get_running_loop(), asyncio.current_task()
+    assert life is not None
 
     async def login(**_: Any) -> kopf.AiohttpSession:
         sessions.append(new_session())
         return kopf.AiohttpSession(server=host, aiohttp_session=sessions[-1])
+
+    def ends() -> None:
+        loop.call_later(LAST_WORDS, life.cancel, "it would not end")
 
     try:
         await kopf.operator(
