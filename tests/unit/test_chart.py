@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -327,6 +328,17 @@ def test_nothing_of_a_target_namespace_belongs_to_the_operator_but_one_name_and_
 @pytest.mark.parametrize("values", [("evidence.store=None",), ("evidence.store=Volume", "evidence.volume.claim=kept")])
 def test_evidence_that_is_elsewhere_needs_no_right_there(values: tuple[str, ...]) -> None:
     assert "bounceback-evidence" not in bound_in_shop(*values)
+
+
+def test_large_numbers_of_a_values_file_stay_whole_numbers(tmp_path: Path) -> None:
+    """Helm reads those as floating point: 1.048576e+06."""
+    (tmp_path / "values.yaml").write_text("evidence: {runMebibytes: 1024, namespaceMebibytes: 1048576}\n")
+    done = run("template", "bounceback", str(CHART), "--values", str(tmp_path / "values.yaml"))
+    objects = [document for document in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if document]
+    (container,) = one(objects, "Deployment", "bounceback")["spec"]["template"]["spec"]["containers"]
+    environment = {each["name"]: each.get("value", "") for each in container["env"]}
+    kept = Settings.from_environment(environment).evidence
+    assert (kept.run_bytes, kept.namespace_bytes) == (1024 * 2**20, 1048576 * 2**20)
 
 
 def test_a_volume_for_evidence_is_mounted_and_must_be_named() -> None:

@@ -405,7 +405,7 @@ async def test_a_volume_that_is_full_keeps_what_it_has_room_for(
     [
         ("STORE", "S3", "must be ConfigMaps, Volume, None"),
         ("DIRECTORY", "evidence", "must be a path from /"),
-        ("RUN_MEBIBYTES", "0", "whole number of MiB, 1 or more"),
+        ("RUN_MEBIBYTES", "0", "whole number of MiB from 1 to 1048576"),
         ("RUN_MEBIBYTES", "4MiB", "whole number of MiB"),
         ("NAMESPACE_MEBIBYTES", "2", "no less than that of a run"),
     ],

@@ -11,6 +11,7 @@ from typing import Any, Final
 from bounceback.kube.client import Json
 
 MEBIBYTE: Final = 1024 * 1024
+MOST_MEBIBYTES: Final = 1024 * 1024
 
 
 class StoreKind(StrEnum):
@@ -35,19 +36,21 @@ class EvidenceSettings:
         """Raises ValueError naming the variable that is wrong."""
 
         def mebibytes(name: str, default: int) -> int:
-            text = environment.get(name) or str(default)
-            if not text.isdecimal() or not 1 <= int(text) <= 1024 * 1024:
-                raise ValueError(f"{name} must be a whole number of MiB, 1 or more, not {text!r}")
+            text = environment.get(name)
+            if not text:
+                return default
+            if not text.isdecimal() or not 1 <= int(text) <= MOST_MEBIBYTES:
+                raise ValueError(f"{name} must be a whole number of MiB from 1 to {MOST_MEBIBYTES}, not {text!r}")
             return int(text) * MEBIBYTE
 
-        store, directory = environment.get("BOUNCEBACK_EVIDENCE_STORE") or StoreKind.CONFIG_MAPS, "/evidence"
+        store = environment.get("BOUNCEBACK_EVIDENCE_STORE") or cls.store
         if store not in list(StoreKind):
             raise ValueError(f"BOUNCEBACK_EVIDENCE_STORE must be {', '.join(StoreKind)}, not {store!r}")
-        directory = environment.get("BOUNCEBACK_EVIDENCE_DIRECTORY") or directory
+        directory = environment.get("BOUNCEBACK_EVIDENCE_DIRECTORY") or cls.directory
         if not directory.startswith("/"):
             raise ValueError(f"BOUNCEBACK_EVIDENCE_DIRECTORY must be a path from /, not {directory!r}")
-        run = mebibytes("BOUNCEBACK_EVIDENCE_RUN_MEBIBYTES", 4)
-        namespace = mebibytes("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES", 16)
+        run = mebibytes("BOUNCEBACK_EVIDENCE_RUN_MEBIBYTES", cls.run_bytes)
+        namespace = mebibytes("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES", cls.namespace_bytes)
         if namespace < run:
             raise ValueError("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES must be no less than that of a run")
         return cls(StoreKind(store), directory, run, namespace)
