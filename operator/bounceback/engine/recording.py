@@ -84,9 +84,9 @@ class Recording:
         self._took.append(min(LONGEST_TAKEN, max(0, round(sample.latency * 1e6))))
         self._said.append(HEALTHY if sample.healthy else self._number(sample.message[:LONGEST_MESSAGE]))
 
-    def chunks(self, since: Instant, size: int) -> Iterator[dict[str, list[int]]]:
-        """Columns of at most so many samples; their starts in microseconds since then."""
-        base = round(self._base.since(since) * 1e6) if self._base else 0
+    def chunks(self, since: Instant | None, size: int) -> Iterator[dict[str, list[int]]]:
+        """Columns of at most so many samples; their starts in microseconds since then, or since the first of them."""
+        base = round(self._base.since(since) * 1e6) if self._base and since else 0
         for at in range(0, len(self), size):
             yield {
                 "startMicroseconds": [base + start for start in self._starts[at : at + size]],

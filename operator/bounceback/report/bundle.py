@@ -26,6 +26,10 @@ LONG: Final = (EvidenceKind.INJECTION, EvidenceKind.SYSTEM_RESPONSE)
 """Kinds with a short form."""
 
 
+class ChangedError(ValueError):
+    """It is there and whole, and not what was written."""
+
+
 def file_name(kind: EvidenceKind) -> str:
     return f"{kind}.jsonl.gz"
 
@@ -77,6 +81,7 @@ class Opened:
     manifest: Json
     digest: str
     problems: tuple[str, ...] = ()
+    changed: bool = False  # something is there, and is not what was written
     known: bool = True  # the digest was held against one from elsewhere
     _data: Mapping[EvidenceKind, bytes] = field(default_factory=dict, repr=False)
 
@@ -101,7 +106,8 @@ def opened(manifest: bytes, found: Mapping[EvidenceKind, bytes], digest: str | N
     """Held against the digests. Raises ValueError for a manifest that cannot be read at all."""
     told = _manifest(manifest)
     own, problems, data = digest_of(manifest), [], {}
-    if digest is not None and digest != own:
+    changed = digest is not None and digest != own
+    if changed:
         problems.append(f"the manifest is not the one that was written: {own}, where the status has {digest}")
     for kind in EvidenceKind:
         entry = told["kinds"].get(str(kind)) or {"problem": "its manifest does not know it"}
@@ -114,7 +120,8 @@ def opened(manifest: bytes, found: Mapping[EvidenceKind, bytes], digest: str | N
                 data[kind] = _unpacked(found[kind], entry)
             except ValueError as error:
                 problems.append(f"{kind}: {error}")
-    return Opened(told, own, tuple(problems), digest is not None, data)
+                changed = changed or isinstance(error, ChangedError)
+    return Opened(told, own, tuple(problems), changed, digest is not None, data)
 
 
 def digest_of(manifest: bytes) -> str:
@@ -170,5 +177,5 @@ def _unpacked(data: bytes, entry: Json) -> bytes:
     if not stream.eof or stream.unused_data:
         raise ValueError("cut, or larger than it may be")
     if hashlib.sha256(text).hexdigest() != entry.get("sha256"):
-        raise ValueError("changed: its sha256 is not the manifest's")
+        raise ChangedError("changed: its sha256 is not the manifest's")
     return text

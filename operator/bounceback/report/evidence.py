@@ -15,7 +15,6 @@ from bounceback.api.status import FaultExperimentStatus, InjectionStatus
 from bounceback.engine.recording import AgentLines, Recorded
 from bounceback.engine.samples import MOST_RUNS
 from bounceback.report.redact import redact, redacted
-from bounceback.types.instants import Instant
 from bounceback.types.outcome import EvidenceKind
 
 Json = dict[str, Any]
@@ -101,7 +100,7 @@ def _system_response(whole: Whole, brief: bool) -> Iterator[Json]:
             "recorded": 0 if brief else len(recording),
             "messages": [redact(message) for message in recording.messages],
         }
-        since = started.instant() if started else Instant.now()
+        since = started.instant() if started else None
         for columns in () if brief else recording.chunks(since, CHUNK):
             yield {"type": "samples", "check": each.check, "section": each.section, "probe": each.name, **columns}
     for key, stored in whole.status.histories.items():
