@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 from benchmarks.place import HOME, Place, place
-from bounceback.controller.resources import FINALIZER
+from bounceback.api import FINALIZER
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS, NODES, PODS, SECRETS
 from bounceback.types.outcome import Phase, Verdict

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bounceback.api import FINALIZER
 from bounceback.controller import board, resources
 from bounceback.controller.apart import Apart, calls_in, tells
 from bounceback.controller.pacing import FIRST_PAUSE, GOOD_LIFE, LONGEST_PAUSE, Pace
@@ -180,7 +181,7 @@ def test_a_glimpse_tells_all_that_is_asked_of_a_change(
         "spec": {"targets": [], **more},
     }
     if claimed:
-        whole["metadata"] |= {"finalizers": [resources.FINALIZER], "annotations": {resources.STARTED_UID: "u"}}
+        whole["metadata"] |= {"finalizers": [FINALIZER], "annotations": {resources.STARTED_UID: "u"}}
     if deleted:
         whole["metadata"]["deletionTimestamp"] = deleted
     if phase:

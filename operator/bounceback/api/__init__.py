@@ -3,3 +3,5 @@
 GROUP = "bounceback.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+FINALIZER = f"{GROUP}/cleanup"
+"""On an experiment whose run holds its targets, its journal or its evidence yet."""

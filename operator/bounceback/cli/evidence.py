@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bounceback.api import FINALIZER
 from bounceback.cli.cluster import CONFIG_MAPS, Cluster, RefusedError, connect
 from bounceback.cli.cluster import arguments as cluster_arguments
 from bounceback.cli.exits import ERROR, FAILED, INCONCLUSIVE, PASSED, CommandError
+from bounceback.cli.follow import Changed, Follower, Gone, Key, is_finished
 from bounceback.cli.status import experiment, table
 from bounceback.engine.keeping import TOLD
 from bounceback.report import folder, maps
@@ -24,10 +26,8 @@ from bounceback.types.run_names import run_name
 
 Json = dict[str, Any]
 EXPERIMENT_FILE: Final = "experiment.json"
-FINALIZER: Final = "bounceback.dev/cleanup"
 WAIT_SECONDS: Final = 45.0
 """For the evidence of a run that has just finished: longer than the operator tries to keep it."""
-POLL_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,28 @@ def run(options: argparse.Namespace) -> int:
     _print(found, options)
     if found.opened.whole:
         return PASSED
-    return FAILED if any("changed" in each or "not the one" in each for each in found.opened.problems) else INCONCLUSIVE
+    return FAILED if found.opened.changed else INCONCLUSIVE
 
 
 def settled(cluster: Cluster, namespace: str, name: str) -> Json:
     """The experiment; one that has just finished is waited for until it tells what became of its evidence."""
+    body = experiment(cluster, namespace, name)
+    if not is_finished(body) or _is_told(body):
+        return body
     until = time.monotonic() + WAIT_SECONDS
-    while True:
-        body = experiment(cluster, namespace, name)
-        status = body.get("status") or {}
-        told = (status.get("evidence") or {}).get("state") in TOLD
-        held = FINALIZER in (body["metadata"].get("finalizers") or [])
-        if told or not held or status.get("phase") != "Finished" or time.monotonic() >= until:
-            return body
-        time.sleep(POLL_SECONDS)
+    follower = Follower(cluster, [Key.of(body)], _is_told)
+    while not _is_told(body) and (news := follower.next(until - time.monotonic())) is not None:
+        if isinstance(news, Changed):
+            body = news.body
+        elif isinstance(news, Gone) or news.final:  # what is known is all that there will be
+            break
+    return body
+
+
+def _is_told(body: Json) -> bool:
+    """What became of its evidence, or that nobody keeps any."""
+    state = ((body.get("status") or {}).get("evidence") or {}).get("state")
+    return state in TOLD or FINALIZER not in (body["metadata"].get("finalizers") or [])
 
 
 def of_cluster(cluster: Cluster, body: Json, number: int | None, digest: str | None) -> Found:

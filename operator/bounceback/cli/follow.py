@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,7 +70,8 @@ def is_finished(body: Json) -> bool:
 class Follower:
     """News of experiments, in one queue, whatever their number."""
 
-    def __init__(self, cluster: Cluster, keys: Iterable[Key]) -> None:
+    def __init__(self, cluster: Cluster, keys: Iterable[Key], until: Callable[[Json], bool] = is_finished) -> None:
+        self._until = until
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         for key in keys:
             threading.Thread(target=self._watch, args=(cluster, key), name=f"watch {key}", daemon=True).start()
@@ -83,12 +84,12 @@ class Follower:
             return None
 
     def _watch(self, cluster: Cluster, key: Key) -> None:
-        for news in watch(cluster, key):
+        for news in watch(cluster, key, self._until):
             self._news.put(news)
 
 
-def watch(cluster: Cluster, key: Key, *, until_finished: bool = True) -> Iterator[News]:
-    """Until the experiment is finished (if so asked) or gone, or the API server refuses for good."""
+def watch(cluster: Cluster, key: Key, until: Callable[[Json], bool] = is_finished) -> Iterator[News]:
+    """Until that holds of the experiment or it is gone, or the API server refuses for good."""
     pause = FIRST_PAUSE
     while True:
         try:
@@ -97,7 +98,7 @@ def watch(cluster: Cluster, key: Key, *, until_finished: bool = True) -> Iterato
                 yield Gone(key)
                 return
             yield Changed(key, body)
-            if until_finished and is_finished(body):
+            if until(body):
                 return
             pause = FIRST_PAUSE
             for kind, changed in cluster.watch(EXPERIMENTS, key.namespace, key.name, _version(body)):
@@ -107,7 +108,7 @@ def watch(cluster: Cluster, key: Key, *, until_finished: bool = True) -> Iterato
                 if kind == "BOOKMARK":
                     continue
                 yield Changed(key, changed)
-                if until_finished and is_finished(changed):
+                if until(changed):
                     return
         except (requests.RequestException, CommandError) as error:
             final = isinstance(error, RefusedError) and error.status in (401, 403)

@@ -177,7 +177,7 @@ def _spec(experiment: Placed) -> FaultExperimentSpec:
 def _delete(cluster: Cluster, key: Key) -> None:
     """And wait until it is gone: its finalizer is the operator's to take off."""
     cluster.delete(EXPERIMENTS, key.namespace, key.name, key.uid)
-    for news in watch(cluster, key, until_finished=False):
+    for news in watch(cluster, key, until=lambda _: False):
         if isinstance(news, Lost):
             print(f"{key} is being deleted, and out of sight: {news.why}", file=sys.stderr)
 

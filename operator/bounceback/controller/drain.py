@@ -8,6 +8,7 @@ import os
 import time
 from typing import Final
 
+from bounceback.api import FINALIZER
 from bounceback.controller import resources
 from bounceback.controller.freeze import FREEZE
 from bounceback.controller.settings import Settings
@@ -50,7 +51,7 @@ async def _wait_for_runs(kube: Kube, until: float) -> list[Json]:
     told = -1
     while True:
         items, _ = await kube.list(EXPERIMENTS)
-        held = [item for item in items if resources.FINALIZER in (item["metadata"].get("finalizers") or [])]
+        held = [item for item in items if FINALIZER in (item["metadata"].get("finalizers") or [])]
         if not held or time.monotonic() >= until:
             return held
         running = sum((item.get("status") or {}).get("phase") != Phase.FINISHED for item in held)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bounceback.api import FINALIZER
 from bounceback.engine.repairing import REPAIRED_ANNOTATION
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS
 from bounceback.types.outcome import Mark
 
-FINALIZER: Final = "bounceback.dev/cleanup"
 STARTED_UID: Final = "bounceback.dev/started-uid"
 
 
