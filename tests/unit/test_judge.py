@@ -11,6 +11,7 @@ from bounceback.api.status import Finding
 from bounceback.engine.judge import judge
 from bounceback.types.instants import Interval
 from bounceback.types.outcome import Aspect, Cleanup, InjectionAxis, InjectionState, Judgement, Mark, Verdict
+from bounceback.types.plan import Rung
 from tests.unit.engine_values import at, check, experiment, finished, health, injection
 
 
@@ -35,6 +36,14 @@ def test_a_fault_that_hits_nothing_never_passes() -> None:
     judged = verdict(injections=[injection(hits=0, first_hit_at=None)])
     assert (judged.verdict, judged.axes.injection) == (Verdict.INCONCLUSIVE, InjectionAxis.UNPROVEN)
     assert "is anyone talking to these peers?" in judged.findings[0].message
+
+
+def test_a_relay_that_hits_nothing_tells_of_the_connections_that_it_leaves_alone() -> None:
+    idle = [injection(hits=0, first_hit_at=None, rung=Rung.RELAY)]
+    assert "relay.existingConnections: Reset" in verdict(injections=idle).findings[0].message
+    (fault,) = experiment().to_json()["faults"]
+    anew = experiment(faults=[{**fault, "relay": {"existingConnections": "Reset"}}])
+    assert "is anyone talking to these peers?" in verdict(anew, injections=idle).findings[0].message
 
 
 def test_hits_on_half_of_the_targets_are_not_enough_unless_half_was_asked_for() -> None:

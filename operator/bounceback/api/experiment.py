@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, create_model, model_validator
@@ -19,6 +18,7 @@ from bounceback.faults import KINDS, Fault, PodRemoval
 from bounceback.faults.api_fault import ALL_THE_TIME, KILLED_FROM_NODE, NO_VEHICLE, ApiFault
 from bounceback.faults.base import NO_PATTERN
 from bounceback.faults.chosen import Chosen
+from bounceback.faults.connection_refusal import Existing
 from bounceback.faults.inside import NOT_BY_CHANCE, InsideFault
 from bounceback.faults.node_fault import CordonFault, NodeFault
 from bounceback.faults.object_fault import ObjectFault
@@ -27,11 +27,6 @@ from bounceback.types.fields import Model, Name, ObjectName
 from bounceback.types.outcome import Expect, Impact, VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
-
-
-class Existing(StrEnum):
-    KEEP = "Keep"
-    RESET = "Reset"
 
 
 class RelayUse(Model):

@@ -100,7 +100,10 @@ def of_cluster(cluster: Cluster, body: Json, number: int | None, digest: str | N
     try:
         head = cluster.get(CONFIG_MAPS, namespace, maps.head_name(run))
         if head is None:
-            why = told.get("message") or "it was given up for newer, or never written"
+            gone = (
+                "it was given up for newer, or deleted" if told else "the run never began, or the operator keeps none"
+            )
+            why = told.get("message") or gone
             raise CommandError(f"no evidence of {namespace}/{metadata['name']} is kept ({maps.head_name(run)}): {why}")
         names = [name for listed in maps.parts_of(head).values() for name in listed]
         parts = {name: part for name in names if (part := cluster.get(CONFIG_MAPS, namespace, name)) is not None}
@@ -109,6 +112,12 @@ def of_cluster(cluster: Cluster, body: Json, number: int | None, digest: str | N
         raise CommandError(f"the evidence cannot be read: {error.words}", error.code) from error
     except ValueError as error:
         raise CommandError(f"ConfigMap {namespace}/{maps.head_name(run)}: {error}", ERROR) from error
+
+
+def _why_none(told: Json) -> str:
+    if not told:
+        return "the run never began, or the operator keeps none"
+    return str(told.get("message") or "it was given up for newer, or deleted")
 
 
 def of_folder(place: Path, digest: str | None) -> Found:

@@ -16,7 +16,7 @@ from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.manual import not_as_manual
-from bounceback.engine.proving import lasted
+from bounceback.engine.proving import lasted, why_idle
 from bounceback.engine.timeline import figures, in_seconds, judge_budget
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
@@ -98,12 +98,13 @@ def unproven(run: Run) -> Iterable[Finding]:
     proof, begun = run.spec.proof, [i for i in run.injections if i.reason != NOT_STARTED]
     hit = [i for i in begun if i.hits >= proof.min_hits]
     if len(hit) * 100 < proof.targets_percent * len(begun):
-        idle = ", ".join(i.name for i in begun if i.hits < proof.min_hits)[:400]
+        idle = [i for i in begun if i.hits < proof.min_hits]
+        names = ", ".join(i.name for i in idle)[:400]
         yield _finding(
             Verdict.INCONCLUSIVE,
             "FaultHitTooLittle" if hit else "FaultHitNothing",
             f"{len(hit)} of {len(begun)} injections had {proof.min_hits} hits or more, "
-            f"{proof.targets_percent} % are asked for; idle: {idle}; is anyone talking to these peers?",
+            f"{proof.targets_percent} % are asked for; idle: {names}; {why_idle(run, idle)}",
         )
     short = [i for i in begun if not lasted(run, i)]
     if (len(begun) - len(short)) * 100 < proof.targets_percent * len(begun):

@@ -1,13 +1,29 @@
-"""Whether an injection was in force for as long as it was to be."""
+"""Whether an injection was in force for as long as it was to be, and why it may have hit nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from bounceback.api.status import InjectionStatus
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.finished import Run
 from bounceback.engine.planning import rest_of
+from bounceback.faults.connection_refusal import Existing
+from bounceback.faults.name_fault import NameFault
 from bounceback.types.outcome import HealedBy
 from bounceback.types.plan import AT_ONCE, Rung
+
+
+def why_idle(run: Run, idle: Sequence[InjectionStatus]) -> str:
+    """What to look at where injections hit too little."""
+    entries = {entry.name: entry for entry in run.spec.faults}
+    relayed = [entries[each.fault] for each in idle if each.rung is Rung.RELAY]
+    if any(e.relay.existing_connections is Existing.KEEP and not isinstance(e.fault, NameFault) for e in relayed):
+        return (
+            "does anyone connect to these peers anew? A relay leaves connections alone that were there before; "
+            "relay.existingConnections: Reset ends them"
+        )
+    return "is anyone talking to these peers?"
 
 
 def lasted(run: Run, injection: InjectionStatus) -> bool:
