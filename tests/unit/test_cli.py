@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import yaml
 
 from bounceback.cli import kubeconfig
 from bounceback.cli.cluster import RefusedError
-from bounceback.cli.exits import CommandError, gravest
+from bounceback.cli.exits import UNREAD, CommandError, gravest
 from bounceback.cli.linting import lint
 from bounceback.cli.main import COMMANDS, main, parser_for
 from bounceback.cli.run import _path, _pointed
@@ -65,6 +66,17 @@ def test_no_command_loads_the_operators_libraries(command: str) -> None:
 )
 def test_the_gravest_code_counts(codes: list[int], code: int) -> None:
     assert gravest(codes) == code
+
+
+def test_a_reader_that_goes_away_is_no_defect(tmp_path: Path) -> None:
+    """`bounceback lint FILE | head -1`"""
+    (tmp_path / "empty.yaml").write_text("")
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = f"from bounceback.cli.main import main; exit(main(['lint', {str(tmp_path)!r}]))"
+    done = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (UNREAD, "")
 
 
 def test_an_unknown_command_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:

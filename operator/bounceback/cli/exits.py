@@ -14,6 +14,8 @@ INCONCLUSIVE: Final = 3
 ABORTED: Final = 4
 ERROR: Final = 5
 INTERRUPTED: Final = 130
+UNREAD: Final = 141
+"""Whoever read the output has gone; as if SIGPIPE had ended it, which is what shells expect."""
 
 OF_VERDICT: Final = {
     Verdict.PASSED: PASSED,

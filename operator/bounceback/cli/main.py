@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
-from bounceback.cli.exits import INTERRUPTED, CommandError
+from bounceback.cli.exits import INTERRUPTED, UNREAD, CommandError
 
 COMMANDS: Final = {
     "run": "run experiments from files, and wait for their verdicts",
@@ -54,12 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser_for(next((word for word in words if word in COMMANDS), None)).parse_args(words)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except CommandError as error:
         print(f"bounceback {options.command}: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush complains
+        return UNREAD
     return code
+
+
+def _nobody_reads() -> bool:
+    """Whether the output is a pipe whose reader has gone: `bounceback status | head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(told & select.POLLERR for _, told in poll.poll(0))
 
 
 if __name__ == "__main__":
