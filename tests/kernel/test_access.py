@@ -110,7 +110,10 @@ def test_only_what_is_at_the_path_or_below_is_held(node: Lab, app: Inside) -> No
     assert late(app) < 0.05
 
 
-@pytest.mark.parametrize(("error", "words"), [("EPERM", "Operation not permitted"), ("EIO", "Input/output error"), ("ENOSPC", "No space left on device")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [("EPERM", "Operation not permitted"), ("EIO", "Input/output error"), ("ENOSPC", "No space left on device")],
+)
 def test_what_is_denied_fails_with_the_error_that_was_asked_for(
     node: Lab, app: Inside, error: str, words: str, needs: Callable[..., None]
 ) -> None:
@@ -192,10 +195,10 @@ def test_who_stands_still_is_ended_by_another(node: Lab, app: Inside, who: str) 
 
 def test_it_is_over_at_its_last_moment_though_the_agent_stands_still(node: Lab, app: Inside) -> None:
     now = time.time()
-    order = replace(on(app, Access(path="/data", delay_us=60_000_000)), not_after=now + 6)
+    order = replace(on(app, Access(path="/data", delay_us=60_000_000)), not_after=now + 4)
     agent = begun(node, order)
     agent.signal(signal.SIGSTOP)
-    assert late(app) <= 6 + 1.5
+    assert late(app) <= 4 + 1.5
     until(lambda: not [each for each in children(order) if state(each) not in ("Z", "")])
     agent.signal(signal.SIGCONT)
 
