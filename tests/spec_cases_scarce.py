@@ -11,6 +11,7 @@ from bounceback.faults.file_descriptor_pressure import LIMITS
 from bounceback.faults.file_fault import KEEP_WITH as KEEP_BYTES_WITH
 from bounceback.faults.file_fault import PERCENT_WITH
 from bounceback.faults.inside import NOT_BY_CHANCE
+from bounceback.faults.io_fault import JITTER_FITS
 from bounceback.faults.socket_pressure import SORTS
 
 Row = tuple[Any, ...]
@@ -27,6 +28,10 @@ def _disk(**fields: Any) -> dict[str, Any]:
 
 def _file(**fields: Any) -> dict[str, Any]:
     return {"fileFault": {"path": "/data/orders", **fields}}
+
+
+def _slow(**fields: Any) -> dict[str, Any]:
+    return {"ioDelay": {"path": "/data", "delayMilliseconds": 200, **fields}}
 
 
 def _descriptors(**fields: Any) -> dict[str, Any]:
@@ -80,6 +85,39 @@ SCARCE: Final[tuple[Row, ...]] = (
         {"fileFault": {"path": "/data/", "damage": "Remove"}},
         _PATH.format(2),
         ".fileFault.path",
+        "should match",
+    ),
+    (
+        "a slow disk",
+        {
+            **_slow(jitterMilliseconds=200, operations=["Read"], container="store"),
+            "probability": 10,
+            "pattern": {"ramp": {"fromPercent": 10, "toPercent": 100, "steps": 4}},
+        },
+        "",
+        "",
+    ),
+    ("a bad disk", {"ioError": {"path": "/data/orders", "error": "ENOSPC"}, "nth": 2, "firstN": 10}, "", ""),
+    ("a delay that could begin earlier", _slow(jitterMilliseconds=201), JITTER_FITS, ".ioDelay.jitterMilliseconds"),
+    (
+        "writes, about which nobody is asked",
+        _slow(operations=["Open", "Write"]),
+        "must be one of Open, Read",
+        ".ioDelay.operations[1]",
+        "supported values",
+    ),
+    (
+        "an error that no kernel answers",
+        {"ioError": {"path": "/data", "error": "EACCES"}},
+        "must be one of EIO, EPERM, ENOSPC, EDQUOT, EBUSY, EAGAIN",
+        ".ioError.error",
+        "supported values",
+    ),
+    (
+        "a slow disk at a path that is not one",
+        {"ioDelay": {"path": "data", "delayMilliseconds": 1}},
+        _PATH.format(1),
+        ".ioDelay.path",
         "should match",
     ),
     ("few open files", _descriptors(limit=64, process="nginx", port=80, container="web"), "", ""),

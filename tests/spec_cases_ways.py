@@ -13,6 +13,8 @@ _ON_NODE: Final = {
     "diskPressure": {"path": "/data", "freeBytes": 1},
     "socketPressure": {"ephemeralPorts": {}},
     "fileFault": {"path": "/data/orders", "damage": "Stale"},
+    "ioDelay": {"path": "/data", "delayMilliseconds": 1},
+    "ioError": {"path": "/data", "error": "EIO"},
     "fileDescriptorPressure": {"leave": 1},
     "processSignal": {"signal": "TERM"},
     "containerKill": {},

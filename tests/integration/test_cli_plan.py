@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from bounceback.cli.cluster import EXPERIMENTS, Cluster
+from bounceback.types.realms import Realm
+from bounceback.vehicles.capabilities import cache_key
 from tests.commands import Commands
 from tests.run_parts import Json, injection
 from tests.spec_case import CHECK
@@ -17,6 +19,7 @@ from tests.spec_case import CHECK
 PODS = 4
 PARTITION: Json = {"networkPartition": {}}
 DELAY: Json = {"networkDelay": {"delayMilliseconds": 200}}
+SLOW: Json = {"ioDelay": {"path": "/tmp", "delayMilliseconds": 200}}
 DELETE: Json = {"podDelete": {}}
 WEB: Json = {
     "apiVersion": "apps/v1",
@@ -66,10 +69,10 @@ def home(commands: Commands) -> Iterator[str]:
 def knows(commands: Commands, shop: str, home: str) -> Iterator[Callable[..., None]]:
     """Writes down what the node's kernel can do, as an operator would have."""
 
-    def know(*features: str) -> None:
+    def know(*features: str, realm: Realm = Realm.NETWORK) -> None:
         pods = commands.get("pods", "--namespace", shop)["items"]
         entry = {"boot": "b", "kernel": "6.1", "image": "i", "features": list(features), "at": 1}
-        nodes = {pod["spec"]["nodeName"]: json.dumps(entry) for pod in pods}
+        nodes = {cache_key(pod["spec"]["nodeName"], realm): json.dumps(entry) for pod in pods}
         metadata = {"name": "bounceback-nodes"}
         commands.apply(home, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": nodes})
 
@@ -136,6 +139,21 @@ def test_a_kernel_that_cannot_is_named_with_what_it_lacks(plan: Plan, knows: Cal
     [refusal] = told["refusals"]
     assert refusal.startswith("spec.faults[0].networkDelay: node ")
     assert "Netem needs cls_u32, sch_netem" in refusal
+
+
+def test_what_a_kernel_asks_about_files_is_foreseen_or_said_to_be_unknown(
+    plan: Plan, knows: Callable[..., None]
+) -> None:
+    told = plan(SLOW)
+    assert {each["vehicle"] for each in told["faults"]["fault-0"]} == {"NodePod"}
+    assert any("is probed at the start, by a pod of ours there with SYS_ADMIN" in note for note in told["notes"])
+    knows("fanotify-perm", realm=Realm.FILES)
+    assert not any("SYS_ADMIN" in note for note in plan(SLOW)["notes"])
+    [refusal] = plan({"ioError": {"path": "/tmp", "error": "EIO"}}, code=2)["refusals"]
+    assert refusal.startswith("spec.faults[0].ioError: node ")
+    assert "Node needs fanotify-errno; use error EPERM" in refusal
+    absent = plan({"ioDelay": {**SLOW["ioDelay"], "container": "db"}}, code=2)["refusals"]
+    assert "it has no container db; it has web" in absent[0]
 
 
 def test_pod_security_leads_to_a_node_pod_for_all_faults_of_the_pod(

@@ -9,6 +9,7 @@ import pytest
 from bounceback.kube import Kube
 from bounceback.kube.resources import CONFIG_MAPS, NODES, PODS
 from bounceback.types.plan import Feature
+from bounceback.types.realms import OF_FILES, Realm
 from bounceback.vehicles.capabilities import Nodes
 from tests.conftest import IMAGE
 
@@ -35,6 +36,19 @@ async def test_a_node_is_probed_once(kubeconfig: str, home: str, node: str) -> N
         assert (await fresh.capabilities([node]))[node] == found
         assert not any(request.startswith("POST") for request in requests), "another operator learns it from the cache"
         await _is_gone(kube, home)
+
+
+async def test_what_only_some_faults_need_is_asked_by_a_pod_of_its_own(kube: Kube, home: str, node: str) -> None:
+    nodes = Nodes(kube, home, IMAGE, "IfNotPresent")
+    packets = (await nodes.capabilities([node]))[node].features
+    assert not packets & OF_FILES
+    files = (await nodes.capabilities([node], Realm.FILES))[node]
+    assert not files.problem
+    assert files.features <= OF_FILES
+    assert Feature.FANOTIFY in files.features
+    cache = (await kube.get(CONFIG_MAPS, home, "bounceback-nodes"))["data"]
+    assert {node, f"{node}_files"} <= set(cache)
+    await _is_gone(kube, home)
 
 
 async def test_a_node_that_was_booted_again_is_probed_again(kube: Kube, home: str, node: str) -> None:

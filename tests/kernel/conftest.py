@@ -49,10 +49,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def _features() -> frozenset[Feature]:
     """Of this machine's kernel, tried in a namespace of their own."""
+    from bounceback.drivers import fanotify
     from bounceback.drivers.capabilities import features
 
     with network() as made:
-        return frozenset(features(made.two))
+        return frozenset(features(made.two)) | fanotify.features()
 
 
 @pytest.fixture

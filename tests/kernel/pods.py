@@ -121,19 +121,21 @@ for line in sys.stdin:
 @contextlib.contextmanager
 def container(
     node: Lab, netns: Netns, *, kind: str = "tmpfs", size: str = "64m", own: bool = False, program: str = ANSWERS,
-    user: int = 0, controllers: tuple[str, ...] = (), clock: Path | None = None,
+    user: int = 0, controllers: tuple[str, ...] = (), clock: Path | None = None, volume: Path | None = None,
 ) -> Iterator[Inside]:  # fmt: skip
     """A pod of one container, `app`. Its volume has that kind and size; `own`: it is a folder of the node's own.
 
     `controllers`: beside memory, those in whose cgroups it is. `clock`: the library, of one armed for a clock skew.
+    `volume`: it has that of another one, too.
     """
     uid = str(uuid.uuid4())
     folder = node.folder / uid
     mark = folder / "pods" / uid / "containers" / "app" / "0"
-    volume = folder / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "data"
+    shared, own = volume is not None, own or volume is not None
+    volume = volume or folder / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "data"
     root = folder / "root"
     for each in (mark.parent, volume, *(root / name for name in (*SHARED, "data", "dev", "proc"))):
-        each.mkdir(parents=True)
+        each.mkdir(parents=True, exist_ok=shared)
     mark.touch()
     (root / "dev" / "termination-log").touch()
     hierarchy = next((each for each in GROUPS if (each / "cgroup.procs").exists()), Path("/sys/fs/cgroup"))
@@ -146,7 +148,7 @@ def container(
     steps = [f"echo $$ > {{{index}}}/cgroup.procs" for index in range(len(hierarchies))]
     steps += [f"mount --rbind /{name} {root}/{name}" for name in SHARED]
     steps += [f"mount --bind {volume} {root}/data", f"mount --bind {mark} {root}/dev/termination-log"]
-    steps += [f"mount -t proc proc {root}/proc", f"chown {user} {root}/data"]
+    steps += [f"mount -t proc proc {root}/proc", *([] if shared else [f"chown {user} {root}/data"])]
     change = f"--userspec={user}:{user} " if user else ""
     armed = ""
     if clock:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
+from bounceback.drivers import fanotify
 from bounceback.drivers.capabilities import features
-from bounceback.types.plan import Act, Drop, Feature, Netem, Told
-from tests.kernel.lab import ONE, Lab, order, peer, plan
+from bounceback.types.plan import Act, Drop, Feature, Line, Netem, Told
+from bounceback.types.realms import OF_FILES
+from tests.kernel.lab import ONE, Lab, environment, order, peer, plan
 
 
 def state(lab: Lab) -> str:
@@ -25,6 +28,17 @@ def test_a_probe_tells_what_it_found_and_leaves_no_trace(lab: Lab) -> None:
     assert {Feature(each) for each in line.detail["features"]} == set(features(lab.two))
     assert line.detail["kernel"]
     assert state(lab) == before
+
+
+def test_a_probe_asks_about_files_where_it_is_told_to_and_about_nothing_else(lab: Lab) -> None:
+    with lab.target.entered():
+        done = subprocess.run(
+            [sys.executable, "-m", "bounceback.agent", "probe", "files"],
+            env=environment(plan(), lab.folder), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    line = Line.from_json(done.stdout)
+    assert line is not None
+    assert {Feature(each) for each in line.detail["features"]} == fanotify.features() <= OF_FILES
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bounceback.types.access import Access
 from bounceback.types.clock import Skew
 from bounceback.types.files import Spoil
 from bounceback.types.inside import InsideAct
@@ -26,6 +27,7 @@ ACTS = [
     Crowd(leave_ports=28_000),
     Backlog(port=PORT),
     Skew(offset_milliseconds=1000),
+    Access(path="/data/file", delay_us=1000),
     *(Spoil(path="/data/file", damage=damage, percent=50.0) for damage in ("Corrupt", "Truncate", "Stale", "Remove")),
 ]
 

@@ -9,6 +9,7 @@ import pytest
 from bounceback.kube import KubeError
 from bounceback.types.api_rule import Act, Answer, ApiRule, Crash
 from bounceback.types.plan import ApiRules, Direction, Drop, Flow, Order, Plan
+from bounceback.types.realms import Realm
 from bounceback.vehicles.containers import USER, Ended, Missing, Running, State, Waiting, plan_in, state_of
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.node_pod import SLACK, agent_pod, capabilities, probe_pod, verify_pod
@@ -124,11 +125,14 @@ def test_who_verifies_looks_from_the_node() -> None:
 
 
 def test_a_probe_pod_sees_no_processes_of_the_node() -> None:
-    body = probe_pod("node-1", "boot", "ns", "image", "Always")
+    def probe(boot: str) -> dict[str, Any]:
+        return probe_pod("node-1", boot, Realm.NETWORK, "ns", "image", "Always")
+
+    body = probe("boot")
     assert not body["spec"]["hostPID"]
     assert body["spec"]["containers"][0]["securityContext"]["capabilities"]["add"] == ["NET_ADMIN"]
-    assert body["metadata"]["name"] == probe_pod("node-1", "boot", "ns", "image", "Always")["metadata"]["name"]
-    assert body["metadata"]["name"] != probe_pod("node-1", "other", "ns", "image", "Always")["metadata"]["name"]
+    assert body["metadata"]["name"] == probe("boot")["metadata"]["name"]
+    assert body["metadata"]["name"] != probe("other")["metadata"]["name"]
 
 
 def test_a_plan_comes_back_out_of_the_pod_it_was_given_to() -> None:

@@ -1,10 +1,10 @@
-"""python3 -m bounceback.agent run|guard|probe|verify|control|clock"""
+"""python3 -m bounceback.agent run|guard|probe [REALM...]|verify|control|clock"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bounceback.types.plan import PLAN_VARIABLE, Plan
 
@@ -19,13 +19,14 @@ def main(arguments: list[str]) -> int:
         "control": _control,
         "clock": _clock,
     }
-    if len(arguments) != 1 or arguments[0] not in commands:
+    more = arguments[1:]  # what a probe is to ask about
+    if not arguments or arguments[0] not in commands or (more and arguments[0] != "probe"):
         print(f"usage: python3 -m bounceback.agent {'|'.join(commands)}", file=sys.stderr)
         return 2
     from bounceback.agent import evidence
 
     try:
-        code = commands[arguments[0]]()
+        code = _probe(more) if more else commands[arguments[0]]()
         evidence.flush()
         return code
     except ValueError as error:  # a plan of another version or shape: nothing was touched
@@ -57,10 +58,10 @@ def _verify() -> int:
     return verify(_plan())
 
 
-def _probe() -> int:
+def _probe(realms: Sequence[str] = ()) -> int:
     from bounceback.agent.probe import probe
 
-    return probe()
+    return probe(realms)
 
 
 def _control() -> int:

@@ -16,11 +16,10 @@ from bounceback.cli.follow import is_finished
 from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
-from bounceback.engine.planning import act_of, needs_guard, rung_for
+from bounceback.engine.planning import act_of, needs_guard, realm_of, rung_for
 from bounceback.engine.repeats import begun, spec_of_run
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import ObjectFault, PodRemoval
-from bounceback.faults.base import NetworkFault
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
 from bounceback.faults.node_fault import NodeFault
@@ -29,8 +28,11 @@ from bounceback.kube import KubeError
 from bounceback.report.course import course
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
+from bounceback.types.realms import Realm
+from bounceback.vehicles.capabilities import cache_key
 from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused, refusal
+from bounceback.vehicles.node_pod import PROBE_RIGHTS
 from bounceback.vehicles.pod_delete import eviction
 from bounceback.vehicles.pods import pod_info
 from bounceback.vehicles.sidecar import trial_patch
@@ -208,7 +210,8 @@ class Foresight:
                 outlook.refuse("spec.targets", words)
 
     def _nodes(self, outlook: Outlook, spec: FaultExperimentSpec) -> dict[str, NodeCapability]:
-        if not any(isinstance(fault.fault, NetworkFault) for fault in spec.faults):
+        """By `cache_key`."""
+        if not any(realm_of(fault.fault) for fault in spec.faults):
             return {}
         try:
             cache = self._cluster.get(CONFIG_MAPS, self._operator, NODES)
@@ -265,15 +268,22 @@ class Foresight:
                 outlook.refuse(f"{path}.{kind.kind}", f"pod {pod.name}: {obstacle.message}")
                 continue
             rung: Rung | None = OWN_RUNG.get(kind.rungs()[0])
-            if (capability := nodes.get(pod.node)) and rung is None:
+            realm = realm_of(kind)
+            capability = nodes.get(cache_key(pod.node, realm)) if realm else None
+            if capability and realm:
                 rung, missing = rung_for(fault, capability.features)
                 if rung is None:
+                    way_out = kind.way_out if isinstance(kind, InsideFault) else InsideFault.way_out
                     outlook.refuse(
                         f"{path}.{kind.kind}",
-                        f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; choose pods on "
-                        "a node that can, or another fault",
+                        f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; {way_out}",
                     )
                     continue
+            if realm is Realm.FILES and not capability:
+                outlook.note(
+                    f"whether the kernel of node {pod.node} asks about accesses to files (fanotify) is probed at the "
+                    f"start, by a pod of ours there with {PROBE_RIGHTS[realm]}"
+                )
             likely = rung or fault.mechanism or kind.rungs(fault.choice())[0]
             features = capability.features if capability else frozenset({Feature.NFT_OWNER})
             guarded = needs_guard(act_of(fault, likely), features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
@@ -20,7 +20,7 @@ from bounceback.controller.signing import leaf_for
 from bounceback.engine.following import watched
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import overlapping
-from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, rung_for
+from bounceback.engine.planning import Chosen, Preparation, act_of, needs_guard, realm_of, rung_for
 from bounceback.engine.policy import NodeUse
 from bounceback.engine.starting import unseen
 from bounceback.engine.state import Refusal
@@ -35,6 +35,7 @@ from bounceback.faults.tls_fault import TlsFault
 from bounceback.types.names import Leaf
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import BY_OPERATOR, Flow, Rung
+from bounceback.types.realms import Realm
 from bounceback.types.run_names import experiment_of
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, EVICT_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
 from bounceback.vehicles.choice import against_host_network, choose_vehicle, not_armed, not_by_admission
@@ -43,6 +44,9 @@ from bounceback.vehicles.owners import Owners
 from bounceback.vehicles.peers import resolve
 from bounceback.vehicles.pod_delete import try_eviction
 from bounceback.vehicles.pods import list_pods
+
+Capabilities = Mapping[Realm, Mapping[str, NodeCapability]]
+"""By realm and node: of what was asked about."""
 
 
 class Preparing:
@@ -130,13 +134,7 @@ class Preparing:
             for index, target in enumerate(self._spec.targets)
             if target.pods is not None
         }
-        nodes = {
-            pod.node
-            for fault in self._spec.faults
-            if isinstance(fault.fault, NetworkFault)
-            for pod in pods[fault.target]
-        }
-        capabilities = await self._office.nodes.capabilities(nodes) if nodes else {}
+        capabilities = await self._capabilities((fault, pods.get(fault.target, ())) for fault in self._spec.faults)
         chosen: list[Chosen] = []
         for index, fault in enumerate(self._spec.faults):
             field = f"spec.faults[{index}]"
@@ -151,6 +149,14 @@ class Preparing:
         await self._refuse_withheld(chosen)
         return _one_vehicle_each([await self._owned(choice) for choice in chosen])
 
+    async def _capabilities(self, planned: Iterable[tuple[FaultTiming, Sequence[PodInfo]]]) -> Capabilities:
+        """Of the nodes of those pods, in the realms that the faults on them need, and in no other."""
+        nodes: dict[Realm, set[str]] = {}
+        for entry, pods in planned:
+            if pods and (realm := realm_of(entry.fault)) is not None:
+                nodes.setdefault(realm, set()).update(pod.node for pod in pods)
+        return {realm: await self._office.nodes.capabilities(names, realm) for realm, names in nodes.items()}
+
     async def _owned(self, choice: Chosen) -> Chosen:
         """With the owner, where it matters who takes the pod's place."""
         if not isinstance(choice.on, PodInfo) or not watched(choice.fault):
@@ -160,8 +166,7 @@ class Preparing:
     async def again(self, entry: FaultTiming, replaces: str, pod: PodInfo) -> Preparation:
         """For a pod that took the place of that injection's target. Raises Refused, and as `run` does."""
         field = f"spec.faults[{next(n for n, each in enumerate(self._spec.faults) if each.name == entry.name)}]"
-        nodes = {pod.node} if isinstance(entry.fault, NetworkFault) else set()
-        capabilities = await self._office.nodes.capabilities(nodes) if nodes else {}
+        capabilities = await self._capabilities([(entry, [pod])])
         found = [await self._owned(each) for each in await self._carry(field, entry, [pod], capabilities)]
         await self._refuse_withheld(found)
         if self._office.locks.take_more(self._holder, (each for choice in found for each in choice.holds)):
@@ -208,7 +213,7 @@ class Preparing:
         return pods
 
     async def _carry(
-        self, field: str, fault: FaultTiming, pods: Sequence[PodInfo], capabilities: dict[str, NodeCapability]
+        self, field: str, fault: FaultTiming, pods: Sequence[PodInfo], capabilities: Capabilities
     ) -> list[Chosen]:
         kind = fault.fault
         if isinstance(kind, PodRemoval):
@@ -218,11 +223,13 @@ class Preparing:
         if isinstance(kind, ClientFault):
             return [await self._for_client(field, fault, kind, pod) for pod in pods]
         if isinstance(kind, InsideFault):
-            return [await self._inside(field, fault, kind, pod) for pod in pods]
+            able = capabilities.get(Realm.FILES, {}) if kind.needs() else {}
+            return [await self._inside(field, fault, kind, pod, able.get(pod.node)) for pod in pods]
         assert isinstance(kind, NetworkFault)
         flows = await resolve(self._acting, self._namespace, kind.peers, f"{field}.{kind.kind}.peers")
         leaf = await self._sign(f"{field}.{kind.kind}", kind)
-        chosen = [await self._place(field, fault, kind, pod, flows, capabilities[pod.node]) for pod in pods]
+        able = capabilities.get(Realm.NETWORK, {})
+        chosen = [await self._place(field, fault, kind, pod, flows, able[pod.node]) for pod in pods]
         return [replace(each, leaf=leaf) for each in chosen]
 
     async def _try_eviction(self, field: str, kind: PodRemoval, pods: Sequence[PodInfo]) -> None:
@@ -246,9 +253,13 @@ class Preparing:
         vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY, from_node=kind.from_node)
         return Chosen(fault, pod, vehicle, why, Rung.PROXY)
 
-    async def _inside(self, field: str, fault: FaultTiming, kind: InsideFault, pod: PodInfo) -> Chosen:
+    async def _inside(
+        self, field: str, fault: FaultTiming, kind: InsideFault, pod: PodInfo, capability: NodeCapability | None
+    ) -> Chosen:
         if obstacle := kind.obstacle(pod.containers):
             raise Refused(f"{field}.{kind.kind}", obstacle.reason, f"pod {pod.name}: {obstacle.message}")
+        if capability is not None:
+            _possible(field, fault, pod, capability, kind.way_out)
         guarded = needs_guard(act_of(fault, Rung.NODE), frozenset())
         vehicle, why = await self._vehicle(field, fault, pod, guarded=guarded, rung=Rung.NODE)
         return Chosen(fault, pod, vehicle, why, Rung.NODE, guarded=guarded)
@@ -267,16 +278,7 @@ class Preparing:
         flows: tuple[Flow, ...],
         capability: NodeCapability,
     ) -> Chosen:
-        if capability.problem:
-            raise Refused(field, "NodeUnknown", f"node {pod.node} could not be probed: {capability.problem}")
-        rung, missing = rung_for(fault, capability.features, flows)
-        if rung is None:
-            raise Refused(
-                f"{field}.{kind.kind}",
-                "KernelCannot",
-                f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; choose pods on a node "
-                "that can, or another fault",
-            )
+        rung = _possible(field, fault, pod, capability, InsideFault.way_out, flows)
         guarded = needs_guard(act_of(fault, rung), capability.features)
         if pod.host_network and (against := against_host_network(pod, rung, peers=bool(flows))):
             raise Refused(f"{field}.{kind.kind}", "HostNetwork", against)
@@ -301,6 +303,22 @@ class Preparing:
         nodes = {c.node for c in chosen if c.rung not in BY_OPERATOR}
         ours = self._office.settings.own_addresses
         return {node: (*ours, *await self._office.nodes.addresses(node)) for node in sorted(nodes)}
+
+
+def _possible(
+    field: str, fault: FaultTiming, pod: PodInfo, capability: NodeCapability, way_out: str, flows: tuple[Flow, ...] = ()
+) -> Rung:
+    """The best rung of that pod's node. Raises Refused."""
+    if capability.problem:
+        raise Refused(field, "NodeUnknown", f"node {pod.node} could not be probed: {capability.problem}")
+    rung, missing = rung_for(fault, capability.features, flows)
+    if rung is None:
+        raise Refused(
+            f"{field}.{fault.fault.kind}",
+            "KernelCannot",
+            f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; {way_out}",
+        )
+    return rung
 
 
 def _one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:

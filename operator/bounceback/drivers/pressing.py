@@ -96,6 +96,7 @@ class Pressure(HoldsNothing):
     adds: ClassVar[bool] = False
     """Hits of all that was ever pressed add up; else the most that was held at a time counts."""
     tend_seconds = 0.5
+    verb: ClassVar[str] = "pressed"
 
     def __init__(self, order: Order, site: Site) -> None:
         """Raises Refused, KernelError, OSError; nothing is there then."""
@@ -166,7 +167,7 @@ class Pressure(HoldsNothing):
         told = self.words(self._seen)
         if again := int(self._seen["restarts"]):
             told.append(
-                f"{again} {'container was' if again == 1 else 'containers were'} started again, and pressed again"
+                f"{again} {'container was' if again == 1 else 'containers were'} started again, and {self.verb} again"
             )
         self.farewell = {"seen": told}
 

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,14 +94,16 @@ def containers(pod_uid: str, who: Who, proc: str) -> list[Rooted]:
         firsts.setdefault(process.container, process)
     found = []
     for process in firsts.values():
-        try:
-            root = os.open(f"{process.folder}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        found.append(Rooted(root, process))
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found.append(at(process))
     if not found:
         raise Refused("NoProcess", f"the pod has no running container with {who}")
     return found
+
+
+def at(process: Process) -> Rooted:
+    """Of that process's container. Raises FileNotFoundError, ProcessLookupError."""
+    return Rooted(os.open(f"{process.folder}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), process)
 
 
 def find(pod_uid: str, who: Who, path: str, proc: str, flags: int) -> tuple[Rooted, int]:

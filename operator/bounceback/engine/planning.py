@@ -12,7 +12,7 @@ from bounceback.api.status import CheckCopy, InjectionStatus, ObjectStatus, held
 from bounceback.engine.model import AgentRef, ObjectInfo, PodInfo
 from bounceback.engine.naming import agent_name, injection_name
 from bounceback.faults import PodRemoval
-from bounceback.faults.base import NetworkFault, first_possible
+from bounceback.faults.base import Fault, NetworkFault, first_possible
 from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
 from bounceback.faults.name_fault import NameFault
@@ -35,6 +35,7 @@ from bounceback.types.plan import (
     Redirect,
     Rung,
 )
+from bounceback.types.realms import Realm
 
 START_GRACE: Final = 60.0
 """Seconds that an agent may start late: a slow image pull is waited for, a leader that slept is not."""
@@ -117,8 +118,11 @@ def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) 
     fault, choice = entry.fault, entry.choice()
     if isinstance(fault, ClientFault):
         return entry.mechanism or Rung.PROXY, ""  # no kernel has a part in it
-    if isinstance(fault, InsideFault | NodeNotReady):
+    if isinstance(fault, NodeNotReady):
         return Rung.NODE, ""
+    if isinstance(fault, InsideFault):
+        missing = sorted(fault.needs() - has)
+        return (None, f"{Rung.NODE} needs {', '.join(missing)}") if missing else (Rung.NODE, "")
     assert isinstance(fault, NetworkFault)
     allowed = (entry.mechanism,) if entry.mechanism else fault.rungs(choice)
     obstacle = not_relayed(fault, flows) if Rung.RELAY in allowed else ""
@@ -126,6 +130,13 @@ def rung_for(entry: FaultTiming, has: Set[Feature], flows: Iterable[Flow] = ()) 
     rung, lacking = first_possible(fault, has, possible, choice)
     words = [f"{way} needs {', '.join(parts)}" for way, parts in lacking.items()]
     return rung, "; ".join([*words, obstacle] if obstacle else words)
+
+
+def realm_of(fault: Fault) -> Realm | None:
+    """What the kernels of its targets' nodes must be probed for; None: for nothing."""
+    if isinstance(fault, NetworkFault):
+        return Realm.NETWORK
+    return Realm.FILES if isinstance(fault, InsideFault) and fault.needs() else None
 
 
 def act_of(entry: FaultTiming, rung: Rung, leaf: Leaf | None = None) -> Act:

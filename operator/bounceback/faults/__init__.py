@@ -21,6 +21,7 @@ from bounceback.faults.disk_pressure import DiskPressure
 from bounceback.faults.dns_fault import DnsFault
 from bounceback.faults.file_descriptor_pressure import FileDescriptorPressure
 from bounceback.faults.file_fault import FileFault
+from bounceback.faults.io_fault import IoDelay, IoError
 from bounceback.faults.memory_pressure import MemoryPressure
 from bounceback.faults.network_bandwidth import NetworkBandwidth
 from bounceback.faults.network_corrupt import NetworkCorrupt
@@ -63,6 +64,8 @@ KINDS: Final[tuple[type[Fault], ...]] = (
     DiskPressure,
     SocketPressure,
     FileFault,
+    IoDelay,
+    IoError,
     FileDescriptorPressure,
     ProcessSignal,
     ContainerKill,

@@ -13,7 +13,7 @@ from bounceback.faults.base import Fault
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.fields import ObjectName, Port
 from bounceback.types.inside import Container, InsideAct, Who
-from bounceback.types.plan import Rung
+from bounceback.types.plan import Feature, Rung
 from bounceback.types.rules import Rule
 
 ProcessName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^\s/]+$")]
@@ -38,6 +38,7 @@ class InsideFault(Fault):
     """Carried out by an agent on the pod's node, in a NodePod."""
 
     by_chance: ClassVar[bool] = True  # it is about things that can be chosen from
+    way_out: ClassVar[str] = "choose pods on a node that can, or another fault"  # where a kernel has not what it needs
 
     container: ObjectName | None = Field(
         None, description="One container of the pod by name; unset: all, but those that Bounceback has added."
@@ -56,6 +57,10 @@ class InsideFault(Fault):
 
     def who(self) -> Who:
         return Who(container=self.container or "")
+
+    def needs(self) -> frozenset[Feature]:
+        """What the kernel of the target's node must be able to do, and is probed for; most need nothing special."""
+        return frozenset()
 
     def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:
         return (Rung.NODE,)

@@ -48,6 +48,8 @@ class Feature(StrEnum):
     MIRRED = "act_mirred"
     IFB = "ifb"
     SOCK_DESTROY = "sock-destroy"  # open connections ended from outside (CONFIG_INET_DIAG_DESTROY)
+    FANOTIFY = "fanotify-perm"  # who opens or reads a file waits for an answer (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)
+    FANOTIFY_ERRNO = "fanotify-errno"  # and the answer can be another error than EPERM (Linux 6.14)
 
 
 class Rung(StrEnum):
@@ -248,6 +250,7 @@ _ACTS: Final[dict[str, type[Drop | Netem | Rate | Reset | Redirect | ApiRules]]]
     "api": ApiRules,
 }
 _INSIDE: Final[dict[str, str]] = {
+    "access": "access.Access",
     "cpu": "pressure.Cpu",
     "disk": "scarce.Fill",
     "backlog": "scarce.Backlog",

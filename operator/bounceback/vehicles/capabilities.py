@@ -19,6 +19,7 @@ from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import CONFIG_MAPS, NODES, PODS
 from bounceback.kube.watching import DELETED, LISTED, changes
 from bounceback.types.plan import Feature, Line, Told
+from bounceback.types.realms import Realm
 from bounceback.vehicles.containers import Ended, Waiting, state_of
 from bounceback.vehicles.errors import refusal
 from bounceback.vehicles.node_pod import AGENT, PROBE_SECONDS, probe_pod
@@ -26,7 +27,7 @@ from bounceback.vehicles.node_pod import AGENT, PROBE_SECONDS, probe_pod
 CACHE: Final = "bounceback-nodes"
 AT_ONCE: Final = 10
 MOST_REMEMBERED: Final = 2000
-"""Nodes; the oldest are forgotten first, for nodes of a large cluster come and go under ever new names."""
+"""Entries; the oldest are forgotten first, for nodes of a large cluster come and go under ever new names."""
 GATEWAYS: Final = ("network.cilium.io/ipv4-cilium-host", "network.cilium.io/ipv6-cilium-host")
 """Annotations that name the address from which the node itself speaks to its pods."""
 
@@ -42,7 +43,7 @@ class _Node:
 
 
 class Nodes:
-    """What nodes can do, probed once for each boot of each node, and for each image."""
+    """What nodes can do, probed once for each boot of each node, for each image, and for each realm that is asked."""
 
     def __init__(self, own: Kube, namespace: str, image: str, pull_policy: str) -> None:
         self._own = own
@@ -50,11 +51,14 @@ class Nodes:
         self._image = image
         self._pull_policy = pull_policy
         self._nodes: dict[str, _Node] = {}
-        self._known: dict[str, Json] = {}  # what the ConfigMap holds, by node
+        self._known: dict[str, Json] = {}  # what the ConfigMap holds, by `cache_key`
         self._probing = asyncio.Lock()
 
-    async def capabilities(self, nodes: Iterable[str]) -> dict[str, NodeCapability]:
-        """By node; `problem` says why nobody could find out. Raises KubeError where the API server does not answer."""
+    async def capabilities(self, nodes: Iterable[str], realm: Realm = Realm.NETWORK) -> dict[str, NodeCapability]:
+        """Features of that realm, by node; `problem` says why nobody could find out.
+
+        Raises KubeError where the API server does not answer.
+        """
         names = sorted(set(nodes))
         slots = asyncio.Semaphore(AT_ONCE)
 
@@ -64,10 +68,10 @@ class Nodes:
 
         await asyncio.gather(*(look(name) for name in names))
         probed: dict[str, NodeCapability] = {}
-        if any(self._remembered(name) is None for name in names):
+        if any(self._remembered(name, realm) is None for name in names):
             async with self._probing:  # two runs at once would make the same pods
-                probed = await self._probe_all(names, slots)
-        found = {name: probed.get(name) or self._remembered(name) for name in names}
+                probed = await self._probe_all(names, realm, slots)
+        found = {name: probed.get(name) or self._remembered(name, realm) for name in names}
         return {name: capability for name, capability in found.items() if capability is not None}
 
     async def addresses(self, node: str) -> tuple[str, ...]:
@@ -81,24 +85,26 @@ class Nodes:
         info = node["status"]["nodeInfo"]
         return _Node(name, info["bootID"], info["kernelVersion"], own_addresses(node))
 
-    async def _probe_all(self, names: Iterable[str], slots: asyncio.Semaphore) -> dict[str, NodeCapability]:
+    async def _probe_all(
+        self, names: Iterable[str], realm: Realm, slots: asyncio.Semaphore
+    ) -> dict[str, NodeCapability]:
         """Ask all those of which nothing is remembered, and remember what they answered."""
 
         async def bounded(name: str) -> NodeCapability:
             async with slots:
-                return await self._probe(self._nodes[name])
+                return await self._probe(self._nodes[name], realm)
 
         self._known = await self._read_cache()
-        unknown = [name for name in names if self._remembered(name) is None]
+        unknown = [name for name in names if self._remembered(name, realm) is None]
         probed = {each.node: each for each in await asyncio.gather(*(bounded(name) for name in unknown))}
-        fresh = {name: self._entry(each) for name, each in probed.items() if not each.problem}
+        fresh = {cache_key(name, realm): self._entry(each) for name, each in probed.items() if not each.problem}
         if fresh:
             self._known = newest({**self._known, **fresh})
             await self._write_cache(fresh)
         return probed
 
-    def _remembered(self, name: str) -> NodeCapability | None:
-        node, entry = self._nodes[name], self._known.get(name)
+    def _remembered(self, name: str, realm: Realm) -> NodeCapability | None:
+        node, entry = self._nodes[name], self._known.get(cache_key(name, realm))
         if entry is None or (entry["boot"], entry["kernel"], entry["image"]) != (node.boot, node.kernel, self._image):
             return None
         return NodeCapability(name, node.kernel, features(entry["features"]))
@@ -108,9 +114,9 @@ class Nodes:
         told = {"boot": node.boot, "kernel": node.kernel, "image": self._image}
         return {**told, "features": sorted(capability.features), "at": round(time.time())}
 
-    async def _probe(self, node: _Node) -> NodeCapability:
+    async def _probe(self, node: _Node, realm: Realm) -> NodeCapability:
         """Run the probe there; a pod that an operator before us left is taken over."""
-        body = probe_pod(node.name, node.boot, self._namespace, self._image, self._pull_policy)
+        body = probe_pod(node.name, node.boot, realm, self._namespace, self._image, self._pull_policy)
         name = body["metadata"]["name"]
         try:
             try:
@@ -189,6 +195,11 @@ class Nodes:
             metadata = {"name": CACHE, "labels": {"app.kubernetes.io/managed-by": "bounceback"}}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
             await self._own.create(CONFIG_MAPS, self._namespace, body)
+
+
+def cache_key(node: str, realm: Realm) -> str:
+    """Where the cache has what is known of that node: no node's name has an underscore."""
+    return node if realm is Realm.NETWORK else f"{node}_{realm}"
 
 
 def newest(entries: Mapping[str, Json], most: int = MOST_REMEMBERED) -> dict[str, Json]:

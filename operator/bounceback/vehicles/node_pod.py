@@ -11,6 +11,7 @@ from typing import Final
 from bounceback.kube.client import Json
 from bounceback.types.inside import InsideAct
 from bounceback.types.plan import ApiRules, Plan, Redirect
+from bounceback.types.realms import Realm
 from bounceback.vehicles.containers import (
     AGENT_ACCOUNT,
     GUARD,
@@ -31,6 +32,7 @@ SLACK: Final = 30
 """Seconds after the last notAfter until the kubelet ends the pod: it stands behind the agent's own deadline."""
 PROBE_SECONDS: Final = 60
 VERIFY_SECONDS: Final = 60
+PROBE_RIGHTS: Final = {Realm.NETWORK: "NET_ADMIN", Realm.FILES: "SYS_ADMIN"}
 RESOURCES: Final[Json] = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}}
 RELAY_MIB: Final = 64
 """Of memory for each relay: 27 to 40 MiB at rest (measured), the rest for what its connections hold."""
@@ -73,16 +75,19 @@ def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: s
     return _pod(f"{plan.agent}-verify", namespace, node, labels, containers, VERIFY_SECONDS, host_pid=True)
 
 
-def probe_pod(node: str, boot: str, namespace: str, image: str, pull_policy: str) -> Json:
-    """Asks the node's kernel, in a network namespace of its own; one name for one boot and one image."""
-    name = f"bb-probe-{hashlib.sha256(f'{node} {boot} {image}'.encode()).hexdigest()[:10]}"
+def probe_pod(node: str, boot: str, realm: Realm, namespace: str, image: str, pull_policy: str) -> Json:
+    """Asks the node's kernel, in a network namespace of its own; one name for one boot, one image and one realm.
+
+    It has the right that this realm takes and no other, so that nobody gets SYS_ADMIN for a fault on packets.
+    """
+    name = f"bb-probe-{hashlib.sha256(f'{node} {boot} {realm} {image}'.encode()).hexdigest()[:10]}"
     container = {
         "name": AGENT,
         "image": image,
         "imagePullPolicy": pull_policy,
-        "command": command(PROBE),
+        "command": [*command(PROBE), str(realm)],
         "resources": RESOURCES,
-        "securityContext": {**rights("NET_ADMIN"), "allowPrivilegeEscalation": False},
+        "securityContext": {**rights(PROBE_RIGHTS[realm]), "allowPrivilegeEscalation": False},
     }
     return _pod(name, namespace, node, {ROLE_LABEL: "probe"}, [container], PROBE_SECONDS, host_pid=False)
 
