@@ -12,7 +12,8 @@ import pytest
 
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.controller.keeping import Keeping
-from bounceback.controller.stores import ConfigMaps, Store
+from bounceback.controller.store import Store
+from bounceback.controller.stores import ConfigMaps
 from bounceback.kube import Kube
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CONFIG_MAPS, EXPERIMENTS, Resource
