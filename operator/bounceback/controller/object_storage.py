@@ -30,7 +30,7 @@ class ObjectStorage:
     name = StoreKind.OBJECT_STORAGE
 
     def __init__(self, settings: BucketSettings, most: int, bucket: Bucket | None = None) -> None:
-        """The keys are read when a bucket is first asked: those of a Secret that was changed count from the next run."""
+        """The keys are read when the bucket is first asked: those of a changed Secret count from the next run."""
         self._settings = settings
         self._bucket = bucket
         self.most = most

@@ -179,9 +179,9 @@ class Bucket:
         return True
 
     def _told(self, error: Exception, verb: str, key: str) -> BucketError:
-        return told(
-            str(error), f"bucket {self.name} refused to {verb} {key}", f"bucket {self.name} did not {verb} {key}"
-        )
+        """The name is told without what it lies below, which may be long, and is the place."""
+        what = f"{verb} {key.rpartition('/')[2]}"
+        return told(str(error), f"bucket {self.name} refused to {what}", f"bucket {self.name} did not {what}")
 
 
 def told(text: str, refused: str, undone: str) -> BucketError:
