@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from obstore.store import MemoryStore
 
-from bounceback.api.evidence_status import EvidenceStatus
+from bounceback.api.evidence_status import MOST_WORDS, EvidenceStatus
 from bounceback.cli import evidence as command
 from bounceback.cli.main import main
 from bounceback.controller import keeping, object_storage
@@ -105,6 +105,12 @@ def test_a_place_is_a_url_that_is_read_again_and_leads_to_the_other_runs() -> No
     assert objects.place("", OWNER, "run-1") == "shop/web-slow/run-1"
 
 
+def test_the_longest_place_has_room_in_a_status() -> None:
+    owner = {"metadata": {"namespace": "n" * 63, "name": "x" * 253}}
+    run = run_name("0f7a4c8e-5b7e-4e4e-8f2a-9c1d2e3f4a5b", 1000)
+    assert len(objects.url("b" * 63, objects.place("p" * objects.LONGEST_PREFIX, owner, run))) <= MOST_WORDS
+
+
 @pytest.mark.parametrize("text", ["", "s3://", "s3://kept", "s3://kept/", "https://kept/a", "s3://K/a", "s3:///a"])
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be s3://BUCKET/PREFIX"):
@@ -132,6 +138,7 @@ def test_what_is_not_evidence_is_of_no_run_and_a_manifest_goes_last() -> None:
         ({"BUCKET": ""}, "BUCKET must be the name of a bucket"),
         ({"BUCKET": "Kept_"}, "BUCKET must be the name of a bucket"),
         ({"PREFIX": "a//b"}, "PREFIX must be names with /"),
+        ({"PREFIX": "a" * 129}, "PREFIX must be names with /"),
         ({"PREFIX": "../other"}, "PREFIX must be names with /"),
         ({"ENDPOINT": "minio:9000"}, "ENDPOINT must be https://HOST"),
         ({"ENDPOINT": "https://minio/path"}, "ENDPOINT must be https://HOST"),

@@ -18,6 +18,8 @@ Json = dict[str, Any]
 SCHEME: Final = "s3://"
 TRIED: Final = ".bounceback-tried"
 """What is written and deleted to see whether anything can be; always the same, so that no more than one can stay."""
+LONGEST_PREFIX: Final = 128
+"""So that the place of every run has room in a status."""
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -46,7 +48,7 @@ def is_bucket(text: str) -> bool:
 
 def is_prefix(text: str) -> bool:
     """Segments with a / between them; empty for none."""
-    return not text or (len(text) <= 256 and _PREFIX.fullmatch(text) is not None)
+    return not text or (len(text) <= LONGEST_PREFIX and _PREFIX.fullmatch(text) is not None)
 
 
 def key_of(*parts: str) -> str:
