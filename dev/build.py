@@ -75,6 +75,7 @@ CLUSTER: Final = (
 TOOLS: Final = {
     "toxiproxy": Component("toxiproxy", "v2.5.0", {"toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server"}),
     "nats-server": Component("nats-server", "v2.12.3", {"nats-server": "github.com/nats-io/nats-server/v2"}),
+    "versitygw": Component("versitygw", "v1.8.0", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
 }
 
 

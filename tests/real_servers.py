@@ -22,11 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bounceback.proxy.certificates import Authority
-from dev import stores
-from dev.progress import UnsupportedError
+from dev import build, stores
+from dev.progress import DevError, UnsupportedError
 
 READY_SECONDS = 60.0
 PEM = serialization.Encoding.PEM
+BUCKET = "kept"
+ACCESS_KEY, SECRET_KEY = "AKIDVISIBLE0NOWHERE", "do-not-show-this-secret-key"
 
 
 @dataclass
@@ -121,6 +123,31 @@ def nats(*options: str) -> Iterator[Server]:
         port = free_port()
         command = [path, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(place / "jetstream"), *options]
         with served(Server("nats-server", command, environment, place, port)) as server:
+            yield server
+
+
+@contextmanager
+def versitygw(tls: tuple[Path, Path] | None = None, room: str = "") -> Iterator[Server]:
+    """S3 over files: objects of the bucket `kept` lie in `folder / "data" / "kept"`.
+
+    `tls`: certificate and key. `room`: on a disk of that size that only the server sees; needs root.
+    """
+    try:
+        path = shutil.which("versitygw") or str(build.build(build.TOOLS["versitygw"]) / "versitygw")
+    except DevError as error:
+        pytest.skip(str(error))
+    with folder() as place:
+        port = free_port()
+        (place / "data" / BUCKET).mkdir(parents=True)
+        (place / "about").mkdir()
+        command = [path, "--port", f"127.0.0.1:{port}", "--quiet"]
+        command += ["--cert", str(tls[0]), "--key", str(tls[1])] if tls else []
+        command += ["posix", "--sidecar", str(place / "about"), str(place / "data")]
+        if room:
+            made = f'mount -t tmpfs -o size={room} none "$0/data" && mkdir "$0/data/{BUCKET}" && exec "$@"'
+            command = ["unshare", "--mount", "--propagation=private", "sh", "-c", made, str(place), *command]
+        environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+        with served(Server("versitygw", command, environment, place, port)) as server:
             yield server
 
 

@@ -12,7 +12,10 @@ import pytest
 
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.controller.keeping import Keeping
-from bounceback.controller.stores import ConfigMaps, Store
+from bounceback.controller.object_storage import ACCESS_KEY, SECRET_KEY, ObjectStorage
+from bounceback.controller.settings import BucketSettings
+from bounceback.controller.store import Store
+from bounceback.controller.stores import ConfigMaps
 from bounceback.kube import Kube
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CONFIG_MAPS, EXPERIMENTS, Resource
@@ -21,6 +24,7 @@ from bounceback.report.maps import LABEL, head_name
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import EvidenceKind, EvidenceState
 from bounceback.types.plan import Line, Told
+from tests import real_servers
 from tests.commands import Commands
 from tests.conftest import OPERATOR, make_namespace
 from tests.unit.test_evidence import whole
@@ -200,6 +204,35 @@ async def test_the_oldest_goes_when_a_namespace_has_too_much(kube: Kube, operato
     assert (told.state, told.message) == (EvidenceState.KEPT, "")
     assert await names(kube, namespace) == {head_name(second.status.run)}, "parts and all"
     assert await _has(kube, namespace, "theirs")
+
+
+async def test_what_is_in_a_bucket_is_read_with_the_reader_s_own_keys_and_outlives_its_owner(
+    kube: Kube, namespace: str, commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in ((ACCESS_KEY, real_servers.ACCESS_KEY), (SECRET_KEY, real_servers.SECRET_KEY)):
+        (tmp_path / name).write_text(text)
+    with real_servers.versitygw() as server:
+        endpoint = f"http://127.0.0.1:{server.port}"
+        settings = BucketSettings(real_servers.BUCKET, endpoint, prefix="team/a", keys=str(tmp_path))
+        run = await run_in(kube, namespace, noise=1_000_000)
+        told = await kept(run, ObjectStorage(settings, MUCH))
+        await written_down(kube, run, told)
+        assert told.place == f"s3://kept/team/a/{namespace}/web-slow/{run.status.run}/"
+        answer = commands.bounceback("evidence", "web-slow", "-n", namespace)
+        assert (answer.code, "set AWS_ACCESS_KEY_ID" in answer.err) == (2, True), answer
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", real_servers.ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", real_servers.SECRET_KEY)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        answer = commands.bounceback("evidence", "web-slow", "-n", namespace, "--to", str(tmp_path / "copy"))
+        assert (answer.code, "as in the status" in answer.out) == (0, True), answer
+        assert "as it was written" in commands.bounceback("report", "web-slow", "-n", namespace).out
+        home = server.folder / "data" / "kept" / "team" / "a" / namespace / "web-slow" / run.status.run
+        (home / "consistency.jsonl.gz").write_bytes((home / "finalState.jsonl.gz").read_bytes())
+        answer = commands.bounceback("evidence", "web-slow", "-n", namespace)
+        assert (answer.code, "consistency: changed" in answer.out) == (1, True), answer
+        await kube.delete(EXPERIMENTS, namespace, "web-slow")
+        report = commands.bounceback("report", "--evidence", told.place)
+        assert "home | during | 200 | 196 | 50.0 ms" in report.out, report
 
 
 async def _has(kube: Kube, namespace: str, name: str) -> bool:

@@ -34,6 +34,7 @@ MODULES = (
     "bounceback.agent.__main__",
     "bounceback.controller.main",
     "bounceback.cli.main",
+    "bounceback.controller.object_storage",
     "kopf, pykube, cel, prometheus_client",
     "kubernetes.aio.client as client; client.CoreV1Api, client.CustomObjectsApi, client.V1Pod",
     "zoneinfo; zoneinfo.ZoneInfo('Europe/Berlin')",

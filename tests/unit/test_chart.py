@@ -325,7 +325,15 @@ def test_nothing_of_a_target_namespace_belongs_to_the_operator_but_one_name_and_
     assert verbs == {"create", "get", "list", "delete"}, "a ConfigMap that is there is never changed"
 
 
-@pytest.mark.parametrize("values", [("evidence.store=None",), ("evidence.store=Volume", "evidence.volume.claim=kept")])
+BUCKET = (
+    "evidence.store=ObjectStorage",
+    "evidence.objectStorage.bucket=kept",
+    "evidence.objectStorage.secretName=bucket-keys",
+)
+ELSEWHERE = [("evidence.store=None",), ("evidence.store=Volume", "evidence.volume.claim=kept"), BUCKET]
+
+
+@pytest.mark.parametrize("values", ELSEWHERE)
 def test_evidence_that_is_elsewhere_needs_no_right_there(values: tuple[str, ...]) -> None:
     assert "bounceback-evidence" not in bound_in_shop(*values)
 
@@ -354,6 +362,39 @@ def test_a_volume_for_evidence_is_mounted_and_must_be_named() -> None:
     refused = run("template", "bounceback", str(CHART), "--set", "evidence.store=S3")
     assert "evidence" in refused.stderr
     assert refused.returncode
+
+
+def test_a_bucket_for_evidence_is_named_and_its_keys_are_mounted_and_in_no_variable() -> None:
+    more = ("endpoint=https://minio.store:9000", "prefix=team/a", "region=eu-west-1")
+    values = (*BUCKET, *(f"evidence.objectStorage.{each}" for each in more))
+    pod = one(render(*values), "Deployment", "bounceback")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {each["name"]: each.get("value", "") for each in container["env"]}
+    bucket = Settings.from_environment(environment).evidence.bucket
+    assert (bucket.bucket, bucket.endpoint, bucket.prefix) == ("kept", "https://minio.store:9000", "team/a")
+    assert bucket.region == "eu-west-1"
+    secrets = [each["secret"] for each in pod["volumes"] if "secret" in each]
+    assert secrets == [{"secretName": "bucket-keys", "defaultMode": 0o440}]
+    mount = {"name": "object-storage", "mountPath": bucket.keys, "readOnly": True}
+    assert mount in container["volumeMounts"]
+    assert not any("secretKeyRef" in str(each) for each in container["env"])
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("evidence.objectStorage.bucket=", "bucket must name the bucket"),
+        ("evidence.objectStorage.secretName=", "secretName must name a Secret"),
+        ("evidence.objectStorage.endpoint=http://minio:9000", "must begin with https://, unless"),
+        ("evidence.objectStorage.endpoint=minio:9000", "endpoint"),
+        ("evidence.objectStorage.prefix=/a", "prefix"),
+    ],
+)
+def test_a_bucket_that_cannot_be_meant_is_refused_before_anything_is_installed(value: str, says: str) -> None:
+    sets = [word for each in (*BUCKET, value) for word in ("--set", each)]
+    refused = run("template", "bounceback", str(CHART), *sets)
+    assert refused.returncode
+    assert says in refused.stderr
 
 
 def test_the_chart_and_the_command_line_grant_the_same() -> None:

@@ -20,7 +20,8 @@ from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.cli.main import main
 from bounceback.controller.keeping import told
 from bounceback.controller.settings import Settings, StoreKind
-from bounceback.controller.stores import Refusing, Stored, Volume
+from bounceback.controller.store import Refusing, Stored
+from bounceback.controller.stores import Volume
 from bounceback.engine.recording import COUNTS_OF_RUN, AgentLines, Recorded, Recording, Room
 from bounceback.engine.samples import History, Sample
 from bounceback.report import folder
@@ -403,7 +404,7 @@ async def test_a_volume_that_is_full_keeps_what_it_has_room_for(
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("STORE", "S3", "must be ConfigMaps, Volume, None"),
+        ("STORE", "S3", "must be ConfigMaps, Volume, ObjectStorage, None"),
         ("DIRECTORY", "evidence", "must be a path from /"),
         ("RUN_MEBIBYTES", "0", "whole number of MiB from 1 to 1048576"),
         ("RUN_MEBIBYTES", "4MiB", "whole number of MiB"),

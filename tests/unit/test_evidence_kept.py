@@ -15,7 +15,7 @@ from bounceback.controller import keeping
 from bounceback.controller.keeping import Keeping
 from bounceback.controller.leader import NotLeaderError
 from bounceback.controller.settings import StoreKind
-from bounceback.controller.stores import Refusing, Stored
+from bounceback.controller.store import Refusing, Stored
 from bounceback.engine.advance import advance
 from bounceback.engine.conditions import conditions
 from bounceback.engine.repeats import next_run

@@ -31,8 +31,12 @@ class EvidenceStatus(StatusModel):
     )
     reason: str = Field("", max_length=64, description="One CamelCase word.")
     message: str = Field("", max_length=MOST_WORDS, description="For people: what is missing, why, and the way out.")
-    store: str = Field("", max_length=32, description="ConfigMaps or Volume.")
-    place: str = Field("", max_length=MOST_WORDS, description="The first ConfigMap, or the folder of the volume.")
+    store: str = Field("", max_length=32, description="ConfigMaps, Volume or ObjectStorage.")
+    place: str = Field(
+        "",
+        max_length=MOST_WORDS,
+        description="The first ConfigMap, the folder of the volume, or s3://BUCKET/… of the objects.",
+    )
     digest: str = Field("", max_length=71, description="sha256 of its manifest, which has those of all kinds.")
     bytes: int = Field(0, description="What it takes in the store.")
     kinds: Annotated[list[EvidencePart], Field(max_length=5)] = Field(default_factory=list, description="Each kind.")

@@ -17,7 +17,7 @@ from bounceback.cli.exits import ERROR, FAILED, INCONCLUSIVE, PASSED, CommandErr
 from bounceback.cli.follow import Changed, Follower, Gone, Key, is_finished
 from bounceback.cli.status import experiment, table
 from bounceback.engine.keeping import TOLD
-from bounceback.report import folder, maps
+from bounceback.report import folder, maps, objects
 from bounceback.report.bundle import Bundle, Opened, opened
 from bounceback.report.subject import Subject
 from bounceback.report.words import count, size
@@ -41,7 +41,7 @@ class Found:
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="the experiment")
     parser.add_argument("--run", dest="number", type=_number, metavar="N", help="of repeated runs this one, from 1")
-    parser.add_argument("--from", dest="source", metavar="DIR", help="a folder that holds it, instead of the cluster")
+    parser.add_argument("--from", dest="source", metavar="DIR", help="a folder or s3://… that holds it")
     parser.add_argument("--to", metavar="DIR", help="write it there, with the experiment; must be new or empty")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="the form of what is printed")
     cluster_arguments(parser)
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         body = settled(cluster, options.namespace or cluster.namespace, options.name)
         digest = _digest(body, options.number)
         found = None if options.source else of_cluster(cluster, body, options.number, digest)
-    found = found or of_folder(Path(options.source), digest)
+    found = found or of_source(options.source, digest)
     if options.to:
         _write(Path(options.to), found.bundle, body)
     _print(found, options)
@@ -88,7 +88,7 @@ def _is_told(body: Json) -> bool:
 
 
 def of_cluster(cluster: Cluster, body: Json, number: int | None, digest: str | None) -> Found:
-    """From ConfigMaps. Raises CommandError where there is none, or it cannot be read."""
+    """From where its status says. Raises CommandError where there is none, or it cannot be read."""
     metadata = body["metadata"]
     namespace, uid = metadata["namespace"], metadata["uid"]
     told = (body.get("status") or {}).get("evidence") or {}
@@ -97,6 +97,8 @@ def of_cluster(cluster: Cluster, body: Json, number: int | None, digest: str | N
             f"the evidence is on the operator's volume, {told.get('place')}; copy it, and name the folder with --from"
         )
     run = run_name(uid, number) if number else _last_run(body)
+    if told.get("store") == "ObjectStorage" and told.get("place"):
+        return of_source(_of_run(told["place"], run), digest)
     try:
         head = cluster.get(CONFIG_MAPS, namespace, maps.head_name(run))
         if head is None:
@@ -118,6 +120,25 @@ def _why_none(told: Json) -> str:
     if not told:
         return "the run never began, or the operator keeps none"
     return str(told.get("message") or "it was given up for newer, or deleted")
+
+
+def _of_run(place: str, run: str) -> str:
+    try:
+        return objects.of_run(place, run)
+    except ValueError as error:
+        raise CommandError(f"status.evidence.place {error}", ERROR) from error
+
+
+def of_source(source: str, digest: str | None) -> Found:
+    """What `--from` and `--evidence` name: a folder, or a place in object storage."""
+    if not source.startswith(objects.SCHEME):
+        return of_folder(Path(source), digest)
+    from bounceback.cli.evidence_objects import read  # its library is loaded where it is used
+
+    try:
+        return _opened(*read(source), digest)
+    except ValueError as error:
+        raise CommandError(f"{source}: {error}") from error
 
 
 def of_folder(place: Path, digest: str | None) -> Found:

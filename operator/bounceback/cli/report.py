@@ -90,7 +90,7 @@ def _of_experiment(body: Json, options: argparse.Namespace) -> str:
 
 def _with_evidence(subject: Subject, body: Json, options: argparse.Namespace) -> Subject:
     """Read where it is there; a report is written without it, too, and says why."""
-    from bounceback.cli.evidence import of_cluster, of_folder
+    from bounceback.cli.evidence import of_cluster, of_source
     from bounceback.report.kept import with_evidence, without_evidence
 
     told = subject.status.evidence
@@ -99,7 +99,7 @@ def _with_evidence(subject: Subject, body: Json, options: argparse.Namespace) ->
     digest = told.digest or None if told else None
     try:
         if options.evidence:
-            found = of_folder(Path(options.evidence), digest)
+            found = of_source(options.evidence, digest)
         else:
             found = of_cluster(connect(options), body, None, digest)
         return with_evidence(subject, found.opened)
@@ -110,11 +110,11 @@ def _with_evidence(subject: Subject, body: Json, options: argparse.Namespace) ->
 
 
 def _from_evidence(place: str) -> Json:
-    from bounceback.cli.evidence import of_folder
+    from bounceback.cli.evidence import of_source
     from bounceback.report.kept import experiment_of
 
     try:
-        return experiment_of(of_folder(Path(place), None).opened)
+        return experiment_of(of_source(place, None).opened)
     except STRANGE as error:
         raise CommandError(f"--evidence {place}: {error}") from error
 

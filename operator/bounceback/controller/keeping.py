@@ -13,7 +13,8 @@ import aiohttp
 from bounceback.api.evidence_status import MOST_WORDS, EvidencePart, EvidenceStatus
 from bounceback.controller import metrics
 from bounceback.controller.office import Office
-from bounceback.controller.stores import Refusing, Store, Stored, store_of
+from bounceback.controller.store import Refusing, Store, Stored
+from bounceback.controller.stores import store_of
 from bounceback.kube import KubeError
 from bounceback.kube.client import Json
 from bounceback.report.bundle import Bundle, digest_of, pack
@@ -151,7 +152,7 @@ class Keeping:
         try:
             async with asyncio.timeout(ROOM_SECONDS):
                 self._known[namespace] = await store.make_room(namespace, run)
-        except PASSING as error:
+        except (Refusing, *PASSING) as error:
             log.warning("%s: older evidence is not given up: %s", store.name, error)
             return f"older evidence could not be looked through or given up: {str(error) or 'no answer'}"
         return ""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from bounceback.kube.client import Json
+from bounceback.report.objects import is_bucket, is_prefix
+from bounceback.report.redact import redact
 
 MEBIBYTE: Final = 1024 * 1024
 MOST_MEBIBYTES: Final = 1024 * 1024
+_ENDPOINT: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,253}/?")
 
 
 class StoreKind(StrEnum):
@@ -19,7 +23,41 @@ class StoreKind(StrEnum):
 
     CONFIG_MAPS = "ConfigMaps"
     VOLUME = "Volume"
+    OBJECT_STORAGE = "ObjectStorage"
     NONE = "None"
+
+
+@dataclass(frozen=True)
+class BucketSettings:
+    """Where a bucket is, and where its keys are mounted; not the keys."""
+
+    bucket: str = ""
+    endpoint: str = ""  # empty: AWS
+    region: str = "us-east-1"
+    prefix: str = ""
+    keys: str = "/etc/bounceback/object-storage"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> BucketSettings:
+        """Raises ValueError naming the variable that is wrong."""
+
+        def given(name: str, default: str) -> str:
+            return environment.get(f"BOUNCEBACK_EVIDENCE_{name}") or default
+
+        bucket, prefix = given("BUCKET", ""), given("PREFIX", "").strip("/")
+        if not is_bucket(bucket):
+            raise ValueError(f"BOUNCEBACK_EVIDENCE_BUCKET must be the name of a bucket, not {bucket!r}")
+        if not is_prefix(prefix):
+            raise ValueError(f"BOUNCEBACK_EVIDENCE_PREFIX must be names with / between them, not {prefix!r}")
+        endpoint, plain = given("ENDPOINT", ""), given("ALLOW_HTTP", "false") == "true"
+        if endpoint and not _ENDPOINT.fullmatch(endpoint):
+            raise ValueError(f"BOUNCEBACK_EVIDENCE_ENDPOINT must be https://HOST[:PORT], not {redact(endpoint)!r}")
+        if endpoint.startswith("http://") and not plain:
+            raise ValueError(
+                f"BOUNCEBACK_EVIDENCE_ENDPOINT must begin with https://, not {endpoint!r}, unless "
+                "BOUNCEBACK_EVIDENCE_ALLOW_HTTP is true: evidence would be sent in clear"
+            )
+        return cls(bucket, endpoint.rstrip("/"), given("REGION", cls.region), prefix, given("KEYS", cls.keys))
 
 
 @dataclass(frozen=True)
@@ -30,6 +68,7 @@ class EvidenceSettings:
     directory: str = "/evidence"  # of the volume
     run_bytes: int = 4 * MEBIBYTE  # compressed, at the most
     namespace_bytes: int = 16 * MEBIBYTE  # of all runs of a namespace; the oldest go first
+    bucket: BucketSettings = BucketSettings()  # of object storage
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> EvidenceSettings:
@@ -53,7 +92,8 @@ class EvidenceSettings:
         namespace = mebibytes("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES", cls.namespace_bytes)
         if namespace < run:
             raise ValueError("BOUNCEBACK_EVIDENCE_NAMESPACE_MEBIBYTES must be no less than that of a run")
-        return cls(StoreKind(store), directory, run, namespace)
+        stored = BucketSettings.from_environment(environment) if store == StoreKind.OBJECT_STORAGE else cls.bucket
+        return cls(StoreKind(store), directory, run, namespace, stored)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where evidence is kept: ConfigMaps beside the experiment, or files of a volume of the operator's."""
+"""Where evidence is kept: ConfigMaps beside the experiment, files of a volume of the operator's, or a bucket."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from bounceback.controller import metrics
 from bounceback.controller.settings import EvidenceSettings, StoreKind
+from bounceback.controller.store import Refusing, Store, Stored, surplus
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CONFIG_MAPS
@@ -28,44 +28,6 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger(__name__)
 
 
-class Refusing(Exception):  # noqa: N818 - a state, not a defect
-    """The store will not take it; trying again does not help."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What is in the store now."""
-
-    place: str
-    manifest: bytes
-    bytes: int
-    failed: dict[EvidenceKind, str] = field(default_factory=dict)
-
-
-class Store(Protocol):
-    """Each method raises Refusing where the store says no; KubeError, OSError or TimeoutError in passing trouble."""
-
-    name: StoreKind
-    most: int  # bytes in a namespace
-
-    async def try_out(self, owner: Json, run: str) -> None:
-        """Whether something would be taken, without leaving anything there."""
-
-    async def keep(self, owner: Json, run: str, bundle: Bundle) -> Stored:
-        """Under a name that follows from the run. Again: nothing is written twice, and what others wrote stays."""
-
-    async def find(self, owner: Json, run: str) -> Stored | None:
-        """What is there under the name of that run, whoever wrote it."""
-
-    async def make_room(self, namespace: str, run: str) -> int:
-        """Oldest first, until the evidence of the namespace is within its bound; that of `run` stays. What is left."""
-
-
 def store_of(settings: EvidenceSettings, kube: Kube) -> Store | None:
     """`kube` is the operator's own."""
     match settings.store:
@@ -73,6 +35,10 @@ def store_of(settings: EvidenceSettings, kube: Kube) -> Store | None:
             return ConfigMaps(kube, settings.namespace_bytes)
         case StoreKind.VOLUME:
             return Volume(Path(settings.directory), settings.namespace_bytes)
+        case StoreKind.OBJECT_STORAGE:
+            from bounceback.controller.object_storage import ObjectStorage  # its library is loaded where it is used
+
+            return ObjectStorage(settings.bucket, settings.namespace_bytes)
         case StoreKind.NONE:
             return None
 
@@ -116,7 +82,7 @@ class ConfigMaps:
             by_run.setdefault(each["metadata"]["labels"][maps.OF_RUN], []).append(each["metadata"])
         sizes = {name: _size(each) for name, each in by_run.items()}
         ages = {name: min(m["creationTimestamp"] for m in each) for name, each in by_run.items()}
-        for name in _surplus(sizes, ages, run, self.most):
+        for name in surplus(sizes, ages, run, self.most):
             for metadata in by_run[name]:
                 await self._delete(namespace, metadata)
             del sizes[name]
@@ -236,7 +202,7 @@ class Volume:
         sizes = {name: folder.size(each) for name, each in runs.items()}
         ages = {name: f"{each.stat().st_mtime:020.6f}" for name, each in runs.items()}
         kept = next((name for name, each in runs.items() if each.name == run), "")
-        for name in _surplus(sizes, ages, kept, self.most):
+        for name in surplus(sizes, ages, kept, self.most):
             shutil.rmtree(runs[name])
             del sizes[name]
             metrics.EVIDENCE_GIVEN_UP.inc()
@@ -244,18 +210,6 @@ class Volume:
             if time.time() - each.stat().st_mtime > ABANDONED:
                 shutil.rmtree(each, ignore_errors=True)
         return sum(sizes.values())
-
-
-def _surplus(sizes: dict[str, int], ages: dict[str, str], kept: str, most: int) -> list[str]:
-    """What must go, oldest first."""
-    total, gone = sum(sizes.values()), []
-    for name in sorted(sizes, key=lambda each: (ages[each], each)):
-        if total <= most:
-            break
-        if name != kept:
-            gone.append(name)
-            total -= sizes[name]
-    return gone
 
 
 def _size(metadata: Iterable[Json]) -> int:

@@ -43,8 +43,8 @@ class RecordEvidence(Model):
     """Where the evidence is kept, and whether it was read for this report."""
 
     state: EvidenceState = Field(description="Kept, Partial or NotKept, as the operator left it.")
-    store: str = Field("", description="ConfigMaps or Volume.")
-    place: str = Field("", description="The first ConfigMap, or the folder.")
+    store: str = Field("", description="ConfigMaps, Volume or ObjectStorage.")
+    place: str = Field("", description="The first ConfigMap, the folder, or s3://BUCKET/… of the objects.")
     digest: str = Field("", description="sha256 of its manifest.")
     message: str = Field("", description="What is missing, and why.")
     read: bool = Field(description="This report was made with it.")

@@ -1,0 +1,516 @@
+"""Evidence in object storage: a real server of S3, what it refuses, and what nobody may read in the words for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from obstore.store import MemoryStore
+
+from bounceback.api.evidence_status import MOST_WORDS, EvidenceStatus
+from bounceback.cli import evidence as command
+from bounceback.cli.main import main
+from bounceback.controller import keeping, object_storage
+from bounceback.controller.keeping import Keeping
+from bounceback.controller.object_storage import ObjectStorage
+from bounceback.controller.settings import BucketSettings, EvidenceSettings, Settings, StoreKind
+from bounceback.controller.store import Refusing
+from bounceback.controller.stores import store_of
+from bounceback.proxy.certificates import Authority
+from bounceback.report import objects
+from bounceback.report.bucket import Access, Bucket, BucketError, told
+from bounceback.report.bundle import MANIFEST, Bundle, file_name
+from bounceback.report.evidence import Whole
+from bounceback.types.outcome import EvidenceKind, EvidenceState
+from bounceback.types.run_names import run_name
+from tests import real_servers
+from tests.real_servers import ACCESS_KEY, BUCKET, PEM, SECRET_KEY, Server, certificate
+from tests.unit.test_evidence import bundle_of, whole
+
+MUCH = 64 * 1024 * 1024
+OWNER = {"metadata": {"namespace": "shop", "name": "web-slow"}}
+BELOW = "team/a/shop/web-slow/run-1"
+
+
+def in_memory(most: int = MUCH) -> ObjectStorage:
+    return ObjectStorage(BucketSettings(BUCKET, prefix="team/a"), most, Bucket(MemoryStore(), BUCKET))
+
+
+def mounted(place: Path, **keys: str) -> str:
+    """The folder of a Secret; an empty value is a key that is not there."""
+    place.mkdir(exist_ok=True)
+    given = {object_storage.ACCESS_KEY: ACCESS_KEY, object_storage.SECRET_KEY: SECRET_KEY, **keys}
+    for name, text in given.items():
+        (place / name).write_text(f"{text}\n")
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with real_servers.versitygw() as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: Server, tmp_path: Path) -> BucketSettings:
+    """Of the server; each test has a prefix of its own there."""
+    keys = mounted(tmp_path / "keys")
+    return BucketSettings(BUCKET, f"http://127.0.0.1:{server.port}", prefix=tmp_path.name, keys=keys)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(keeping, "KEEP_SECONDS", 20.0)
+
+
+async def kept(run: Whole, store: ObjectStorage) -> EvidenceStatus:
+    keeps = Keeping(store, run.body, MUCH, lambda: None)
+    return await keeps.keep(run, (await keeps.pack(run)).digest)
+
+
+async def doubt(store: ObjectStorage) -> EvidenceStatus | None:
+    return await Keeping(store, OWNER, MUCH, lambda: None).doubt("run-1")
+
+
+def files(server: Server, prefix: str) -> dict[str, Path]:
+    home = server.folder / "data" / BUCKET / prefix
+    return {str(each.relative_to(home)): each for each in home.rglob("*") if each.is_file()}
+
+
+def user(monkeypatch: pytest.MonkeyPatch, server: Server, **more: str) -> None:
+    given = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    for name, text in {**given, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}", **more}.items():
+        monkeypatch.setenv(name, text)
+
+
+# Names
+
+
+def test_a_place_is_a_url_that_is_read_again_and_leads_to_the_other_runs() -> None:
+    assert objects.place("team/a", OWNER, "run-1") == BELOW
+    url = objects.url(BUCKET, BELOW)
+    assert url == f"s3://kept/{BELOW}/"
+    assert objects.parsed(url) == objects.parsed(url.rstrip("/")) == (BUCKET, BELOW)
+    assert objects.of_run(url, run_name("uid-1", 2)) == "s3://kept/team/a/shop/web-slow/uid-1-run2/"
+    assert objects.place("", OWNER, "run-1") == "shop/web-slow/run-1"
+
+
+def test_the_longest_place_has_room_in_a_status() -> None:
+    owner = {"metadata": {"namespace": "n" * 63, "name": "x" * 253}}
+    run = run_name("0f7a4c8e-5b7e-4e4e-8f2a-9c1d2e3f4a5b", 1000)
+    assert len(objects.url("b" * 63, objects.place("p" * objects.LONGEST_PREFIX, owner, run))) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("text", ["", "s3://", "s3://kept", "s3://kept/", "https://kept/a", "s3://K/a", "s3:///a"])
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be s3://BUCKET/PREFIX"):
+        objects.parsed(text)
+
+
+def test_what_is_not_evidence_is_of_no_run_and_a_manifest_goes_last() -> None:
+    listed = [
+        objects.Listed("p/shop/web/r/manifest.json", 10, "1"),
+        objects.Listed("p/shop/web/r/zzz.txt", 1000, "1"),
+        objects.Listed("p/shop/manifest.json", 1000, "1"),
+        objects.Listed("p/shop/web/r/systemResponse.jsonl.gz", 5, "2"),
+        objects.Listed("p/shop/web/deep/r/manifest.json", 1000, "1"),
+    ]
+    keys = ("p/shop/web/r/systemResponse.jsonl.gz", "p/shop/web/r/manifest.json")
+    assert objects.by_run(listed, "p/shop") == {"p/shop/web/r": objects.OfRun(keys, 15, "1")}
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"BUCKET": ""}, "BUCKET must be the name of a bucket"),
+        ({"BUCKET": "Kept_"}, "BUCKET must be the name of a bucket"),
+        ({"PREFIX": "a//b"}, "PREFIX must be names with /"),
+        ({"PREFIX": "a" * 129}, "PREFIX must be names with /"),
+        ({"PREFIX": "../other"}, "PREFIX must be names with /"),
+        ({"ENDPOINT": "minio:9000"}, "ENDPOINT must be https://HOST"),
+        ({"ENDPOINT": "https://minio/path"}, "ENDPOINT must be https://HOST"),
+        ({"ENDPOINT": "https://me:hunter2@minio"}, r"ENDPOINT must be https://HOST.*\*\*\*"),
+        ({"ENDPOINT": "http://minio:9000"}, "ALLOW_HTTP is true: evidence would be sent in clear"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(changed: dict[str, str], says: str) -> None:
+    given = {"STORE": "ObjectStorage", "BUCKET": "kept", **changed}
+    with pytest.raises(ValueError, match=f"BOUNCEBACK_EVIDENCE_{says}") as refused:
+        Settings.from_environment({f"BOUNCEBACK_EVIDENCE_{name}": text for name, text in given.items()})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_settings_of_a_bucket_count_where_one_is_wanted() -> None:
+    given = {"ENDPOINT": "http://minio:9000/", "PREFIX": "/a/b/", "BUCKET": "kept", "ALLOW_HTTP": "true"}
+    environment = {f"BOUNCEBACK_EVIDENCE_{name}": text for name, text in given.items()}
+    assert EvidenceSettings.from_environment(environment).bucket == BucketSettings()
+    environment["BOUNCEBACK_EVIDENCE_STORE"] = "ObjectStorage"
+    found = EvidenceSettings.from_environment(environment)
+    assert found.bucket == BucketSettings("kept", "http://minio:9000", prefix="a/b")
+    store = store_of(found, None)  # type: ignore[arg-type] # it asks nothing of Kubernetes
+    assert isinstance(store, ObjectStorage)
+    assert store.name is StoreKind.OBJECT_STORAGE
+
+
+@pytest.mark.parametrize("lacking", [object_storage.ACCESS_KEY, object_storage.SECRET_KEY])
+async def test_a_secret_without_its_keys_is_a_doubt_before_anything_is_touched(tmp_path: Path, lacking: str) -> None:
+    keys = mounted(tmp_path / "keys", **{lacking: ""})
+    said = await doubt(ObjectStorage(BucketSettings(BUCKET, "https://nowhere.invalid", keys=keys), MUCH))
+    assert said is not None
+    assert (said.state, said.reason) == (EvidenceState.DOUBTFUL, "NoCredentials")
+    assert f"has no {lacking}" in said.message
+
+
+# What is kept
+
+
+async def test_what_is_kept_is_found_again_and_once_more_is_no_harm() -> None:
+    run, store = whole(), in_memory()
+    bundle = bundle_of(run)
+    stored = await store.keep(OWNER, "run-1", bundle)
+    assert (stored.place, stored.bytes, stored.failed) == (f"s3://kept/{BELOW}/", bundle.bytes, {})
+    assert await store.keep(OWNER, "run-1", bundle) == stored
+    assert await store.find(OWNER, "run-1") == stored
+    assert await store.find(OWNER, "run-2") is None
+
+
+async def test_what_others_put_there_stays_and_is_no_evidence() -> None:
+    store, bundle = in_memory(), bundle_of(whole())
+    bucket = await store._reached()
+    for strange in (b"{}", b"no json", b'{"kinds": []}', bytes(len(bundle.manifest))):
+        await bucket.put(f"{BELOW}/{MANIFEST}", strange)
+        assert await store.find(OWNER, "run-1") is None
+        with pytest.raises(Refusing, match="is there, and is not what was to be kept") as refused:
+            await store.keep(OWNER, "run-1", bundle)
+        assert refused.value.reason == "NameTaken"
+        assert await bucket.get(f"{BELOW}/{MANIFEST}", MUCH) == strange
+
+
+async def test_an_operator_that_was_ended_in_the_middle_has_left_what_tells_of_it() -> None:
+    store, bundle = in_memory(), bundle_of(whole())
+    few = {kind: data for kind, data in bundle.packed.items() if kind is not EvidenceKind.SYSTEM_RESPONSE}
+    await store.keep(OWNER, "run-1", Bundle(bundle.manifest, few))
+    found = await store.find(OWNER, "run-1")
+    assert found is not None
+    message = "the operator was ended before it had written systemResponse.jsonl.gz"
+    assert found.failed == {EvidenceKind.SYSTEM_RESPONSE: message}
+    assert found.bytes == bundle.bytes - len(bundle.packed[EvidenceKind.SYSTEM_RESPONSE])
+
+
+async def test_the_oldest_goes_first_and_that_of_other_namespaces_and_programs_stays() -> None:
+    store, bundle = in_memory(), bundle_of(whole())
+    bucket = await store._reached()
+    await bucket.put("team/a/shop/notes.txt", b"theirs")
+    await store.keep({"metadata": {"namespace": "shop-2", "name": "web-slow"}}, "run-9", bundle)
+    for number in range(4):
+        await store.keep(OWNER, f"run-{number}", bundle)
+        await asyncio.sleep(0.002)
+    assert await store.make_room("shop", "run-3") == 4 * bundle.bytes
+    store.most = 2 * bundle.bytes
+    assert await store.make_room("shop", "run-0") == 2 * bundle.bytes
+    left = {each.key.split("/")[-2] for each in await bucket.listed("team/a/shop") if each.key.endswith(MANIFEST)}
+    assert left == {"run-0", "run-3"}, "that of the run itself stays, though it is the oldest"
+    assert await bucket.get("team/a/shop/notes.txt", MUCH) == b"theirs"
+    assert len(await bucket.listed("team/a/shop-2")) == 6
+
+
+class Undeletable(Bucket):
+    async def delete(self, key: str) -> None:
+        raise BucketError("Forbidden", f"may not delete {key}")
+
+
+async def test_an_account_that_may_not_delete_keeps_evidence_and_it_is_said_that_older_stays() -> None:
+    bucket = Undeletable(MemoryStore(), BUCKET)
+    store = ObjectStorage(BucketSettings(BUCKET), 1000, bucket)
+    for _ in range(2):
+        assert await doubt(store) is None
+    assert [each.key for each in await bucket.listed("")] == [objects.TRIED]
+    await kept(whole(10), store)
+    second = whole(20)
+    status = second.status.model_copy(update={"run_uid": "run-2"})
+    said = await kept(replace(second, status=status), store)
+    assert said.state is EvidenceState.KEPT
+    assert "older evidence could not be looked through or given up: may not delete" in said.message
+
+
+# A real server
+
+
+async def test_a_real_server_takes_it_and_the_command_reads_it(
+    server: Server, settings: BucketSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, store = whole(), ObjectStorage(settings, MUCH)
+    assert await doubt(store) is None
+    assert files(server, settings.prefix) == {}, "nothing is left of the trial"
+    said = await kept(run, store)
+    assert (said.state, said.message, said.store) == (EvidenceState.KEPT, "", "ObjectStorage")
+    assert await kept(run, ObjectStorage(settings, MUCH)) == said
+    names = {file_name(kind) for kind in EvidenceKind} | {MANIFEST}
+    home = f"shop/web-slow/{run.status.run}"
+    there = files(server, settings.prefix)
+    assert set(there) == {f"{home}/{name}" for name in names}
+    found = await store.find(run.body, run.status.run)
+    assert found is not None
+    assert (found.bytes, found.failed) == (said.bytes, {})
+
+    user(monkeypatch, server)
+    body = run.body | {"status": {**run.body["status"], "evidence": said.to_json()}}
+    read = await asyncio.to_thread(command.of_cluster, None, body, None, said.digest)  # type: ignore[arg-type]
+    assert read.opened.whole
+    assert read.opened.known
+    code = await asyncio.to_thread(main, ["evidence", "--from", said.place])
+    assert (code, "held against no digest" in capsys.readouterr().out) == (0, True)
+    assert await asyncio.to_thread(main, ["report", "--evidence", said.place]) == 0
+    assert "home | during | 200 | 196 | 50.0 ms" in capsys.readouterr().out
+
+    there[f"{home}/{file_name(EvidenceKind.CONSISTENCY)}"].write_bytes(b"tampered")
+    read = await asyncio.to_thread(command.of_cluster, None, body, None, said.digest)  # type: ignore[arg-type]
+    assert read.opened.problems == (
+        "consistency: cannot be unpacked: Error -3 while decompressing data: incorrect header check",
+    )
+    forged = bundle_of(whole(10))
+    for kind, data in forged.packed.items():
+        there[f"{home}/{file_name(kind)}"].write_bytes(data)
+    there[f"{home}/{MANIFEST}"].write_bytes(forged.manifest)
+    read = await asyncio.to_thread(command.of_cluster, None, body, None, said.digest)  # type: ignore[arg-type]
+    assert read.opened.changed
+    there[f"{home}/{MANIFEST}"].unlink()
+    assert await asyncio.to_thread(main, ["evidence", "--from", said.place]) == 2
+    assert "it was given up for newer, or deleted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "says"),
+    [
+        ({"bucket": "not-there"}, "NoBucket", "NoSuchBucket: The specified bucket does not exist.; make it"),
+        ({"region": "eu-west-1"}, "WrongRegion", 'the region "eu-west-1" is wrong; expecting "us-east-1"'),
+    ],
+)
+async def test_what_a_bucket_refuses_is_told_with_the_way_out(
+    settings: BucketSettings, change: dict[str, Any], reason: str, says: str
+) -> None:
+    store = ObjectStorage(replace(settings, **change), MUCH)
+    doubtful, at_last = await doubt(store), await kept(whole(10), store)
+    assert doubtful is not None
+    assert (doubtful.reason, at_last.state, at_last.reason) == (reason, EvidenceState.NOT_KEPT, reason)
+    assert says in doubtful.message
+    assert says in at_last.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({object_storage.ACCESS_KEY: "AKIDWRONG"}, "XAdminUserNotFound"),
+        ({object_storage.SECRET_KEY: "do-not-show-this-wrong-one"}, "SignatureDoesNotMatch"),
+    ],
+)
+async def test_wrong_keys_are_told_and_never_shown(
+    settings: BucketSettings, wrong: dict[str, str], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    mounted(Path(settings.keys), **wrong)
+    store = ObjectStorage(settings, MUCH)
+    said = await kept(whole(10), store)
+    assert (said.reason, says in said.message) == ("Forbidden", True), said
+    with pytest.raises(Refusing) as refused:
+        await store.try_out(OWNER, "run-1")
+    shown = repr((said, refused.value, store._settings, object_storage.access_from(settings))) + caplog.text
+    assert "AKID" not in shown
+    assert "do-not-show" not in shown
+    assert "AWS4-HMAC" not in shown, "not what was signed, either"
+
+
+async def test_keys_of_a_secret_that_was_changed_count_from_the_next_run(settings: BucketSettings) -> None:
+    mounted(Path(settings.keys), **{object_storage.SECRET_KEY: "old"})
+    assert (await kept(whole(10), ObjectStorage(settings, MUCH))).reason == "Forbidden"
+    mounted(Path(settings.keys))
+    assert (await kept(whole(10), ObjectStorage(settings, MUCH))).state is EvidenceState.KEPT
+
+
+async def test_a_server_that_dies_in_the_middle_of_a_write_has_it_whole_once_it_is_back(
+    settings: BucketSettings, tmp_path: Path
+) -> None:
+    """Stopped, it takes what the socket holds of 8 MB; then it is killed, and started again."""
+    with real_servers.versitygw() as mortal:
+        store = ObjectStorage(replace(settings, endpoint=f"http://127.0.0.1:{mortal.port}", prefix=""), MUCH)
+        bundle = bundle_of(whole())
+        large = Bundle(bundle.manifest, {**bundle.packed, EvidenceKind.INJECTION: os.urandom(8_000_000)})
+        await store.keep(OWNER, "run-1", Bundle(bundle.manifest, {}))
+        assert mortal.process is not None
+        mortal.process.send_signal(signal.SIGSTOP)
+        writing = asyncio.create_task(store.keep(OWNER, "run-1", large))
+        await asyncio.sleep(0.3)
+        assert not writing.done()
+        await asyncio.to_thread(mortal.stop)
+        with pytest.raises(ConnectionError, match="bucket kept did not"):
+            await writing
+        await asyncio.to_thread(mortal.start)
+        stored = await store.keep(OWNER, "run-1", large)
+        assert stored.failed == {}
+        there = files(mortal, "")
+        assert there[f"shop/web-slow/run-1/{file_name(EvidenceKind.INJECTION)}"].stat().st_size == 8_000_000
+        assert len(there) == 6, "and nothing else"
+
+
+async def test_a_server_that_never_answers_is_given_up_and_holds_up_nothing(
+    settings: BucketSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "KEEP_SECONDS", 0.5)
+    monkeypatch.setattr(keeping, "ROOM_SECONDS", 0.3)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        store = ObjectStorage(replace(settings, endpoint=f"http://127.0.0.1:{port}"), MUCH)
+        async with asyncio.timeout(5):
+            assert await doubt(store) is None, "nobody can say"
+            said = await kept(whole(10), store)
+    assert (said.state, said.reason) == (EvidenceState.NOT_KEPT, "StoreUnreachable")
+    said = await kept(whole(10), store)
+    assert "Connection refused" in said.message
+
+
+async def test_a_certificate_is_trusted_by_the_authority_in_the_secret_and_not_without(
+    settings: BucketSettings, tmp_path: Path
+) -> None:
+    authority = Authority.made("test")
+    with real_servers.versitygw(tls=certificate(tmp_path, authority, ["localhost"])) as secure:
+        over_tls = replace(settings, endpoint=f"https://localhost:{secure.port}")
+        said = await kept(whole(10), ObjectStorage(over_tls, MUCH))
+        assert (said.reason, "UnknownIssuer" in said.message) == ("NotTrusted", True), said
+        mounted(Path(settings.keys), **{object_storage.AUTHORITY: authority.certificate.public_bytes(PEM).decode()})
+        assert (await kept(whole(10), ObjectStorage(over_tls, MUCH))).state is EvidenceState.KEPT
+        elsewhere = replace(settings, endpoint=f"https://127.0.0.1:{secure.port}")
+        said = await kept(whole(10), ObjectStorage(elsewhere, MUCH))
+        assert (said.reason, "NotValidForName" in said.message) == ("NotTrusted", True), said
+    plain = replace(settings, endpoint=settings.endpoint.replace("http:", "https:"))
+    said = await kept(whole(10), ObjectStorage(plain, MUCH))
+    assert said.reason == "NoTls"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root")
+async def test_a_full_store_keeps_what_it_has_room_for(settings: BucketSettings) -> None:
+    with real_servers.versitygw(room="200k") as small:
+        store = ObjectStorage(replace(settings, endpoint=f"http://127.0.0.1:{small.port}"), MUCH)
+        bundle = bundle_of(whole())
+        large = Bundle(bundle.manifest, {**bundle.packed, EvidenceKind.INJECTION: os.urandom(1_000_000)})
+        stored = await store.keep(OWNER, "run-1", large)
+        assert set(stored.failed) == {EvidenceKind.INJECTION}
+        print(stored)
+
+
+async def test_a_session_token_goes_along_and_a_store_without_conditions_is_asked_first(tmp_path: Path) -> None:
+    asked: list[tuple[str, str | None]] = []
+    held: dict[str, bytes] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.headers["x-amz-security-token"] == "lent"
+        asked.append((request.method, request.headers.get("if-none-match")))
+        if request.method == "PUT" and "if-none-match" in request.headers:
+            text = "<Error><Code>NotImplemented</Code><Message>A header is not implemented</Message></Error>"
+            return web.Response(status=501, text=text)
+        if request.method == "PUT":
+            held[request.path] = await request.read()
+            return web.Response(headers={"ETag": '"1"'})
+        if request.path not in held:
+            return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
+        return web.Response(
+            body=held[request.path], headers={"ETag": '"1"', "Last-Modified": "Sun, 22 Nov 2026 10:00:00 GMT"}
+        )
+
+    application = web.Application(client_max_size=MUCH)
+    application.router.add_route("*", "/{key:.*}", answer)
+    async with TestServer(application) as simple:
+        keys = mounted(tmp_path / "keys", **{object_storage.TOKEN: "lent"})
+        settings = BucketSettings(BUCKET, f"http://127.0.0.1:{simple.port}", keys=keys)
+        bundle = bundle_of(whole(10))
+        await ObjectStorage(settings, MUCH).keep(OWNER, "run-1", bundle)
+        assert asked[:3] == [("PUT", "*"), ("GET", None), ("PUT", None)]
+        assert len(held) == 6
+        with pytest.raises(Refusing, match="is not what was to be kept"):
+            await ObjectStorage(settings, MUCH).keep(OWNER, "run-1", bundle_of(whole(20)))
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason", "passing"),
+    [
+        (403, "AccessDenied", "Forbidden", False),
+        (403, "Strange", "Forbidden", False),
+        (403, "ExpiredToken", "Forbidden", False),
+        (403, "QuotaExceeded", "QuotaExceeded", False),
+        (400, "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", False),
+        (507, "", "StoreFull", False),
+        (413, "", "TooLarge", False),
+        (301, "", "WrongRegion", False),
+        (400, "", "Refused", False),
+        (501, "NotImplemented", "Refused", False),
+        (409, "ConditionalRequestConflict", "StoreUnreachable", True),
+        (429, "", "StoreUnreachable", True),
+        (500, "InternalError", "StoreUnreachable", True),
+        (503, "SlowDown", "StoreUnreachable", True),
+    ],
+)
+def test_what_may_pass_is_told_from_what_does_not(status: int, code: str, reason: str, passing: bool) -> None:
+    answer = f"<Error><Code>{code}</Code><Message>no &amp; no</Message><AWSAccessKeyId>AKID</AWSAccessKeyId></Error>"
+    text = f"Generic S3 error: Server returned non-2xx status code: {status} Whatever: {answer if code else ''}"
+    found = told(text, "refused", "not done")
+    assert (found.reason, found.passing) == (reason, passing)
+    assert (f"{code}: no & no" if code else f"status {status}") in found.message
+    assert "AKID" not in found.message
+
+
+def test_what_must_not_be_told_is_in_no_representation() -> None:
+    access = Access("kept", "us-east-1", key="AKID", secret="hunter2", token="lent", authority="PEM")
+    assert repr(access) == "Access(bucket='kept', region='us-east-1', endpoint='')"
+
+
+# The command
+
+
+def test_without_keys_the_command_says_which_variables_it_wants(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["evidence", "--from", f"s3://kept/{BELOW}/"]) == 2
+    assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in capsys.readouterr().err
+    assert main(["evidence", "--from", "s3://kept"]) == 2
+    assert "must be s3://BUCKET/PREFIX" in capsys.readouterr().err
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
+    assert main(["evidence", "--from", f"s3://kept/{BELOW}/"]) == 2
+    assert "AWS_CA_BUNDLE /nowhere/ca.pem cannot be read" in capsys.readouterr().err
+
+
+def test_the_command_tells_what_the_bucket_refuses_and_shows_no_key(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user(monkeypatch, server, AWS_SECRET_ACCESS_KEY="do-not-show-this-wrong-one")
+    assert main(["evidence", "--from", f"s3://kept/{BELOW}/"]) == 2
+    shown = capsys.readouterr().err
+    assert "SignatureDoesNotMatch" in shown
+    assert "AKID" not in shown
+    assert "do-not-show" not in shown
+    user(monkeypatch, server, AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert main(["evidence", "--from", f"s3://kept/{BELOW}/"]) == 5
+    assert "Connection refused" in capsys.readouterr().err
