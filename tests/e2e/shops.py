@@ -56,7 +56,7 @@ def shop(
             yield namespace
         finally:
             if guarded:
-                role = f"bounceback-objects-{namespace}-bounceback"
+                role = f"bounceback-objects:{namespace}:bounceback"
                 commands.kubectl("delete", "--ignore-not-found", OF_CLUSTER, guard_of(namespace), role)
 
 

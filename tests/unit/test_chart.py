@@ -170,7 +170,7 @@ def test_an_account_changes_the_objects_that_are_named_and_no_others() -> None:
 
 
 def test_what_has_no_namespace_is_granted_by_name() -> None:
-    name = "bounceback-objects-shop-bounceback"
+    name = "bounceback-objects:shop:bounceback"
     guard = "validatingwebhookconfigurations.admissionregistration.k8s.io/shop-guard"
     objects = render("targetNamespaces[0].name=shop", f"targetNamespaces[0].clusterObjects={{{guard}}}")
     assert one(objects, "ClusterRole", name)["rules"] == [

@@ -135,7 +135,7 @@ def test_rights_are_printed_for_the_objects_that_are_named(capsys: pytest.Captur
             "verbs": ["get", "list", "watch", "patch"],
         }
     ]
-    assert role["metadata"]["name"] == binding["roleRef"]["name"] == "bounceback-objects-shop-bounceback"
+    assert role["metadata"]["name"] == binding["roleRef"]["name"] == "bounceback-objects:shop:bounceback"
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "bounceback", "namespace": "shop"}]
 
 

@@ -47,7 +47,7 @@ def cluster_access_manifest(namespace: str, account: str, objects: Sequence[tupl
 
     A FaultPolicy says what may be done to them.
     """
-    name = f"{ROLE}-{namespace}-{account}"
+    name = f"{ROLE}:{namespace}:{account}"  # neither of them can hold a colon
     metadata = {"name": name, "labels": {"app.kubernetes.io/managed-by": "bounceback"}}
     by_resource: dict[str, list[str]] = {}
     for resource, each in objects:
