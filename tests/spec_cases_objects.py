@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bounceback.api.experiment import SORT_OF_TARGET
-from bounceback.api.targets import VALUE_WITH_MODE
+from bounceback.api.targets import OF_CLUSTER_BY_NAME, VALUE_WITH_MODE
 from bounceback.faults.object_fault import FIELDS, NO_HEALING
 from bounceback.faults.object_kinds.base import ONCE, SOME
 from bounceback.faults.object_kinds.fields import NOT_THERE
+from bounceback.types.objects import ADMISSION
 from tests.spec_case import Case, Change, Json
 
 _DEPLOYMENT: Final = {"apiVersion": "apps/v1", "kind": "Deployment", "names": ["web"]}
@@ -86,6 +87,8 @@ _SAID_BY_THE_SCHEMA: Final[tuple[tuple[str, Json, str, str, str], ...]] = (
      ".objectFault.fieldChanged.value", "Required value"),
 )  # fmt: skip
 _PLAIN: Final[Json] = {"networkPartition": {}}
+_IGNORED: Final = _done(webhookFailurePolicyChanged={"failurePolicy": "Ignore"})
+_WEBHOOKS: Final[Json] = {"apiVersion": ADMISSION, "kind": "ValidatingWebhookConfiguration"}
 _TARGETS: Final[tuple[tuple[str, Json, Json, str, str], ...]] = (
     ("objects by name", _ZERO, _objects(names=["a", "b"]), "", ""),
     ("one object by label", _ZERO, _objects(selector={"matchLabels": {"a": "b"}}, mode="One"), "", ""),
@@ -95,6 +98,9 @@ _TARGETS: Final[tuple[tuple[str, Json, Json, str, str], ...]] = (
      "spec.targets[0].objects"),
     ("some objects of how many", _ZERO, _objects(names=["a"], mode="Fixed"), VALUE_WITH_MODE,
      "spec.targets[0].objects.value"),
+    ("webhooks by name", _IGNORED, _objects(**_WEBHOOKS, names=["guard"]), "", ""),
+    ("webhooks by label", _IGNORED, _objects(**_WEBHOOKS, selector={"matchLabels": {"a": "b"}}), OF_CLUSTER_BY_NAME,
+     "spec.targets[0].objects.selector"),
     ("a partition of objects", _PLAIN, _objects(names=["a"]), SORT_OF_TARGET, "spec.faults"),
     ("an object fault on pods", _ZERO, {"pods": {"selector": {"matchLabels": {"a": "b"}}}}, SORT_OF_TARGET,
      "spec.faults"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bounceback.api.experiment import ONLY_PODS_FOLLOWED, SORT_OF_TARGET
+from bounceback.api.policy import SOMETHING
 from bounceback.faults.base import NO_PATTERN
 from tests.spec_case import Case, Change, with_fault
 
@@ -17,6 +18,19 @@ def nodes(**fields: Any) -> Change:
         spec["allow"]["nodes"] = {"faults": ["nodeCordon"], **fields}
 
     return change
+
+
+def objects(beside: bool = False, **fields: Any) -> Change:
+    def change(spec: dict[str, Any]) -> None:
+        faults = ["webhookFailurePolicyChanged"]
+        entry = {"kind": "ValidatingWebhookConfiguration", "faults": faults, **fields}
+        spec["allow"] = {**(spec["allow"] if beside else {}), "objects": [entry]}
+
+    return change
+
+
+def nothing(spec: dict[str, Any]) -> None:
+    spec["allow"] = {}
 
 
 def namespaces(**fields: Any) -> Change:
@@ -38,6 +52,18 @@ POLICIES: Final = (
         nodes(names=["a"], faults=["nodeExplode"]),
         "must be one of nodeCordon, nodeDrain, nodeNotReady",
         "spec.allow.nodes.faults[0]",
+        "Unsupported value",
+    ),
+    Case("an object without a namespace, by name", "FaultPolicy", objects(names=["guard"])),
+    Case("such objects by label, and nodes", "FaultPolicy", objects(beside=True, selector=POOL)),
+    Case("nothing at all", "FaultPolicy", nothing, SOMETHING, "spec.allow"),
+    Case("objects in no way", "FaultPolicy", objects(), NAMES_OR_SELECTOR, "spec.allow.objects[0]"),
+    Case(
+        "a change that takes the right to delete them",
+        "FaultPolicy",
+        objects(names=["guard"], faults=["deleted"]),
+        "must be one of webhookFailurePolicyChanged",
+        "spec.allow.objects[0].faults[0]",
         "Unsupported value",
     ),
 )

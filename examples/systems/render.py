@@ -1,4 +1,4 @@
-"""Writes the sample systems' YAML: two applications, and variants of each with one promise broken."""
+"""Writes the sample systems' YAML: applications, and variants of each with one promise broken."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from examples.systems import render_kept
+from examples.systems import render_guarded, render_kept
 
 HERE: Final = Path(__file__).resolve().parent
 # The image is one that is there anyway; any with Python >= 3.11 will do, for example python:3.13-slim.
@@ -27,6 +27,7 @@ VARIANTS: Final = {
     "web-timed": ("", "Its store is armed for a clock that is wrong, and keeps its promises."),
     "web-timebound": ("clock-bound", "Its store is armed; once its clock has gone back it takes no order until then."),
     **render_kept.VARIANTS,
+    **render_guarded.VARIANTS,
 }
 ALARMED: Final = ("web-alarmed", "web-forgetful")
 SECURED: Final = ("web-secure", "web-trusting", *ALARMED)
@@ -53,6 +54,8 @@ def files() -> dict[Path, str]:
 def written(name: str, flaw: str, about: str) -> str:
     if name in render_kept.VARIANTS:
         what, objects = render_kept.ABOUT, render_kept.system(flaw, IMAGE)
+    elif name in render_guarded.VARIANTS:
+        what, objects = render_guarded.ABOUT, render_guarded.system(flaw, IMAGE)
     else:
         what = "a web application with two replicas, its store, and its customers"
         objects = system(name, flaw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import yaml
 from cryptography.hazmat.primitives import serialization
@@ -18,6 +19,10 @@ OBJECTS = (
     "rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io"
 )
 """What an objectFault of some example changes, and the repair of another makes."""
+GUARD = "shop-guard"
+"""A sample system's objects without a namespace, which is what its policy is about: here each namespace has its own."""
+WEBHOOKS = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+OF_CLUSTER = "validatingwebhookconfigurations,clusterroles,clusterrolebindings,faultpolicies"
 
 
 @contextmanager
@@ -30,21 +35,42 @@ def shop(
     """
     with commands.namespace("shop") as namespace:
         more = ("--objects", OBJECTS) if objects_too else ()
+        if guarded := system.startswith("guarded"):
+            more = (*more, "--cluster-objects", f"{WEBHOOKS}/{guard_of(namespace)}")
         access = commands.bounceback("access", namespace, "--secret", AUTHORITY, *more)
         assert access.code == 0, access.err
         commands.kubectl("apply", "-f", "-", stdin=access.out)
         commands.apply(namespace, authority())
-        objects = list(yaml.safe_load_all((PROJECT / "examples" / "systems" / system / "system.yaml").read_text()))
+        text = (PROJECT / "examples" / "systems" / system / "system.yaml").read_text()
+        objects = [placed(each, namespace) if guarded else each for each in yaml.safe_load_all(text)]
         deployments = {o["metadata"]["name"]: o for o in objects if o["kind"] == "Deployment"}
         if web := deployments.get("web"):
             web["spec"]["replicas"] = replicas
             if node:
                 web["spec"]["template"]["spec"]["nodeName"] = node
-        commands.apply(namespace, *objects)
-        for app in deployments:
-            timeout = f"--timeout={ROLLOUT_SECONDS}s"
-            commands.kubectl("rollout", "status", "-n", namespace, f"deployment/{app}", timeout)
-        yield namespace
+        try:
+            commands.apply(namespace, *objects)
+            for app in deployments:
+                timeout = f"--timeout={ROLLOUT_SECONDS}s"
+                commands.kubectl("rollout", "status", "-n", namespace, f"deployment/{app}", timeout)
+            yield namespace
+        finally:
+            if guarded:
+                role = f"bounceback-objects:{namespace}:bounceback"
+                commands.kubectl("delete", "--ignore-not-found", OF_CLUSTER, guard_of(namespace), role)
+
+
+def guard_of(namespace: str) -> str:
+    return f"{namespace}-guard"
+
+
+def placed(value: Any, namespace: str) -> Any:
+    """What is written for the namespace shop, for this one, wherever it is named as a whole."""
+    if isinstance(value, dict):
+        return {key: placed(each, namespace) for key, each in value.items()}
+    if isinstance(value, list):
+        return [placed(each, namespace) for each in value]
+    return {"shop": namespace, GUARD: guard_of(namespace)}.get(value, value) if isinstance(value, str) else value
 
 
 def authority() -> Json:

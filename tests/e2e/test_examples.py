@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from dev.state import clusters_folder
 from tests.commands import PROJECT, SYSTEM, Commands, Json, until
 from tests.conftest import run_dev
 from tests.e2e.arming import arming
-from tests.e2e.shops import shop
+from tests.e2e.shops import placed, shop
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("release")]
 
@@ -60,7 +61,8 @@ class Scenario:
 def scenarios() -> Iterator[Scenario]:
     """As the examples' annotations say."""
     for path in sorted((PROJECT / "examples").glob("*/experiment.yaml")):
-        if (path.parent / "policy.yaml").exists():
+        policy = path.parent / "policy.yaml"
+        if policy.exists() and "nodes" in yaml.safe_load(policy.read_text())["spec"]["allow"]:
             continue  # on nodes, which others need here: tests/survival/test_nodes.py plays their faults
         annotations = yaml.safe_load(path.read_text())["metadata"]["annotations"]
         for key, verdict in annotations.items():
@@ -79,14 +81,26 @@ class Outcome:
 
 
 def run(commands: Commands, name: str, namespace: str) -> Outcome:
-    files = map(str, sorted((PROJECT / "examples" / name).glob("*.yaml")))
-    result = commands.bounceback("run", "--namespace", namespace, "--wait", *files)
+    folder = PROJECT / "examples" / name
+    with tempfile.TemporaryDirectory() as away:
+        if (folder / "policy.yaml").exists():  # it names the namespace that it is for, and what is there
+            folder = _placed(folder, Path(away), namespace)
+            commands.kubectl("apply", "-f", str(folder / "policy.yaml"))
+        files = map(str, sorted(folder.glob("*.yaml")))
+        result = commands.bounceback("run", "--namespace", namespace, "--wait", *files)
 
     def let_go() -> Json | None:
         (experiment,) = commands.get("faultexperiments", "-n", namespace)["items"]
         return None if experiment["metadata"].get("finalizers") else experiment
 
     return Outcome(result.code, result.out + result.err, until(let_go, "the finished experiment is held no more"))
+
+
+def _placed(folder: Path, away: Path, namespace: str) -> Path:
+    for path in folder.glob("*.yaml"):
+        body = placed(yaml.safe_load(path.read_text()), namespace)
+        (away / path.name).write_text(yaml.safe_dump(body, sort_keys=False))
+    return away
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,23 @@ def test_an_account_changes_the_objects_that_are_named_and_no_others() -> None:
     ]
 
 
+def test_what_has_no_namespace_is_granted_by_name() -> None:
+    name = "bounceback-objects:shop:bounceback"
+    guard = "validatingwebhookconfigurations.admissionregistration.k8s.io/shop-guard"
+    objects = render("targetNamespaces[0].name=shop", f"targetNamespaces[0].clusterObjects={{{guard}}}")
+    assert one(objects, "ClusterRole", name)["rules"] == [
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["validatingwebhookconfigurations"],
+            "resourceNames": ["shop-guard"],
+            "verbs": ["get", "list", "watch", "patch"],
+        }
+    ]
+    (subject,) = one(objects, "ClusterRoleBinding", name)["subjects"]
+    assert (subject["name"], subject["namespace"]) == ("bounceback", "shop")
+    assert not [o for o in render("targetNamespaces[0].name=shop") if o["metadata"]["name"] == name]
+
+
 def test_no_pod_of_the_release_has_any_privilege() -> None:
     for pod in pods(render()):
         assert pod["securityContext"]["runAsNonRoot"] is True

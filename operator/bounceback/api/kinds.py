@@ -100,8 +100,9 @@ FAULT_POLICY: Final = Kind(
     "FaultPolicy",
     "faultpolicies",
     "fp",
-    "A FaultPolicy allows experiments of some namespaces what goes beyond their own namespace: faults on nodes. "
-    "Policies add up; without one that allows it, such an experiment is refused before anything is touched.",
+    "A FaultPolicy allows experiments of some namespaces what goes beyond their own namespace: faults on nodes, and "
+    "on objects without one. Policies add up; without one that allows it, such an experiment is refused before "
+    "anything is touched.",
     FaultPolicySpec,
     None,
     (

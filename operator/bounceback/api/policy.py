@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 
 from bounceback.faults.node_fault import NodeFaultKind
 from bounceback.types.fields import Model, ObjectName
+from bounceback.types.objects import ClusterFaultKind, ClusterKind
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
 from bounceback.types.selectors import LabelSelector
 
 WAYS = ("names", "selector")
+SOMETHING = "nodes or objects must be given: what is allowed?"
 
 
 class Chosen(Model):
@@ -58,10 +60,32 @@ class NodeAllowance(Chosen):
     )
 
 
+class ObjectAllowance(Chosen):
+    """Objects of one kind that has no namespace, and what may be done to them."""
+
+    kind: ClusterKind = Field(description="Their kind, of admissionregistration.k8s.io/v1.")
+    faults: Annotated[list[ClusterFaultKind], Field(min_length=1, max_length=10)] = Field(
+        description="The fields of objectFault that may hit them."
+    )
+
+
 class PolicyAllowances(Model):
     """What is allowed beyond an experiment's own namespace. What several policies allow adds up."""
 
-    nodes: NodeAllowance = Field(description="Nodes, and what may be done to them.")
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.nodes) || has(self.objects)", SOMETHING, reason="FieldValueRequired"),
+    )
+
+    nodes: NodeAllowance | None = Field(None, description="Nodes, and what may be done to them.")
+    objects: Annotated[list[ObjectAllowance], Field(min_length=1, max_length=20)] | None = Field(
+        None, description="Objects without a namespace, and what may be done to them."
+    )
+
+    @model_validator(mode="after")
+    def _allows_something(self) -> Self:
+        if self.nodes is None and self.objects is None:
+            raise refuse(SOMETHING)
+        return self
 
 
 class FaultPolicySpec(Model):

@@ -11,6 +11,7 @@ import yaml
 from bounceback.cli.exits import PASSED
 from bounceback.cli.freeze import operator_namespace
 
+CLUSTER_OBJECT: Final = re.compile(r"([a-z0-9]+\.[a-z0-9]([-a-z0-9.]*[a-z0-9])?)/([a-z0-9]([-a-z0-9.]*[a-z0-9])?)")
 RESOURCE: Final = re.compile(r"[a-z0-9]+(\.[a-z0-9]([-a-z0-9.]*[a-z0-9])?)?")
 
 
@@ -44,6 +45,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nodes", action="store_true", help="also the right to change nodes; which of them, a FaultPolicy says"
     )
+    parser.add_argument(
+        "--cluster-objects",
+        action="append",
+        default=[],
+        type=_named,
+        metavar="RESOURCE/NAME,...",
+        help="objects without a namespace that objectFault may change, each by name: "
+        "validatingwebhookconfigurations.admissionregistration.k8s.io/guard; what may be done, a FaultPolicy says",
+    )
     operator_namespace(parser)
     for option in ("--kubeconfig", "--context"):  # taken, though no cluster is asked: they stand on every command line
         parser.add_argument(option, help=argparse.SUPPRESS)
@@ -64,6 +74,11 @@ def run(options: argparse.Namespace) -> int:
         from bounceback.vehicles.node_access import node_access_manifest
 
         manifests += node_access_manifest(options.namespace, options.service_account)
+    if options.cluster_objects:
+        from bounceback.vehicles.cluster_access import cluster_access_manifest
+
+        named = [each for listed in options.cluster_objects for each in listed]
+        manifests += cluster_access_manifest(options.namespace, options.service_account, named)
     print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
     return PASSED
 
@@ -74,3 +89,11 @@ def _resources(text: str) -> list[str]:
     if wrong := [each for each in found if not RESOURCE.fullmatch(each)]:
         raise argparse.ArgumentTypeError(f"{wrong[0]!r} must be a resource as kubectl writes it: deployments.apps")
     return found
+
+
+def _named(text: str) -> list[tuple[str, str]]:
+    """(resource, name) of each. Raises ArgumentTypeError for anything else."""
+    found = [(part.strip(), CLUSTER_OBJECT.fullmatch(part.strip())) for part in text.split(",") if part.strip()]
+    if wrong := [part for part, match in found if match is None]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} must be RESOURCE.GROUP/NAME, as kubectl writes resources")
+    return [(match[1], match[3]) for _, match in found if match is not None]

@@ -17,6 +17,7 @@ from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.planning import act_of, needs_guard, realm_of, rung_for
+from bounceback.engine.policy import changes_of_cluster
 from bounceback.engine.repeats import begun, spec_of_run
 from bounceback.engine.targets import PROTECTED, choose
 from bounceback.faults import ObjectFault, PodRemoval
@@ -119,6 +120,8 @@ class Foresight:
         outlook.on = {fault.name: fault.target for fault in spec.faults}
         if any(isinstance(fault.fault, NodeFault) for fault in spec.faults):
             outlook.note("which nodes are hit, and whether a FaultPolicy allows it, is seen at the start")
+        for name in changes_of_cluster(spec):
+            outlook.note(f"{name}: whether a FaultPolicy allows it, and Bounceback can bear it, is seen at the start")
         if spec.repair is not None and spec.repair.job is not None:
             outlook.note(
                 "a Job repairs; whether the account may make it, and the API server takes it, is seen at the start"

@@ -15,7 +15,7 @@ from bounceback.engine.originals import copy_of
 from bounceback.engine.restoring import Create, Delete, Patch
 from bounceback.engine.targets import choose
 from bounceback.faults import ObjectFault
-from bounceback.types.objects import RBAC, SECRET_KINDS, Change, ObjectKey
+from bounceback.types.objects import RBAC, SECRET_KINDS, Change, ObjectKey, of_cluster
 
 Json = dict[str, Any]
 
@@ -67,26 +67,29 @@ class ForesightObjects:
             raise Unforeseen(f"{field}.kind", unfit)
         place = self._place(field, targets.api_version, targets.kind)
         try:
+            where = "" if of_cluster(targets.api_version, targets.kind) else self._namespace
             if targets.names is None:
-                bodies = self._acting.list(place, self._namespace, str(targets.selector))
+                bodies = self._acting.list(place, where, str(targets.selector))
             else:
-                bodies = [self._named(f"{field}.names[{n}]", place, name) for n, name in enumerate(targets.names)]
+                bodies = [
+                    self._named(f"{field}.names[{n}]", place, where, name) for n, name in enumerate(targets.names)
+                ]
         except RefusedError as error:
             raise Unforeseen("spec.serviceAccountName", error.words) from error
         whole = [{**body, "apiVersion": targets.api_version, "kind": targets.kind} for body in bodies]
         return [ObjectInfo(ObjectKey.of(body), body["metadata"]["uid"], body) for body in whole]
 
-    def _named(self, field: str, place: Place, name: str) -> Json:
-        body = self._acting.get(place, self._namespace, name)
+    def _named(self, field: str, place: Place, namespace: str, name: str) -> Json:
+        body = self._acting.get(place, namespace, name)
         if body is None:
-            raise Unforeseen(field, f"there is no {name} in {self._namespace}")
+            raise Unforeseen(field, f"there is no {name}" + (f" in {namespace}" if namespace else ""))
         return body
 
     def _place(self, field: str, api_version: str, kind: str) -> Place:
         entry = next((each for each in self._acting.served(api_version) if each["kind"] == kind), None)
         if entry is None:
             raise Unforeseen(f"{field}.kind", f"the cluster serves no {kind} of {api_version}; is its CRD installed?")
-        if not entry["namespaced"]:
+        if not entry["namespaced"] and not of_cluster(api_version, kind):
             raise Unforeseen(
                 f"{field}.kind", f"{kind} is of the whole cluster; an experiment touches its own namespace only"
             )

@@ -13,10 +13,11 @@ from bounceback.api import API_VERSION, GROUP
 from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.kinds import KINDS, Kind
-from bounceback.api.policy import FaultPolicySpec
+from bounceback.api.policy import FaultPolicySpec, PolicyAllowances
 from bounceback.api.problems import Problem, parse
 from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
 from bounceback.engine.collapse import least_samples, longest_look
+from bounceback.engine.policy import changes_of_cluster
 from bounceback.engine.repeats import too_few
 from bounceback.engine.starting import unseen
 from bounceback.faults import ObjectFault
@@ -214,16 +215,35 @@ def _not_allowed(
     namespace: str, spec: FaultExperimentSpec, policies: Iterable[FaultPolicySpec]
 ) -> Iterator[tuple[Severity, Problem]]:
     """Faults that take a policy: none of these files may, as far as names tell, be it; labels are the cluster's."""
-    near = [policy.allow.nodes for policy in policies if _may_be_for(policy, namespace)]
+    near = [policy.allow for policy in policies if _may_be_for(policy, namespace)]
+    beyond = changes_of_cluster(spec)
     for index, entry in enumerate(spec.faults):
         fault = entry.fault
+        path: Path = ("spec", "faults", index, fault.kind)
         # Which pods have their node's own network only the cluster knows.
-        if isinstance(fault, NodeFault) and not any(fault.node_kind in allowed.faults for allowed in near):
+        if isinstance(fault, NodeFault):
+            allowed = any(fault.node_kind in each.nodes.faults for each in near if each.nodes is not None)
+        elif isinstance(fault, ObjectFault) and entry.name in beyond:
+            path = (*path, fault.field)
+            allowed = all(
+                _may_be_about(near, fault, beyond[entry.name].kind, n) for n in beyond[entry.name].names or ()
+            )
+        else:
+            continue
+        if not allowed:
             text = (
                 "takes a FaultPolicy that allows it to experiments of this namespace; none in these files does, so the "
                 "cluster must have one when the run starts"
             )
-            yield Severity.WARNING, Problem(("spec", "faults", index, fault.kind), text)
+            yield Severity.WARNING, Problem(path, text)
+
+
+def _may_be_about(near: Iterable[PolicyAllowances], fault: ObjectFault, kind: str, name: str) -> bool:
+    return any(
+        fault.field in allowed.faults and kind == allowed.kind and (allowed.names is None or name in allowed.names)
+        for each in near
+        for allowed in each.objects or ()
+    )
 
 
 def _may_be_for(policy: FaultPolicySpec, namespace: str) -> bool:

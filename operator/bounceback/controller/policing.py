@@ -17,12 +17,14 @@ from bounceback.api.status import InjectionStatus
 from bounceback.controller.carry import Injections
 from bounceback.controller.way import Way
 from bounceback.engine.evidence import DONE
-from bounceback.engine.policy import Labelled, NodeUse, Policy, withheld
+from bounceback.engine.policy import Labelled, NodeUse, ObjectUse, Policy, Use, changes_of_cluster, withheld
+from bounceback.faults import ObjectFault
 from bounceback.faults.node_fault import NodeFault, NodeFaultKind
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
-from bounceback.kube.resources import NAMESPACES, NODES, POLICIES
+from bounceback.kube.resources import NAMESPACES, NODES, OF_CLUSTER, POLICIES
 from bounceback.kube.watching import mirror
+from bounceback.types.objects import ClusterKind
 from bounceback.vehicles.errors import Refused
 
 PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
@@ -52,16 +54,17 @@ async def labelled_node(kube: Kube, name: str) -> Labelled:
     return Labelled(name, body["metadata"].get("labels") or {})
 
 
-async def refuse_withheld(kube: Kube, namespace: str, spec: FaultExperimentSpec, uses: Sequence[NodeUse]) -> None:
+async def refuse_withheld(kube: Kube, namespace: str, spec: FaultExperimentSpec, uses: Sequence[Use]) -> None:
     """Raises Refused at the first of them that no policy allows, and what Kube raises."""
     there = await policies(kube)
     if (found := withheld(there, await labelled_namespace(kube, namespace), uses)) is not None:
         index, entry = next((n, each) for n, each in enumerate(spec.faults) if each.name == found.use.entry)
-        raise Refused(f"spec.faults[{index}].{entry.fault.kind}", "NotAllowed", found.words)
+        field = f".{entry.fault.field}" if isinstance(entry.fault, ObjectFault) else ""
+        raise Refused(f"spec.faults[{index}].{entry.fault.kind}{field}", "NotAllowed", found.words)
 
 
 class Policing(Way):
-    """Whether what a run does to nodes is still allowed. Nothing of it is in force by this way."""
+    """Whether what a run does beyond its namespace is still allowed. Nothing of it is in force by this way."""
 
     def __init__(
         self,
@@ -73,7 +76,12 @@ class Policing(Way):
     ) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._acting = kube.acting_as(namespace, spec.service_account_name)
         self._kinds = {e.name: e.fault.node_kind for e in spec.faults if isinstance(e.fault, NodeFault)}
+        beyond = changes_of_cluster(spec)
+        self._changed_of_cluster = {
+            e.name: e.fault.field for e in spec.faults if isinstance(e.fault, ObjectFault) and e.name in beyond
+        }
         self._injections = injections
         self._changed = changed
         self.withdrawn: str | None = None  # what is no longer allowed, in words
@@ -86,10 +94,13 @@ class Policing(Way):
             watching.cancel()
 
     def _open(self, injections: Iterable[InjectionStatus]) -> list[InjectionStatus]:
-        return [i for i in injections if self._kind(i) is not None and i.state not in DONE]
+        return [i for i in injections if self._is_asked_for(i) and i.state not in DONE]
+
+    def _is_asked_for(self, injection: InjectionStatus) -> bool:
+        return injection.fault in self._changed_of_cluster or self._kind(injection) is not None
 
     def _kind(self, injection: InjectionStatus) -> NodeFaultKind | None:
-        """What policies call it; None: none is asked for it."""
+        """What policies call it; None: it is done to no node."""
         if injection.host_network:
             return NodeFaultKind.HOST_NETWORK
         return self._kinds.get(injection.fault) if injection.object is not None else None
@@ -106,18 +117,36 @@ class Policing(Way):
 
     async def _judge(self, there: Sequence[Policy]) -> None:
         """Labels are read anew with each change of a policy. Raises what Kube raises."""
-        uses = []
-        for injection in self._open(self._injections.all()):
-            kind = self._kind(injection)
-            if kind is not None and (node := await self._node(injection.node)) is not None:
-                uses.append(NodeUse(injection.fault, kind, node))
+        uses = [use for each in self._open(self._injections.all()) if (use := await self._use(each)) is not None]
         found = withheld(there, await labelled_namespace(self._kube, self._namespace), uses)
         if found is not None:
             self.withdrawn = found.words
             self._changed()
 
+    async def _use(self, injection: InjectionStatus) -> Use | None:
+        """None: what it is done to is not there any more, and there is nothing to be protected."""
+        if (field := self._changed_of_cluster.get(injection.fault)) is not None:
+            on = await self._object(injection)
+            return ObjectUse(injection.fault, field, injection.object.kind, on) if injection.object and on else None
+        kind, node = self._kind(injection), await self._node(injection.node)
+        return NodeUse(injection.fault, kind, node) if kind is not None and node is not None else None
+
+    async def _object(self, injection: InjectionStatus) -> Labelled | None:
+        """As the account sees it: the operator itself has no right to look."""
+        on = injection.object
+        if on is None:
+            return None
+        try:
+            body = await self._acting.get(OF_CLUSTER[ClusterKind(on.kind)], None, on.name)
+        except KubeError as error:
+            if error.gone:
+                return None
+            if error.status == 403:
+                return Labelled(on.name, {})  # who withdrew the right may have left the policy
+            raise
+        return Labelled(on.name, body["metadata"].get("labels") or {})
+
     async def _node(self, name: str) -> Labelled | None:
-        """None: there is none any more, and nothing to be protected."""
         try:
             return await labelled_node(self._kube, name)
         except KubeError as error:

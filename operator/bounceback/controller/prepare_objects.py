@@ -7,6 +7,7 @@ from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.targets import ObjectTargets
+from bounceback.controller.prepare_beyond import PreparingBeyond
 from bounceback.controller.settings import Settings
 from bounceback.engine.model import ObjectInfo
 from bounceback.engine.planning import Chosen
@@ -15,7 +16,7 @@ from bounceback.faults import ObjectFault
 from bounceback.faults.object_kinds.base import speaks_for
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
-from bounceback.kube.kinds import ClusterScopedError, Kinds, UnknownKindError
+from bounceback.kube.kinds import Kinds, UnknownKindError
 from bounceback.kube.resources import Resource
 from bounceback.types.objects import RBAC, Change, ObjectKey
 from bounceback.types.outcome import VehicleKind
@@ -41,15 +42,18 @@ class PreparingObjects:
         self._kinds = Kinds(kube)  # what is served is no secret, and the account may not be there yet
         account = f"the account of namespace {namespace}"
         self._patch = ObjectPatch(self._acting, self._kinds, account)
+        self._beyond = PreparingBeyond(kube, settings, namespace, spec)
         self.matching: dict[str, int] = {}
 
     async def needs(self) -> set[str]:
-        """Rights of the account. Raises Refused for kinds that no experiment may change, and what Kube raises."""
+        """Rights of the account in its namespace. Raises Refused for what it must not change, and what Kube raises."""
         needs: set[str] = set()
         for entry in self._spec.faults:
             if isinstance(entry.fault, ObjectFault):
                 self._fits(entry)
-                resource = await self._resource(*self._target(entry))
+                resource = await self._resource(entry)
+                if not resource.namespaced:
+                    continue
                 needs |= entry.fault.verbs(_written(resource))
                 if _written(resource) == f"roles.{RBAC.rstrip('/')}":
                     needs.add(f"list {_written(BINDINGS)}")  # who has it
@@ -60,8 +64,10 @@ class PreparingObjects:
         """What this fault does to which objects, tried as far as dry runs go. Raises Refused, and what Kube raises."""
         assert isinstance(entry.fault, ObjectFault)
         place, targets = self._target(entry)
-        resource = await self._resource(place, targets)
-        found = await self._find(place, targets, resource)
+        resource = await self._resource(entry)
+        if not resource.namespaced:
+            await self._beyond.check_access(targets, resource)
+        found = await self._find(place, entry.fault, targets, resource)
         self.matching[entry.target] = sum(each.running for each in found)
         picked = choose(found, targets, self._spec.seed, entry.target)
         if not picked:
@@ -114,19 +120,20 @@ class PreparingObjects:
         assert target.objects is not None  # or the spec would not have been taken
         return f"spec.targets[{index}].objects", target.objects
 
-    async def _resource(self, place: str, targets: ObjectTargets) -> Resource:
+    async def _resource(self, entry: FaultTiming) -> Resource:
+        """Where its targets are served. Raises Refused where they are beyond the namespace and that is not allowed."""
+        place, targets = self._target(entry)
         try:
-            return await self._kinds.resource(targets.api_version, targets.kind)
-        except ClusterScopedError as error:
-            raise Refused(
-                f"{place}.kind",
-                "ClusterScoped",
-                f"{targets.kind} is of the whole cluster; an experiment touches its own namespace only",
-            ) from error
+            resource = await self._kinds.resource(targets.api_version, targets.kind, namespaced=False)
         except UnknownKindError as error:
             raise Refused(f"{place}.kind", "KindUnknown", str(error)) from error
+        if not resource.namespaced:
+            await self._beyond.refuse(place, entry, targets, resource)
+        return resource
 
-    async def _find(self, place: str, targets: ObjectTargets, resource: Resource) -> list[ObjectInfo]:
+    async def _find(
+        self, place: str, fault: ObjectFault, targets: ObjectTargets, resource: Resource
+    ) -> list[ObjectInfo]:
         if targets.names is None:
             bodies, _ = await self._acting.list(resource, self._namespace, labels=str(targets.selector))
         else:
@@ -134,21 +141,25 @@ class PreparingObjects:
                 await self._named(f"{place}.names[{index}]", targets, resource, name)
                 for index, name in enumerate(targets.names)
             ]
-        return [await self._info(place, targets, body) for body in bodies]
+        return [await self._info(place, fault, targets, body) for body in bodies]
 
     async def _named(self, field: str, targets: ObjectTargets, resource: Resource, name: str) -> Json:
         try:
             return await self._acting.get(resource, self._namespace, name)
         except KubeError as error:
             if error.gone:
-                message = f"there is no {targets.kind} {name} in {self._namespace}"
+                where = f" in {self._namespace}" if resource.namespaced else ""
+                message = f"there is no {targets.kind} {name}{where}"
                 raise Refused(field, "NoTargets", message) from error
             raise
 
-    async def _info(self, place: str, targets: ObjectTargets, body: Json) -> ObjectInfo:
+    async def _info(self, place: str, fault: ObjectFault, targets: ObjectTargets, body: Json) -> ObjectInfo:
         whole = {**body, "apiVersion": targets.api_version, "kind": targets.kind}  # entries of lists go without
         info = ObjectInfo(ObjectKey.of(whole), whole["metadata"]["uid"], whole)
-        await self._keeps_the_way_back(place, whole)
+        if info.key.namespace:
+            await self._keeps_the_way_back(place, whole)
+        else:
+            await self._beyond.keeps_the_way_back(place, fault, whole)
         return info
 
     async def _keeps_the_way_back(self, place: str, body: Json) -> None:

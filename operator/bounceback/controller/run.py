@@ -32,6 +32,7 @@ from bounceback.engine.conditions import conditions
 from bounceback.engine.evidence import counts
 from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
+from bounceback.engine.policy import takes_policy
 from bounceback.engine.recording import LINES_OF_RUN, SAMPLES_OF_RUN, Room
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION
 from bounceback.engine.repeats import begun, next_run, spec_of_run
@@ -39,7 +40,6 @@ from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.faults import PodRemoval
 from bounceback.faults.api_fault import ApiFault
 from bounceback.faults.node_drain import NodeDrain
-from bounceback.faults.node_fault import NodeFault
 from bounceback.kube.client import Json
 from bounceback.report.evidence import Whole
 from bounceback.types.instants import Instant
@@ -294,7 +294,7 @@ class Run:
         self._ways = [Carrying(self._office, self._namespace, spec, injections, planned.carried)]
         if planned.originals is not None:
             self._ways.append(Patching(self._office, self._run, injections, planned.originals))
-        if any(isinstance(entry.fault, NodeFault) for entry in spec.faults):
+        if takes_policy(spec):
             self._ways.append(Policing(self._office.kube, self._namespace, spec, injections, self.wake))
         for entry in spec.faults:
             if isinstance(entry.fault, PodRemoval | NodeDrain):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bounceback.engine.merging import Notes, merged, same, without
-from bounceback.types.objects import RUN_LABEL, Change, Dependents, Json
+from bounceback.types.objects import RUN_LABEL, Change, Dependents, Json, of_cluster
 from bounceback.types.pointers import MISSING, Parts, parts, pointer, value_at, with_value
 
 OWNED: Final = ("apiVersion", "kind", "status")
@@ -106,6 +106,17 @@ def settled(change: Change, answer: Json) -> Change:
             "schema does not know, and may set some fields itself"
         )
     return replace(change, after=_with_empties(_under(change.before, answer), change.after))
+
+
+def back_again(change: Change) -> Patch | None:
+    """The undo of a change that is not made yet, for a dry run; None where that would tell nothing, or is not told so.
+
+    Objects that every namespace depends on: that the API server takes them back as they were is seen before.
+    """
+    if change.before is None or change.after is None or not of_cluster(change.key.api_version, change.key.kind):
+        return None
+    back = _patch(_under(change.before, change.after), change.before)
+    return None if isinstance(back, Nothing) else back
 
 
 def in_force(change: Change, now: Json | None) -> bool:

@@ -18,7 +18,7 @@ from bounceback.faults.object_kinds.rights import SubjectsCleared, WebhookFailur
 from bounceback.faults.object_kinds.traffic import DenyAllTraffic, ServiceDown
 from bounceback.faults.object_kinds.workloads import BadImage, CrashLoop, ScaledToZero
 from bounceback.types.choice import ALWAYS, Choice
-from bounceback.types.objects import Change, Json
+from bounceback.types.objects import Change, ClusterFaultKind, Json, of_cluster
 from bounceback.types.outcome import Healing
 from bounceback.types.plan import Rung
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
@@ -133,6 +133,8 @@ class ObjectFault(Fault):
             return f"a {kind} must not be a target: {NOT_OURS}"
         if (targets := self.done.targets) and kind not in targets:
             return f"{self.field} is for {' and '.join(targets)}, not for a {kind}"
+        if of_cluster(api_version, kind) and self.field not in tuple(ClusterFaultKind):
+            return f"a {kind} has no namespace: of the objectFaults it can be hit by {', '.join(ClusterFaultKind)} only"
         return ""
 
     def changes(self, target: Json, run: str, account: str = "") -> list[Change]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from bounceback.types.objects import ClusterKind
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -41,6 +43,11 @@ MUTATING_WEBHOOKS: Final = Resource(
 VALIDATING_WEBHOOKS: Final = Resource(
     "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", namespaced=False
 )
+OF_CLUSTER: Final = {
+    ClusterKind.VALIDATING_WEBHOOKS: VALIDATING_WEBHOOKS,
+    ClusterKind.MUTATING_WEBHOOKS: MUTATING_WEBHOOKS,
+}
+"""By kind: where objects without a namespace are that a policy may allow to be changed."""
 EXPERIMENTS: Final = Resource("bounceback.dev/v1alpha1", "faultexperiments")
 CHECKS: Final = Resource("bounceback.dev/v1alpha1", "recoverychecks")
 POLICIES: Final = Resource("bounceback.dev/v1alpha1", "faultpolicies", namespaced=False)

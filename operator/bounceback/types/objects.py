@@ -11,6 +11,7 @@ Json = dict[str, Any]
 SECRET_KINDS: Final = frozenset({"Secret"})
 """What the API server says about these may repeat what they hold: only its status and reason are told."""
 RBAC: Final = "rbac.authorization.k8s.io/"
+ADMISSION: Final = "admissionregistration.k8s.io/v1"
 RUN_LABEL: Final = "bounceback.dev/experiment-uid"
 """On all that is made for a run: whose it is."""
 
@@ -31,6 +32,24 @@ class ObjectKey:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+
+class ClusterKind(StrEnum):
+    """Kinds without a namespace of which objects may be changed, where a FaultPolicy allows it."""
+
+    VALIDATING_WEBHOOKS = "ValidatingWebhookConfiguration"
+    MUTATING_WEBHOOKS = "MutatingWebhookConfiguration"
+
+
+class ClusterFaultKind(StrEnum):
+    """What may be done to them: nothing that takes the right to make or delete such objects."""
+
+    WEBHOOK_FAILURE_POLICY_CHANGED = "webhookFailurePolicyChanged"
+
+
+def of_cluster(api_version: str, kind: str) -> bool:
+    """Objects of that kind have no namespace, and a policy may allow them to be changed."""
+    return api_version == ADMISSION and kind in tuple(ClusterKind)
 
 
 class Dependents(StrEnum):

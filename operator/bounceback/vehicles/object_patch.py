@@ -65,6 +65,8 @@ class ObjectPatch:
         if not isinstance(wanted, Nothing):
             answer = await self._rehearsed(change.key, wanted, f"a change of {change.key}")
             change = restoring.settled(change, answer)
+        if (back := restoring.back_again(change)) is not None:
+            await self._rehearsed(change.key, back, f"putting {change.key} back")
         if change.before is not None and (change.after is None or change.key.api_version.startswith(RBAC)):
             await self._rehearsed(change.key, Create(copy_of(change.before)), f"putting {change.key} back")
         return change
