@@ -9,11 +9,15 @@ import pytest
 from pydantic import ValidationError
 
 from bounceback.api.experiment import FaultEntry, FaultTiming
+from bounceback.drivers import Site
+from bounceback.drivers.access import Answering
+from bounceback.drivers.fanotify import OPEN, READ, Event
+from bounceback.drivers.processes import Process
 from bounceback.engine.planning import act_of, needs_guard, realm_of, rung_for
 from bounceback.types.access import Access, Delays
 from bounceback.types.choice import Choice
 from bounceback.types.inside import Container, Who
-from bounceback.types.plan import Feature, Rung, act_from
+from bounceback.types.plan import Direction, Feature, Order, Rung, act_from
 from bounceback.types.realms import OF_FILES, Realm
 from bounceback.vehicles.capabilities import cache_key
 from bounceback.vehicles.node_pod import probe_pod
@@ -108,3 +112,48 @@ def test_delays_are_spread_evenly_around_what_was_asked_and_by_the_seed() -> Non
     again = Delays(7, "slow")
     assert [again.next(act) for _ in range(2000)] == found
     assert Delays(7, "slow").next(Access(path="/", delay_us=100_000)) == 0.1
+
+
+class Asked:
+    """Who waits, and in which order they are answered."""
+
+    def __init__(self) -> None:
+        self.answered: list[tuple[int, bool]] = []
+
+    def allow(self, event: Event) -> None:
+        self.answered.append((event.file, True))
+
+    def deny(self, event: Event) -> None:
+        self.answered.append((event.file, False))
+
+
+def answering(act: Access, monkeypatch: pytest.MonkeyPatch) -> Answering:
+    order = Order("i", "slow", "ns", "pod", "uid", act, Direction.BOTH, (), 0.0, 0.0, 0.0, 1.0)
+    monkeypatch.setattr(Answering, "_is_meant", lambda self, event: event.process == 1)
+    made = Answering(order, Site(None), Process(1, 1, "app", "app"), act)  # type: ignore[arg-type]
+    made._most = 2
+    return made
+
+
+def test_others_are_let_through_and_the_oldest_goes_on_early_when_too_many_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, group = answering(Access(path="/data", delay_us=60_000_000), monkeypatch), Asked()
+    for file, process in ((10, 1), (11, 2), (12, 1), (13, 1)):
+        made._decide(group, Event(file, process, OPEN))  # type: ignore[arg-type]
+    assert group.answered == [(11, True), (10, True)]
+    assert made._counts == {"opens": 3, "reads": 0, "early": 1}
+    made._change(group, None)  # type: ignore[arg-type]
+    assert group.answered[2:] == [(12, True), (13, True)], "nobody waits where nothing is in force"
+    made._decide(group, Event(14, 1, READ))  # type: ignore[arg-type]
+    assert group.answered[-1] == (14, True)
+    assert made._counts["reads"] == 0
+
+
+def test_of_what_is_denied_only_what_was_chosen_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    act = Access(path="/data", error="EIO", choice=Choice(nth=2, first_n=2), name="bad")
+    made, group = answering(act, monkeypatch), Asked()
+    for file in range(8):
+        made._decide(group, Event(file, 1, READ))  # type: ignore[arg-type]
+    assert [file for file, let in group.answered if not let] == [1, 3]
+    assert made._counts["reads"] == 2
