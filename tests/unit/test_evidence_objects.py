@@ -201,7 +201,9 @@ async def test_what_others_put_there_stays_and_is_no_evidence() -> None:
 
 async def test_an_operator_that_was_ended_in_the_middle_has_left_what_tells_of_it() -> None:
     store, bundle = in_memory(), bundle_of(whole())
-    few = {kind: data for kind, data in bundle.packed.items() if kind is not EvidenceKind.SYSTEM_RESPONSE}
+    few: dict[EvidenceKind, bytes] = {
+        kind: data for kind, data in bundle.packed.items() if kind is not EvidenceKind.SYSTEM_RESPONSE
+    }
     await store.keep(OWNER, "run-1", Bundle(bundle.manifest, few))
     found = await store.find(OWNER, "run-1")
     assert found is not None
