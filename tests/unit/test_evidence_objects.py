@@ -449,6 +449,20 @@ async def test_a_session_token_goes_along_and_a_store_without_conditions_is_aske
             await ObjectStorage(settings, MUCH).keep(OWNER, "run-1", bundle_of(whole(20)))
 
 
+async def test_what_a_strange_server_repeats_of_the_keys_is_not_told(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        said = f"no such key {ACCESS_KEY}, {SECRET_KEY}, lent"
+        return web.Response(status=403, text=f"<Error><Code>AccessDenied</Code><Message>{said}</Message></Error>")
+
+    application = web.Application()
+    application.router.add_route("*", "/{key:.*}", answer)
+    async with TestServer(application) as strange:
+        keys = mounted(tmp_path / "keys", **{object_storage.TOKEN: "lent"})
+        said = await doubt(ObjectStorage(BucketSettings(BUCKET, f"http://127.0.0.1:{strange.port}", keys=keys), MUCH))
+    assert said is not None
+    assert "AccessDenied: no such key ***, ***, ***;" in said.message
+
+
 # Words
 
 

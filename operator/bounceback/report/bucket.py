@@ -6,6 +6,7 @@ No message says a key, a secret or a token: what a store answers is told by its 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html import unescape
@@ -16,6 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, S3Store
 
 from bounceback.report.objects import Listed
+from bounceback.report.redact import HIDDEN
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # which is only there for those who look at types
@@ -86,8 +88,10 @@ class Access:
 class Bucket:
     """Each method raises BucketError, and ends within REQUEST or a few of them."""
 
-    def __init__(self, store: ObjectStore, name: str) -> None:
+    def __init__(self, store: ObjectStore, name: str, hidden: Sequence[str] = ()) -> None:
+        """`hidden` is what no message says, whatever a server repeats."""
         self._store = store
+        self._hidden = tuple(filter(None, hidden))
         self.name = name
 
     @classmethod
@@ -122,7 +126,7 @@ class Bucket:
             )
         except (BaseError, ValueError) as error:
             raise BucketError("Unusable", f"bucket {access.bucket} cannot be asked: {_first_line(error)}") from error
-        return cls(store, access.bucket)
+        return cls(store, access.bucket, (access.secret, access.token, access.key))
 
     async def put_new(self, key: str, data: bytes) -> bool:
         """Written, whole or not at all; False: something has that key, and stays."""
@@ -192,7 +196,10 @@ class Bucket:
     def _told(self, error: Exception, verb: str, key: str) -> BucketError:
         """The name is told without what it lies below, which may be long, and is the place."""
         what = f"{verb} {key.rpartition('/')[2]}"
-        return told(str(error), f"bucket {self.name} refused to {what}", f"bucket {self.name} did not {what}")
+        text = str(error)
+        for each in self._hidden:
+            text = text.replace(each, HIDDEN)
+        return told(text, f"bucket {self.name} refused to {what}", f"bucket {self.name} did not {what}")
 
 
 def told(text: str, refused: str, undone: str) -> BucketError:
