@@ -201,7 +201,9 @@ async def test_what_others_put_there_stays_and_is_no_evidence() -> None:
 
 async def test_an_operator_that_was_ended_in_the_middle_has_left_what_tells_of_it() -> None:
     store, bundle = in_memory(), bundle_of(whole())
-    few = {kind: data for kind, data in bundle.packed.items() if kind is not EvidenceKind.SYSTEM_RESPONSE}
+    few: dict[EvidenceKind, bytes] = {
+        kind: data for kind, data in bundle.packed.items() if kind is not EvidenceKind.SYSTEM_RESPONSE
+    }
     await store.keep(OWNER, "run-1", Bundle(bundle.manifest, few))
     found = await store.find(OWNER, "run-1")
     assert found is not None
@@ -445,6 +447,20 @@ async def test_a_session_token_goes_along_and_a_store_without_conditions_is_aske
         assert len(held) == 6
         with pytest.raises(Refusing, match="is not what was to be kept"):
             await ObjectStorage(settings, MUCH).keep(OWNER, "run-1", bundle_of(whole(20)))
+
+
+async def test_what_a_strange_server_repeats_of_the_keys_is_not_told(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        said = f"no such key {ACCESS_KEY}, {SECRET_KEY}, lent"
+        return web.Response(status=403, text=f"<Error><Code>AccessDenied</Code><Message>{said}</Message></Error>")
+
+    application = web.Application()
+    application.router.add_route("*", "/{key:.*}", answer)
+    async with TestServer(application) as strange:
+        keys = mounted(tmp_path / "keys", **{object_storage.TOKEN: "lent"})
+        said = await doubt(ObjectStorage(BucketSettings(BUCKET, f"http://127.0.0.1:{strange.port}", keys=keys), MUCH))
+    assert said is not None
+    assert "AccessDenied: no such key ***, ***, ***;" in said.message
 
 
 # Words

@@ -39,7 +39,7 @@ class ObjectStorage:
         bucket = await self._reached()
         key = objects.key_of(self._settings.prefix, objects.TRIED)
         try:
-            await bucket.put(key, b"")
+            await bucket.put(key, bytes(4096))
         except BucketError as error:
             raise _refusal(error) from error
         try:
@@ -47,7 +47,7 @@ class ObjectStorage:
         except BucketError as error:
             if error.passing:
                 raise _refusal(error) from error
-            # An account that may not delete keeps evidence all the same; what it leaves is empty, and only once there.
+            # An account that may not delete keeps evidence all the same; what it leaves is small, and there once.
 
     async def keep(self, owner: Json, run: str, bundle: Bundle) -> Stored:
         bucket, below = await self._reached(), objects.place(self._settings.prefix, owner, run)

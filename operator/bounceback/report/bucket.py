@@ -6,16 +6,21 @@ No message says a key, a secret or a token: what a store answers is told by its 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html import unescape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, S3Store
 
 from bounceback.report.objects import Listed
+from bounceback.report.redact import HIDDEN
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential  # which is only there for those who look at types
 
 CONNECT: Final = timedelta(seconds=5)
 REQUEST: Final = timedelta(seconds=20)
@@ -47,6 +52,8 @@ STATUSES: Final = {
     507: "XMinioStorageFull",
 }
 """What a status means where there is no code, or one that only its own store knows."""
+TROUBLE: Final = (BaseError, OSError, ValueError, NotImplementedError)
+"""What the library raises."""
 NOT_THERE: Final = ("NoSuchKey", "NoSuchVersion", "")
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>([\w.]{1,64})</Code>")
@@ -81,8 +88,10 @@ class Access:
 class Bucket:
     """Each method raises BucketError, and ends within REQUEST or a few of them."""
 
-    def __init__(self, store: ObjectStore, name: str) -> None:
+    def __init__(self, store: ObjectStore, name: str, hidden: Sequence[str] = ()) -> None:
+        """`hidden` is what no message says, whatever a server repeats."""
         self._store = store
+        self._hidden = tuple(filter(None, hidden))
         self.name = name
 
     @classmethod
@@ -96,14 +105,20 @@ class Bucket:
         given: dict[str, Any] = {"endpoint": access.endpoint} if access.endpoint else {}
         if access.authority:
             client["root_certificate"] = access.authority
-        if access.token:
-            given["token"] = access.token
+        credential: S3Credential = {
+            "access_key_id": access.key,
+            "secret_access_key": access.secret,
+            "token": access.token or None,
+            "expires_at": None,
+        }
         try:
             store = S3Store(
                 access.bucket,
                 region=access.region,
-                access_key_id=access.key,
-                secret_access_key=access.secret,
+                credential_provider=lambda: credential,  # and so none of the environment, or of the machine
+                conditional_put="etag",
+                skip_signature=False,
+                unsigned_payload=False,
                 disable_bulk_delete=True,  # which not every store knows
                 client_options=client,  # type: ignore[arg-type]
                 retry_config={"max_retries": 0},  # who asks knows for how long
@@ -111,7 +126,7 @@ class Bucket:
             )
         except (BaseError, ValueError) as error:
             raise BucketError("Unusable", f"bucket {access.bucket} cannot be asked: {_first_line(error)}") from error
-        return cls(store, access.bucket)
+        return cls(store, access.bucket, (access.secret, access.token, access.key))
 
     async def put_new(self, key: str, data: bytes) -> bool:
         """Written, whole or not at all; False: something has that key, and stays."""
@@ -119,8 +134,8 @@ class Bucket:
             await obstore.put_async(self._store, key, data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
-        except (BaseError, OSError, ValueError) as error:
-            if _code(str(error)) != "NotImplemented":
+        except TROUBLE as error:
+            if _status(str(error)) != 501:
                 raise self._told(error, "put", key) from error
             return await self._put_looking_first(key, data)
         return True
@@ -128,7 +143,7 @@ class Bucket:
     async def put(self, key: str, data: bytes) -> None:
         try:
             await obstore.put_async(self._store, key, data, use_multipart=False)
-        except (BaseError, OSError, ValueError) as error:
+        except TROUBLE as error:
             raise self._told(error, "put", key) from error
 
     async def get(self, key: str, most: int) -> bytes | None:
@@ -139,7 +154,7 @@ class Bucket:
                 message = f"{key} in bucket {self.name} has {size} bytes, and evidence at most {most}"
                 raise BucketError("TooLarge", message)
             return bytes(await found.bytes_async())
-        except (BaseError, OSError, ValueError) as error:
+        except TROUBLE as error:
             if isinstance(error, FileNotFoundError) and _code(str(error)) in NOT_THERE:
                 return None
             raise self._told(error, "get", key) from error
@@ -151,14 +166,14 @@ class Bucket:
             return found.meta["size"] == len(data) and bytes(await found.bytes_async()) == data
         except FileNotFoundError as error:  # it was there a moment ago
             raise BucketError("StoreUnreachable", f"bucket {self.name} has lost {key}", passing=True) from error
-        except (BaseError, OSError, ValueError) as error:
+        except TROUBLE as error:
             raise self._told(error, "get", key) from error
 
     async def listed(self, below: str) -> list[Listed]:
         """All objects whose keys lie below."""
         try:
             found = await obstore.list(self._store, below).collect_async()
-        except (BaseError, OSError, ValueError) as error:
+        except TROUBLE as error:
             raise self._told(error, "list", below) from error
         return [Listed(each["path"], each["size"], each["last_modified"].isoformat()) for each in found]
 
@@ -166,7 +181,7 @@ class Bucket:
         """Gone, whether it was there or not."""
         try:
             await obstore.delete_async(self._store, key)
-        except (BaseError, OSError, ValueError) as error:
+        except TROUBLE as error:
             if isinstance(error, FileNotFoundError) and _code(str(error)) in NOT_THERE:
                 return
             raise self._told(error, "delete", key) from error
@@ -181,7 +196,10 @@ class Bucket:
     def _told(self, error: Exception, verb: str, key: str) -> BucketError:
         """The name is told without what it lies below, which may be long, and is the place."""
         what = f"{verb} {key.rpartition('/')[2]}"
-        return told(str(error), f"bucket {self.name} refused to {what}", f"bucket {self.name} did not {what}")
+        text = str(error)
+        for each in self._hidden:
+            text = text.replace(each, HIDDEN)
+        return told(text, f"bucket {self.name} refused to {what}", f"bucket {self.name} did not {what}")
 
 
 def told(text: str, refused: str, undone: str) -> BucketError:
