@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bounceback.api.check_workload import CheckWorkload
 from bounceback.api.client_behavior import ClientBehavior
 from bounceback.api.credentials import SecretPart
 from bounceback.api.meta import repeated
@@ -144,6 +145,11 @@ class RecoveryCheckSpec(Model):
         default_factory=list, description="What must hold between before and after."
     )
 
+    workload: CheckWorkload | None = Field(
+        None,
+        description="Operations on the system that a pod of its own makes while an experiment runs: each is accounted "
+        "for, and what was acknowledged must be there in the end.",
+    )
     client_behavior: ClientBehavior | None = Field(
         None,
         description="How clients of the Kubernetes API must take apiFault and authFault, as the API proxy sees them.",

@@ -11,6 +11,7 @@ from bounceback.api.collapse import CollapseStatus
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.meta import Condition
 from bounceback.api.runs import RunsStatus
+from bounceback.api.workload_status import WorkloadStatus
 from bounceback.types.fields import StatusModel
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.objects import ObjectKey
@@ -329,6 +330,9 @@ class FaultExperimentStatus(StatusModel):
         default_factory=dict, description="By fault with a ramp: the percent of its strength that was last told of."
     )
     marks: list[MarkStatus] = Field(default_factory=list, max_length=16, description="The timeline's moments.")
+    workloads: list[WorkloadStatus] = Field(
+        default_factory=list, max_length=10, description="Checks with a workload: how it went, and its account."
+    )
     repair: RepairStatus | None = Field(None, description="With expect: Manual, the repair and what became of it.")
     gaps: list[list[Moment]] = Field(
         default_factory=list, max_length=20, description="When nobody was looking: from, to."

@@ -30,6 +30,15 @@ from bounceback.engine.samples import latest
 from bounceback.engine.starting import awaited, is_waiting, soonest, timed, with_starts, without_starts
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.engine.unseen import give_up_unseen
+from bounceback.engine.working import (
+    given_up,
+    hindrance,
+    is_accounting,
+    longest_account,
+    with_work,
+    without_baseline,
+    working,
+)
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, Expect, InjectionState, Mark, Phase, RepairState
 
@@ -50,7 +59,7 @@ def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     ending = ended(spec, state, seen, now)
     if ending is not None and state.status.ending is None:
         state = updated(state, ending=ending)
-    return STEPS[state.status.phase](spec, state, seen, now)
+    return working(STEPS[state.status.phase](spec, with_work(state, seen, now), seen, now))
 
 
 def _unstepped(state: State, now: Instant) -> Instant:
@@ -100,9 +109,13 @@ def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     waited = _in_phase(state, now)
     if health.problems:
         return _untouched(spec, state, seen, now, aborted("ProbeCannotWork", "; ".join(health.problems)))
-    if not health.watching or health.healthy_for < gate.hold_seconds:
+    if (hindered := hindrance(state)) is not None:
+        return _untouched(spec, state, seen, now, aborted("WorkloadCannotWork", hindered))
+    steady = health.watching and health.healthy_for >= gate.hold_seconds
+    if not steady or (lacking := without_baseline(state, seen)):
         if waited >= gate.timeout_seconds:
-            return _untouched(spec, state, seen, now, not_steady(health, waited))
+            late = aborted("WorkloadNotReady", lacking) if steady else not_steady(health, waited)
+            return _untouched(spec, state, seen, now, late)
         return Decision(state, frozenset(duties), again=max(0.05, gate.hold_seconds - health.healthy_for))
     if isinstance(seen.before, str):
         return _untouched(spec, state, seen, now, aborted("NotObservable", seen.before))
@@ -272,12 +285,18 @@ def _stable(state: State, recovered: Interval, seen: Seen) -> Interval:
 
 
 def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    account = longest_account(state.status.checks)  # what is observed is observed after what was read back
+    if is_accounting(state) and not seen.deleted:
+        if _in_phase(state, now) < account:
+            return Decision(state, frozenset({Duty.LOOK, Duty.END_WORK}), again=0.5)
+        state = given_up(state, account)
+    grace = OBSERVE_GRACE + account
     probed = any(check.spec.probes for check in state.status.checks)
-    if probed and not seen.health.watching and _in_phase(state, now) < OBSERVE_GRACE:
+    if probed and not seen.health.watching and _in_phase(state, now) < grace:
         return Decision(state, frozenset({Duty.LOOK}))  # resumed: what was seen before comes with the first look
     needs = any(check.spec.observations for check in state.status.checks) and not seen.deleted
     after = seen.after if needs else {}
-    if after is None and _in_phase(state, now) < OBSERVE_GRACE:
+    if after is None and _in_phase(state, now) < grace:
         return Decision(state, frozenset({Duty.LOOK, Duty.OBSERVE_AFTER}))
     observed = {**state.status.observed, "after": after if isinstance(after, dict) else None}
     if isinstance(after, str):

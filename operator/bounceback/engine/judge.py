@@ -18,6 +18,7 @@ from bounceback.engine.invariants import invariant_results
 from bounceback.engine.manual import not_as_manual
 from bounceback.engine.proving import lasted, why_idle
 from bounceback.engine.timeline import figures, in_seconds, judge_budget
+from bounceback.engine.working import account_findings, account_results
 from bounceback.types.instants import Interval, Span
 from bounceback.types.outcome import (
     NOT_STARTED,
@@ -62,6 +63,7 @@ def inconsistent(run: Run) -> Iterable[Finding]:
     for result in run.invariants:
         if result.result is Judgement.FAILED:
             yield _finding(Verdict.FAILED, "InvariantBroken", f"{result.check}/{result.name}: {result.message}")
+    yield from account_findings(run, Verdict.FAILED)
 
 
 def left_behind(run: Run) -> Iterable[Finding]:
@@ -259,6 +261,7 @@ def undecided(run: Run) -> Iterable[Finding]:
             yield _finding(
                 Verdict.INCONCLUSIVE, "InvariantUndecided", f"{result.check}/{result.name}: {result.message}"
             )
+    yield from account_findings(run, Verdict.INCONCLUSIVE)
 
 
 KEPT_TO: Final = (Expect.FAIL_SAFE, Expect.MANUAL)
@@ -300,7 +303,7 @@ def axes(run: Run) -> Axes:
     return Axes(
         injection=_injection_axis(run),
         recovery=_recovery_axis(run),
-        consistency=_worst(result.result for result in run.invariants),
+        consistency=_consistency(run),
         cleanup=_cleanup_axis(run),
     )
 
@@ -326,6 +329,10 @@ def _cleanup_axis(run: Run) -> Cleanup:
     return next((c for c in (Cleanup.LEFTOVER, Cleanup.UNVERIFIED) if c in found), Cleanup.CLEAN)
 
 
+def _consistency(run: Run) -> Judgement:
+    return _worst([*(result.result for result in run.invariants), *account_results(run)])
+
+
 def _worst(results: Iterable[Judgement]) -> Judgement:
     found = set(results)
     return next((j for j in (Judgement.FAILED, Judgement.INCONCLUSIVE) if j in found), Judgement.PASSED)
@@ -341,8 +348,8 @@ def aspects(run: Run) -> Aspects:
     if _probed(run) and _began(run):
         success = Aspect(_recovery_axis(run))
     consistency = Aspect.NOT_CHECKED
-    if run.invariants and run.injections:
-        consistency = Aspect(_worst(result.result for result in run.invariants))
+    if (run.invariants or run.status.workloads) and run.injections:
+        consistency = Aspect(_consistency(run))
     return Aspects(
         detection=detection,
         categorization=_categorization(run),
