@@ -51,12 +51,12 @@ class Prober:
         telling = asyncio.ensure_future(self._tell_seconds())
         try:
             await living
+            await telling  # the end of the load, before the account
         except NoFirstLookError as error:
             self.tell(Said.REFUSED, why=str(error)[:500])
             return 0
         finally:
             telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
             server.close()
         self.tell(Said.ACCOUNT, account=self._account())
         return 0

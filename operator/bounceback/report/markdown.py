@@ -22,6 +22,7 @@ from bounceback.report.words import (
     recovered_from,
     seconds,
 )
+from bounceback.report.workloads import WORKLOADS, workload_rows
 
 SIGNS = {GOOD: "✅", BAD: "❌"}
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -137,6 +138,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield ""
         yield from (f"    {line}" for line in shown(status.repair.log).splitlines())
         yield ""
+    if rows := list(workload_rows(subject)):
+        yield "## Workloads"
+        yield ""
+        yield from table(WORKLOADS, [(*row[:2], f"{_sign(row[2])} {row[2]}", *row[3:]) for row in rows])
     if status.invariants:
         yield "## Invariants"
         yield ""
