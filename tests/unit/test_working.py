@@ -42,7 +42,7 @@ def account(**changes: Any) -> dict[str, Any]:
 
 def work(seconds: int = 30, **changes: Any) -> Work:
     passed = tuple(Second(number, acknowledged=20) for number in range(seconds))
-    return Work("healthy", loading=True, seconds=passed, **{"load_end": LoadEnd.ASKED, **changes})
+    return Work("healthy", began=at(-10), seconds=passed, **{"load_end": LoadEnd.ASKED, **changes})
 
 
 def judged(seen: Work | None, copy: CheckCopy | None = None) -> FaultExperimentStatus:

@@ -234,7 +234,9 @@ class Aspects(StatusModel):
     strategy: Aspect = Field(Aspect.NOT_CHECKED, description="Did it react as such trouble asks for?")
     success: Aspect = Field(Aspect.NOT_CHECKED, description="Did it come back?")
     consistency: Aspect = Field(Aspect.NOT_CHECKED, description="Was nothing lost or doubled?")
-    performance: Aspect = Field(Aspect.NOT_CHECKED, description="Did it come back within its budgets?")
+    performance: Aspect = Field(
+        Aspect.NOT_CHECKED, description="Was it as fast again as before? Where a check has performance."
+    )
 
 
 class Finding(StatusModel):

@@ -36,6 +36,27 @@ class FlawStatus(StatusModel):
     allowed: bool = Field(False, description="The check allows it.")
 
 
+class Pace(StatusModel):
+    """How fast the system was, over whole seconds of the load."""
+
+    seconds: int = Field(0, description="So many.")
+    per_second: float = Field(0, description="Operations that were acknowledged, reads too, a second.")
+    p50_milliseconds: float | None = Field(None, description="Half of all were answered, or given up, within this.")
+    p99_milliseconds: float | None = Field(None, description="99 % of them were.")
+
+
+class PerformanceStatus(StatusModel):
+    """How fast the system was, and when it was so again."""
+
+    before: Pace = Field(default_factory=Pace, description="Before anything was planned: the baseline.")
+    during: Pace = Field(default_factory=Pace, description="From the first hit until all was cleared.")
+    after: Pace = Field(default_factory=Pace, description="From then on; with expect: Manual, since the repair began.")
+    back_milliseconds: int | None = Field(None, description="From cleared until it was back, where that was asked.")
+    back_plus_minus_milliseconds: int = Field(0, description="Half the width of the interval that this lies in.")
+    result: Judgement | None = Field(None, description="Where the check has performance: Passed, Failed, Inconclusive.")
+    message: str = Field("", max_length=512, description="For people.")
+
+
 class WorkloadStatus(StatusModel):
     """The workload of one check, and its account."""
 
@@ -55,6 +76,7 @@ class WorkloadStatus(StatusModel):
     unanswered: int = Field(0, description="Those that got none.")
     read_back: int = Field(0, description="What was looked at in the end: keys, or acknowledged values.")
     not_read_back: int = Field(0, description="Of which nobody knows what became.")
+    performance: PerformanceStatus | None = Field(None, description="Once it is over: how fast it was.")
     flaws: list[FlawStatus] = Field(
         default_factory=list, max_length=5, description="Each that the model can show, found or not."
     )

@@ -24,8 +24,10 @@ from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import Backoff
+from bounceback.types.instants import Instant
 from bounceback.types.outcome import Phase
 from bounceback.vehicles.containers import Ended, Waiting, state_of
+from bounceback.vehicles.control import offset
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.prober_pod import CONTAINER, CONTROL, prober_pod
 from bounceback.workload.numbering import RUN_BITS
@@ -108,6 +110,7 @@ class Working:
                 self._tell(check.name, waits=state.words)
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
+            await self._measure_clock(check.name, name)
             heard_to, whole = await self._listen(check.name, name, heard_to)
             if whole and isinstance(state, Ended) and not self._works[check.name].over:
                 self._tell(check.name, lost=f"its pod {name} ended, and its ledger with it: {state.words}")
@@ -182,13 +185,28 @@ class Working:
         self._changed()
         return number
 
-    async def _ask(self, name: str, question: Json) -> None:
-        """Raises KubeError, ClientError or TimeoutError where it did not answer."""
+    async def _measure_clock(self, check: str, name: str) -> None:
+        """How far the prober's clock is ahead of ours, once; where it does not answer, at the next look."""
+        if self._works[check].offset is not None:
+            return
+        asked = Instant.now()
+        try:
+            answer = await self._ask(name, {"ping": True})
+            there = Instant.from_json(answer["at"])
+        except (KubeError, aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            log.debug("%s: its clock: %s", name, error)
+        else:
+            self._tell(check, offset=offset(asked, there, Instant.now()))
+
+    async def _ask(self, name: str, question: Json) -> Json:
+        """Raises KubeError, ClientError, TimeoutError or ValueError where it did not answer."""
         code, output, errors = await self._acting.exec(
             self._namespace, name, CONTAINER, CONTROL, stdin=json.dumps(question), seconds=ASK_SECONDS
         )
         if code:
             raise KubeError(500, "NoAnswer", f"{name}: {(errors or output).strip()[-300:]}")
+        answer: Json = json.loads(output)
+        return answer
 
     def _is_ours(self, pod: Json) -> bool:
         owners = pod["metadata"].get("ownerReferences") or []

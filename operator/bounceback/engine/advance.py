@@ -23,6 +23,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.keeping import after_the_verdict
 from bounceback.engine.naming import injection_name
 from bounceback.engine.noting import mark_of, noted, updated, with_collapses, with_mark, with_marks, with_strength
+from bounceback.engine.performance import still_slow
 from bounceback.engine.planning import Preparation, injections, repeats_until
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
 from bounceback.engine.repeats import concluded, not_enough, which_of
@@ -262,11 +263,12 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
     stable = seen.health.watching and seen.health.healthy_for >= seen.health.stable_seconds <= since
     if stable and not any(i.in_force_at for i in state.injections):
         return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
-    if stable and seen.health.recovered is not None:
+    late = since >= spec.recovery_timeout_seconds
+    if stable and seen.health.recovered is not None and (late or not still_slow(state, seen, since)):
         state = with_mark(state, Mark.RECOVERED, seen.health.recovered, "probes", now)
         state = with_mark(state, Mark.STABLE, _stable(state, seen.health.recovered, seen), "probes", now)
         return _enter(Phase.VERIFYING, state, now, f"stable for {seen.health.healthy_for:.1f} s")
-    if since >= spec.recovery_timeout_seconds:
+    if late:
         why = "; ".join(seen.health.unhealthy)[:400] or "no stable window"
         return _enter(Phase.VERIFYING, state, now, f"not recovered after {since:.0f} s: {why}")
     if spec.expect is Expect.MANUAL and not is_done(state) and seen.health.unhealthy:

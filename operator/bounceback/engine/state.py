@@ -12,7 +12,7 @@ from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus
 from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.planning import NOTHING_FOUND, Preparation
-from bounceback.types.instants import Interval
+from bounceback.types.instants import Instant, Interval, Span
 from bounceback.types.outcome import RepairState, Verdict
 from bounceback.types.prober import LoadEnd
 
@@ -79,12 +79,18 @@ class Work:
 
     check: str
     waits: str = ""  # why operations have not begun
-    loading: bool = False  # they have
+    began: Instant | None = None  # when they did, on its own clock
+    offset: Span | None = None  # seconds that its clock is ahead of ours; None: not measured
     seconds: tuple[Second, ...] = ()  # of the load, as they passed
     load_end: LoadEnd | None = None
     account: Mapping[str, Any] | None = None
     refused: str = ""  # why it never began
     lost: str = ""  # why nobody will hear of it again
+
+    @property
+    def loading(self) -> bool:
+        """Operations have begun."""
+        return self.began is not None
 
     @property
     def over(self) -> bool:

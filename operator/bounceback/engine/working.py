@@ -14,6 +14,7 @@ from bounceback.api.workload_status import WORK_OVER, FlawStatus, WorkloadStatus
 from bounceback.engine.finished import Run
 from bounceback.engine.naming import digest
 from bounceback.engine.noting import noted, updated
+from bounceback.engine.performance import performance_of
 from bounceback.engine.state import Decision, Duty, Seen, State, Work
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import Judgement, Phase, Verdict
@@ -50,7 +51,7 @@ def heard(work: Work, line: Json) -> Work:
     """With what one line of a prober's log tells. Raises KeyError, TypeError or ValueError for one that is none."""
     match Said(line["said"]):
         case Said.LOAD:
-            return replace(work, loading=True)
+            return replace(work, began=Instant.from_json(line["at"]))
         case Said.SECOND:
             return replace(work, seconds=(*work.seconds, Second.from_json(line["second"])))
         case Said.LOAD_ENDED:
@@ -71,6 +72,7 @@ def with_work(state: State, seen: Seen, now: Instant) -> State:
     """With what is known of each workload, and a line of the timeline where that changed what it is."""
     known = {status.check: status for status in state.status.workloads}
     seen_of = {work.check: work for work in seen.work}
+    marks = {each.mark: each.interval() for each in state.status.marks}
     listed = []
     for check, workload in worked(state.status.checks):
         before = known.get(check.name) or WorkloadStatus(
@@ -79,6 +81,9 @@ def with_work(state: State, seen: Seen, now: Instant) -> State:
         after = before
         if before.state not in WORK_OVER and (work := seen_of.get(check.name)) is not None:
             after = _status(before, workload, work)
+            if after.state is WorkState.ACCOUNTED:
+                pace = performance_of(check.spec, work, marks)
+                after = after.model_copy(update={"performance": pace})
         if after.state is not before.state:
             state = noted(state, f"Workload{after.state}", f"{check.name}: {after.message}", now)
         listed.append(after)

@@ -34,6 +34,7 @@ class Prober:
         self._workload = workload
         self._not_after = not_after
         self._why = LoadEnd.SECONDS
+        self._ending = False  # what ends from here on is no measure of a load
         self._lines = 0
         self.run = Run(workload, system_of(workload), run)
         self.run.course.by_second = Seconds()
@@ -42,6 +43,7 @@ class Prober:
         """No more operations are begun, if any are."""
         if not self.run.loaded.is_set() and self._why is LoadEnd.SECONDS:
             self._why = why
+        self._ending = True
         self.run.end()
 
     async def live(self) -> int:
@@ -72,7 +74,8 @@ class Prober:
                 self.end(LoadEnd.DEADLINE)
             await asyncio.sleep(TICK)
             for second in seconds.over(now()):
-                self.tell(Said.SECOND, second=second.to_json())
+                if not self._ending and second.number < self._workload.seconds:
+                    self.tell(Said.SECOND, second=second.to_json())
         self.tell(Said.LOAD_ENDED, why=LoadEnd.FULL if self.run.course.was_full else self._why)
 
     def _account(self) -> Json:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from bounceback.api.status import Aspects, Axes, Figure, Healed, InjectionStatus, ObjectStatus
+from bounceback.api.workload_status import PerformanceStatus
 from bounceback.report.kept import RecordEvidence, RecordProbe, record_evidence
 from bounceback.report.redact import redact
 from bounceback.report.repeats import RecordRuns, record_runs
@@ -164,6 +165,9 @@ class RecordWorkload(Model):
     failed: int = Field(description="Writes that certainly had no effect.")
     unknown: int = Field(description="Writes without an answer that says.")
     flaws: dict[str, int] = Field(description="How often each flaw was found that its model can show.")
+    performance: PerformanceStatus | None = Field(
+        None, description="How fast the system was, and when it was so again."
+    )
 
 
 class RecordView(Model):
@@ -283,6 +287,7 @@ def record(subject: Subject) -> Record:
                 failed=w.failed,
                 unknown=w.unknown,
                 flaws={str(f.flaw): f.count for f in w.flaws},
+                performance=w.performance,
             )
             for w in status.workloads
         ],
