@@ -39,7 +39,7 @@ def work(pace: Pace, lasts: int = 40, **changes: Any) -> Work:
     for number in range(lasts):
         count, milliseconds = pace(number)
         seconds.append(Second(number, count, latencies=Counter({class_of(milliseconds * 1_000_000): count})))
-    values = {"began": START, "offset": Span(0, 0), "seconds": tuple(seconds), "account": ACCOUNT}
+    values: dict[str, Any] = {"began": START, "offset": Span(0, 0), "seconds": tuple(seconds), "account": ACCOUNT}
     return Work("healthy", load_end=LoadEnd.ASKED, **(values | changes))
 
 

@@ -30,7 +30,7 @@ def prober_pod(
     number: int,
     not_after: float,
     now: float,
-    owner: Json,
+    owner: Json | None,
     image: str,
     pull_policy: str,
 ) -> Json:
@@ -61,7 +61,7 @@ def prober_pod(
         "metadata": {
             "name": name,
             "labels": {"app.kubernetes.io/managed-by": "bounceback", ROLE_LABEL: CONTAINER, RUN_LABEL: run},
-            "ownerReferences": [owner],
+            **({"ownerReferences": [owner]} if owner else {}),
         },
         "spec": {
             "restartPolicy": "Never",
