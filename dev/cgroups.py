@@ -16,10 +16,14 @@ def name_of(cluster: str) -> str:
 
 
 def hierarchies(mount: Path = MOUNT) -> list[Path]:
-    """The roots: the one of version 2, or each controller's of version 1 (several names may lead to one)."""
+    """The roots: the one of version 2, or each controller's of version 1 (several names may lead to one).
+
+    A folder that is no hierarchy, which is what an init system leaves behind that found it so, takes no process.
+    """
     if (mount / "cgroup.controllers").exists():
         return [mount]
-    return sorted({path.resolve() for path in mount.iterdir() if path.is_dir()})
+    folders = {path.resolve() for path in mount.iterdir() if path.is_dir()}
+    return sorted(folder for folder in folders if (folder / "cgroup.procs").exists())
 
 
 def make(cluster: str) -> list[str]:
