@@ -42,6 +42,7 @@ from tests.spec_cases_scarce import SCARCE
 from tests.spec_cases_signals import SIGNALS
 from tests.spec_cases_start import COLLAPSES, STARTS
 from tests.spec_cases_ways import KEYS, ONE_WAY
+from tests.spec_cases_workload import WORKLOADS
 
 EXPERIMENTS: Final = (
     *MANUAL,
@@ -331,6 +332,7 @@ EXPERIMENTS: Final = (
 
 CHECKS: Final = (
     *PROBES,
+    *WORKLOADS,
     Case("the plain check", "RecoveryCheck", having()),
     Case("a probe that looks at nothing", "RecoveryCheck", probe(), ONE_LOOK, "spec.probes[0]"),
     Case(

@@ -16,9 +16,9 @@ ROLLOUT_SECONDS = 120
 AUTHORITY = "shop-ca"
 OBJECTS = (
     "configmaps,secrets,services,resourcequotas,deployments.apps,jobs.batch,poddisruptionbudgets.policy,"
-    "rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io"
+    "rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io,pods"
 )
-"""What an objectFault of some example changes, and the repair of another makes."""
+"""What an objectFault of some example changes, and the repair or the workload of another makes."""
 GUARD = "shop-guard"
 """A sample system's objects without a namespace, which is what its policy is about: here each namespace has its own."""
 WEBHOOKS = "validatingwebhookconfigurations.admissionregistration.k8s.io"

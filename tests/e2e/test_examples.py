@@ -46,7 +46,8 @@ class Scenario:
     @property
     def changes_objects(self) -> bool:
         text = (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
-        return "objectFault" in text or "repair:" in text
+        check = PROJECT / "examples" / self.example / "check.yaml"
+        return "objectFault" in text or "repair:" in text or "\n  workload:" in check.read_text()
 
     @property
     def is_hungry(self) -> bool:

@@ -1,4 +1,4 @@
-"""Each aspect of the recovery: a run that passes it, and one that fails it."""
+"""Each aspect of the recovery: a run that passes it, and one that fails it; performance: test_performance.py."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def aspect(name: str, asked: dict[str, Any], *, after: int = 5, **marks: Interva
         ("success", {}, {"Recovered": None}, (Aspect.FAILED, Verdict.FAILED)),
         ("consistency", KEPT, {"after": 6}, (Aspect.PASSED, Verdict.PASSED)),
         ("consistency", KEPT, {"after": 4}, (Aspect.FAILED, Verdict.FAILED)),
-        ("performance", {"budgets": {"recoverSeconds": 2}}, {"Recovered": BACK}, (Aspect.PASSED, Verdict.PASSED)),
-        ("performance", {"budgets": {"recoverSeconds": 1}}, {"Recovered": BACK}, (Aspect.FAILED, Verdict.FAILED)),
-        ("performance", {"budgets": {"recoverSeconds": 60}}, {"Recovered": None}, (Aspect.FAILED, Verdict.FAILED)),
-        ("performance", {}, {"Recovered": BACK}, (Aspect.NOT_CHECKED, Verdict.PASSED)),
+        ("success", {"budgets": {"recoverSeconds": 2}}, {"Recovered": BACK}, (Aspect.PASSED, Verdict.PASSED)),
+        ("success", {"budgets": {"recoverSeconds": 1}}, {"Recovered": BACK}, (Aspect.FAILED, Verdict.FAILED)),
+        ("performance", {"budgets": {"recoverSeconds": 2}}, {"Recovered": BACK}, (Aspect.NOT_CHECKED, Verdict.PASSED)),
     ],
 )
 def test_an_aspect_passes_one_system_and_fails_another(

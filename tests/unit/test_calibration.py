@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bounceback.accounting.ledger import Model
 from bounceback.api.probes import LOOKS, READINGS
 from bounceback.api.status import Aspects
 from bounceback.types.outcome import Expect
@@ -18,6 +19,7 @@ OFFERED = {
     "Signals": set(LOOKS),
     "Observations": set(READINGS),
     "Aspects": set(Aspects.model_fields),
+    "Workloads": {str(model) for model in Model},
     "Outcomes": {str(expect) for expect in Expect},
 }
 

@@ -156,6 +156,30 @@ def test_a_bound_on_a_probe_that_the_check_lacks_is_an_error(tmp_path: Path) -> 
     assert "spec.abortWhen[0].probe: must be one of the probes of web-healthy: home" in words(found)
 
 
+WORK: Json = {
+    "model": "Set",
+    "http": {"url": "http://web", "write": {"path": "/items/{value}"}, "list": {"path": "/items"}},
+    "load": {"open": {"perSecond": 20}},
+}
+
+
+@pytest.mark.parametrize(
+    ("workload", "performance", "message"),
+    [
+        ({}, {"throughputPercent": 90, "withinSeconds": 10}, ""),
+        ({"baselineSeconds": 60}, None, "must be above the 60 s of the workload's baselineSeconds in web-healthy"),
+        ({"seconds": 20}, None, "the workload of web-healthy may end before the faults do: its seconds are 20"),
+        ({}, {"throughputPercent": 90, "withinSeconds": 3600}, "asks for performance.withinSeconds 3600"),
+        ({"http": {**WORK["http"], "list": None}}, None, "spec.workload.http: must have list or read with model Set"),
+    ],
+)
+def test_a_workload_has_the_time_that_it_takes(tmp_path: Path, workload: Json, performance: Any, message: str) -> None:
+    asked = {"performance": performance} if performance else {}
+    check = manifest("RecoveryCheck", "web-healthy", {**CHECK, "workload": {**WORK, **workload}, **asked})
+    found = linted(tmp_path, check, RUN)
+    assert message in words(found) if message else not found.remarks
+
+
 def test_failsafe_without_an_error_state_is_an_error(tmp_path: Path) -> None:
     spec = {**EXPERIMENT, "expect": "FailSafe"}
     found = linted(tmp_path, CHECKED, manifest("FaultExperiment", "web-slow", spec))

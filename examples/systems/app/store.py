@@ -2,6 +2,7 @@
 
 PUT /orders/ID   writes an order, {"number": n}; 200 when it is kept, 503 when it cannot be
 GET /orders      {"count": n, "duplicated": n, "ids": [...]}, the newest LIMIT of those in the file
+GET /orders/ID   {"times": n}: how often that order was written; 0: it is not there
 GET /health      200 if an order could be written now, 503 otherwise
 GET /            {"count": n}
 GET /authority   who signed the certificate with which the same is answered over TLS, where TLS_PORT is set (PEM)
@@ -121,6 +122,12 @@ def listing() -> dict[str, object]:
         return {"count": len(found), "duplicated": sum(n > 1 for n in found.values()), "ids": list(found)}
 
 
+def times(order: str) -> dict[str, object]:
+    """Raises OSError."""
+    with lock:
+        return {"times": orders.get(order, 0) if ledger is None else ledger.lines().count(order)}
+
+
 def health() -> dict[str, object]:
     """Raises OSError."""
     with lock:
@@ -137,12 +144,14 @@ class Handler(Answers):
                 self.answer(200, {"count": len(orders)})
             case "/orders":
                 self.attempt(listing)
+            case path if path.startswith("/orders/"):
+                self.attempt(lambda: times(path.rpartition("/")[2]))
             case "/health":
                 self.attempt(health)
             case "/authority" if TLS_PORT:
                 self.reply(200, "application/x-pem-file", SecureServer.authority)
             case _:
-                self.answer(404, {"error": "there is only /, /orders and /health"})
+                self.answer(404, {"error": "there is only /, /orders, /orders/ID and /health"})
 
     def do_PUT(self) -> None:
         self.body()

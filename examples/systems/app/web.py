@@ -2,6 +2,7 @@
 
 GET  /         a page with a number that comes from the store: 200, or 503 when the store cannot be reached
 POST /order    {"id": ...}: 201 once the store has it, or 503
+GET  /orders/ID  200 if the store has that order, 404 if not, or 503
 GET  /ready    as /: a replica that is cut off from the store must get no customers
 GET  /metrics  what was served, refused, reconnected, and certificates not believed, expired or let pass (JSON)
 POST /trust    somebody has looked after the store: it may be asked again
@@ -190,10 +191,20 @@ class Handler(Answers):
         match self.path:
             case "/" | "/ready":
                 self.attempt(200, lambda: json.loads(store.ask("GET", "/")))
+            case path if path.startswith("/orders/"):
+                self.tell_of(path)
             case "/metrics":
                 self.answer(200, {**counters, "alarm": alarm.is_set(), "flaw": FLAW})
             case _:
-                self.answer(404, {"error": "there is only /, /order, /ready, /metrics and /trust"})
+                self.answer(404, {"error": "there is only /, /order, /orders/ID, /ready, /metrics and /trust"})
+
+    def tell_of(self, path: str) -> None:
+        try:
+            times = json.loads(store.ask("GET", path))["times"]
+        except StoreError as error:
+            self.answer(503, {"error": f"the store cannot be reached: {error}"})
+        else:
+            self.answer(200 if times else 404, {"times": times})
 
     def do_POST(self) -> None:
         body = self.body()

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from bounceback.accounting.ledger import ACKNOWLEDGED, FAILED, UNKNOWN, WRITE, Ledger, Model, Outcome
 from bounceback.types.outcome import Verdict
 
 MOST_EXAMPLES: Final = 10
+COUNTS: Final = (
+    "acknowledged",
+    "failed",
+    "unknown",
+    "took_effect",
+    "reads",
+    "unanswered",
+    "read_back",
+    "not_read_back",
+    "may_be_lost",
+)
+"""The fields of an account that are numbers."""
 
 
 class Flaw(StrEnum):
@@ -82,6 +94,20 @@ class Account:
             unanswered=read[UNKNOWN] + (0 if model is Model.QUEUE else read[FAILED]),
             flaws={flaw: Finding() for flaw in SEEN[model]},
         )
+
+    def to_json(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in COUNTS}
+        flaws = {str(flaw): {"count": each.count, "examples": each.examples} for flaw, each in self.flaws.items()}
+        return {"model": str(self.model), **counts, "flaws": flaws}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Account:
+        """Raises KeyError, TypeError or ValueError."""
+        flaws = {
+            Flaw(flaw): Finding(int(each["count"]), [int(number) for number in each["examples"]])
+            for flaw, each in data["flaws"].items()
+        }
+        return cls(Model(data["model"]), **{name: int(data[name]) for name in COUNTS}, flaws=flaws)
 
     def count(self, flaw: Flaw) -> int:
         return self.flaws[flaw].count if flaw in self.flaws else 0

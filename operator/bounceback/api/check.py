@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bounceback.api.check_workload import CheckWorkload, Performance
 from bounceback.api.client_behavior import ClientBehavior
 from bounceback.api.credentials import SecretPart
 from bounceback.api.meta import repeated
@@ -55,6 +56,7 @@ PROBE_LISTS = ("probes", "detection", "errorState")
 NOTHING = "probes or invariants must name at least one: a check that looks at nothing proves nothing"
 UNWATCHED = "mode: Continuous needs probes: without one there is nothing to watch"
 BLIND = "invariants need observations to speak of: observations must not be empty"
+PACELESS = "performance needs a workload whose load is closed or open: others are no baseline for themselves"
 MOMENT = "event and log tell of a moment, not of a state: absentSeconds must be given, but in detection"
 
 
@@ -103,6 +105,12 @@ class RecoveryCheckSpec(Model):
             ".observations",
             reason="FieldValueRequired",
         ),
+        Rule(
+            "!has(self.performance) || (has(self.workload) && has(self.workload.load)"
+            " && (has(self.workload.load.closed) || has(self.workload.load.open)))",
+            PACELESS,
+            ".performance",
+        ),
         *(_apart(one, other) for n, one in enumerate(PROBE_LISTS) for other in PROBE_LISTS[n + 1 :]),
         *(_above_period(budget) for budget in BUDGETS),
         *(_no_moments(section) for section in ("probes", "errorState")),
@@ -144,6 +152,14 @@ class RecoveryCheckSpec(Model):
         default_factory=list, description="What must hold between before and after."
     )
 
+    workload: CheckWorkload | None = Field(
+        None,
+        description="Operations on the system that a pod of its own makes while an experiment runs: each is accounted "
+        "for, and what was acknowledged must be there in the end.",
+    )
+    performance: Performance | None = Field(
+        None, description="How fast the workload must be again; unset: measured, and not judged."
+    )
     client_behavior: ClientBehavior | None = Field(
         None,
         description="How clients of the Kubernetes API must take apiFault and authFault, as the API proxy sees them.",
@@ -162,6 +178,9 @@ class RecoveryCheckSpec(Model):
             yield ("probes",), UNWATCHED
         if self.invariants and not self.observations:
             yield ("observations",), BLIND
+        load = self.workload.load if self.workload else None
+        if self.performance is not None and (load is None or not (load.closed or load.open)):
+            yield ("performance",), PACELESS
         yield from repeated("probes", [p.name for p in (*self.probes, *self.detection, *self.error_state)])
         yield from repeated("observations", [o.name for o in self.observations])
         yield from repeated("invariants", [i.name for i in self.invariants])

@@ -87,7 +87,7 @@ class _Converter:
         result = self.convert(field, where)
         optional = any(choice.get("type") == "null" for choice in field.get("anyOf", ()))
         if not required and not optional and "properties" in result and not result.get("required"):
-            result["default"] = {}
+            result.setdefault("default", {})
         return result
 
     def _resolved(self, node: Json, where: str) -> Json:

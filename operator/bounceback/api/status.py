@@ -11,6 +11,7 @@ from bounceback.api.collapse import CollapseStatus
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.meta import Condition
 from bounceback.api.runs import RunsStatus
+from bounceback.api.workload_status import WorkloadStatus
 from bounceback.types.fields import StatusModel
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.objects import ObjectKey
@@ -233,7 +234,9 @@ class Aspects(StatusModel):
     strategy: Aspect = Field(Aspect.NOT_CHECKED, description="Did it react as such trouble asks for?")
     success: Aspect = Field(Aspect.NOT_CHECKED, description="Did it come back?")
     consistency: Aspect = Field(Aspect.NOT_CHECKED, description="Was nothing lost or doubled?")
-    performance: Aspect = Field(Aspect.NOT_CHECKED, description="Did it come back within its budgets?")
+    performance: Aspect = Field(
+        Aspect.NOT_CHECKED, description="Was it as fast again as before? Where a check has performance."
+    )
 
 
 class Finding(StatusModel):
@@ -329,6 +332,9 @@ class FaultExperimentStatus(StatusModel):
         default_factory=dict, description="By fault with a ramp: the percent of its strength that was last told of."
     )
     marks: list[MarkStatus] = Field(default_factory=list, max_length=16, description="The timeline's moments.")
+    workloads: list[WorkloadStatus] = Field(
+        default_factory=list, max_length=10, description="Checks with a workload: how it went, and its account."
+    )
     repair: RepairStatus | None = Field(None, description="With expect: Manual, the repair and what became of it.")
     gaps: list[list[Moment]] = Field(
         default_factory=list, max_length=20, description="When nobody was looking: from, to."

@@ -96,7 +96,11 @@ class Workload(Model):
     model: ledger.Model = Field(description="What the system promises to be: Register, Set, Counter or Queue.")
     http: HttpWorkload | None = Field(None, description="Operations by HTTP; JSON-RPC, too.")
     redis: RedisWorkload | None = Field(None, description="Operations on a Redis server.")
-    load: Load = Field(default_factory=lambda: Load(closed=ClosedLoad()), description="How operations come.")
+    load: Load = Field(
+        default_factory=lambda: Load(closed=ClosedLoad()),
+        description="How operations come.",
+        json_schema_extra={"default": {"closed": {"clients": 16}}},
+    )
     seconds: int = Field(10, ge=1, le=86_400, description="How long operations are begun.")
     read_percent: int | None = Field(
         None,

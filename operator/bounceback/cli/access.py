@@ -40,7 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_resources,
         metavar="RESOURCE,...",
-        help="what objectFault may change there: deployments.apps,configmaps; jobs.batch for job probes and repairs",
+        help="what objectFault may change there: deployments.apps,configmaps; jobs.batch for job probes and repairs, "
+        "pods for workloads",
     )
     parser.add_argument(
         "--nodes", action="store_true", help="also the right to change nodes; which of them, a FaultPolicy says"

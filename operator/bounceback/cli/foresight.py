@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bounceback.api import API_VERSION
+from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
+from bounceback.api.problems import parse
 from bounceback.api.status import FaultExperimentStatus
 from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, STRATEGIC, Cluster, RefusedError
 from bounceback.cli.exits import CommandError
 from bounceback.cli.follow import is_finished
 from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
+from bounceback.cli.foresight_workloads import foresee_workload
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.planning import act_of, needs_guard, realm_of, rung_for
@@ -84,10 +87,14 @@ class Outlook:
 class Foresight:
     """Looks at one cluster, as its user and, where they may, in the experiment's account's name."""
 
-    def __init__(self, cluster: Cluster, operator_namespace: str, known_checks: Iterable[tuple[str, str]]) -> None:
+    def __init__(
+        self, cluster: Cluster, operator_namespace: str, known_checks: Mapping[tuple[str, str], RecoveryCheckSpec]
+    ) -> None:
         self._cluster = cluster
         self._operator = operator_namespace
-        self._known_checks = set(known_checks)  # (namespace, name) of those that come along in the files
+        self._known_checks = (
+            known_checks  # by (namespace, name), thosenamespace, name) of those that come along in the files
+        )
 
     def look(self, namespace: str, name: str, spec: FaultExperimentSpec, *, is_new: bool) -> Outlook:
         outlook = Outlook(namespace, name)
@@ -100,8 +107,10 @@ class Foresight:
             outlook.note(f"the first of up to {spec.runs.count} runs; each of the others chooses anew, by its own seed")
             spec = spec_of_run(spec, begun(spec, FaultExperimentStatus()))
         self._freeze(outlook)
-        self._checks(outlook, spec)
+        checks = self._checks(outlook, spec)
         acting = self._as_account(outlook, spec)
+        for name_, check in checks.items():
+            foresee_workload(outlook.note, outlook.refuse, acting, namespace, spec, name_, check)
         pods = self._pods(outlook, spec, acting)
         nodes = self._nodes(outlook, spec)
         objects = ForesightObjects(acting, namespace, spec)
@@ -149,18 +158,24 @@ class Foresight:
             reason = (freeze.get("data") or {}).get("reason") or "no reason given"
             outlook.refuse("the operator", f"all experiments are frozen: {reason}")
 
-    def _checks(self, outlook: Outlook, spec: FaultExperimentSpec) -> None:
+    def _checks(self, outlook: Outlook, spec: FaultExperimentSpec) -> dict[str, RecoveryCheckSpec]:
+        """By name, those that can be seen."""
+        seen = {}
         for index, reference in enumerate(spec.checks):
-            if (outlook.namespace, reference.name) in self._known_checks:
+            if (known := self._known_checks.get((outlook.namespace, reference.name))) is not None:
+                seen[reference.name] = known
                 continue
             try:
-                missing = self._cluster.get(CHECKS, outlook.namespace, reference.name) is None
+                body = self._cluster.get(CHECKS, outlook.namespace, reference.name)
             except RefusedError as error:
                 outlook.notes.append(f"RecoveryCheck {reference.name} cannot be seen: {error.words}")
                 continue
-            if missing:
+            if body is None:
                 path = f"spec.checks[{index}].name"
                 outlook.refuse(path, f"there is no RecoveryCheck {reference.name} in {outlook.namespace}")
+            elif (check := parse(RecoveryCheckSpec, body.get("spec") or {})[0]) is not None:
+                seen[reference.name] = check
+        return seen
 
     def _as_account(self, outlook: Outlook, spec: FaultExperimentSpec) -> Cluster:
         """In the account's name; as the user, with a note, where they may not."""

@@ -16,6 +16,7 @@ from bounceback.api.kinds import KINDS, Kind
 from bounceback.api.policy import FaultPolicySpec, PolicyAllowances
 from bounceback.api.problems import Problem, parse
 from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
+from bounceback.cli.linting_workloads import against_workloads
 from bounceback.engine.collapse import least_samples, longest_look
 from bounceback.engine.policy import changes_of_cluster
 from bounceback.engine.repeats import too_few
@@ -276,6 +277,7 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
                 text = f"must be one of the probes of {bound.check}: {', '.join(probes) or '(it has none)'}"
                 yield Severity.ERROR, Problem(path, text)
     yield from _awaited(spec, checks)
+    yield from ((Severity.WARNING, problem) for problem in against_workloads(spec, checks))
     if told := too_few(spec):
         yield Severity.ERROR, Problem(("spec", "runs", "count"), told)
     yield from _unfit_objects(spec)

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         return BAD_INPUT
     cluster = connect(options)
     here = options.namespace or cluster.namespace
-    checks = [(check.namespace or here, check.name) for check, _ in found.checks]
+    checks = {(check.namespace or here, check.name): spec for check, spec in found.checks}
     foresight = Foresight(cluster, options.operator_namespace, checks)
     outlooks = [
         foresight.look(namespace, name, spec, is_new=is_new)

@@ -10,7 +10,7 @@ from bounceback.engine.cel import check_syntax
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.resources import CHECKS
 from bounceback.recovery.errors import CannotLookError
-from bounceback.recovery.needs import JOB_NEEDS, needs_of
+from bounceback.recovery.needs import JOB_NEEDS, PROBER_NEEDS, needs_of
 from bounceback.recovery.secrets import Secrets
 from bounceback.vehicles.access import check_access
 from bounceback.vehicles.errors import Refused
@@ -48,7 +48,7 @@ async def can_look(
     _expressions_compile(field, name, check)
     needs = needs_of(check)
     if needs or any(probe.kubernetes for _, _, probe in check.sections()):
-        objects = ["jobs.batch"] if needs >= JOB_NEEDS else []
+        objects = [name for name, of in (("jobs.batch", JOB_NEEDS), ("pods", PROBER_NEEDS)) if needs >= of]
         await check_access(acting, namespace, account, needs=needs, objects=objects)
     await _secrets_are_there(field, name, check, secrets)
 

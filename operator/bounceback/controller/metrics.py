@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram, Summary
 
 from bounceback.api.check_status import ContinuousStatus, Watched
+from bounceback.api.workload_status import WorkloadStatus
 
 RUNS = Counter("bounceback_runs_total", "Finished runs by verdict.", ["verdict"])
 REPEATED = Counter("bounceback_repeated_total", "Experiments with repeated runs, by the verdict over all.", ["verdict"])
@@ -14,6 +16,9 @@ RUNNING = Gauge("bounceback_runs_running", "Runs that this replica is taking thr
 WAITING = Gauge("bounceback_runs_waiting", "Runs that wait for a place.")
 INJECTIONS = Counter("bounceback_injections_total", "Injections by the state that they reached.", ["state"])
 REPAIRS = Counter("bounceback_repairs_total", "Repairs of expect: Manual by how they ended.", ["state"])
+WORKLOADS = Counter("bounceback_workloads_total", "Workloads of runs that are over, by result.", ["result"])
+OPERATIONS = Counter("bounceback_workload_operations_total", "Writes of these, by what is known of them.", ["outcome"])
+FLAWS = Counter("bounceback_workload_flaws_total", "What was found of them that must not be.", ["flaw"])
 RECOVERY_SECONDS = Histogram(
     "bounceback_recovery_seconds",
     "From cleared to recovered (with expect: Manual from when the repair began), for runs that recovered.",
@@ -77,6 +82,19 @@ def forget_check(namespace: str, check: str) -> None:
     """Nobody looks by it any more."""
     for metric in (CHECK_UP, CHECK_AVAILABILITY, CHECK_SECONDS, OUTAGES, OUTAGE_SECONDS, OUTAGE_DETECTION_SECONDS):
         metric.remove_by_labels({"namespace": namespace, "check": check})
+
+
+def count_workloads(before: Iterable[WorkloadStatus], after: Iterable[WorkloadStatus]) -> None:
+    """Those that were not over before, and are now."""
+    known = {each.check for each in before if each.result is not None}
+    for each in after:
+        if each.result is None or each.check in known:
+            continue
+        WORKLOADS.labels(each.result).inc()
+        for outcome in ("acknowledged", "failed", "unknown"):
+            OPERATIONS.labels(outcome.capitalize()).inc(getattr(each, outcome))
+        for flaw in each.flaws:
+            FLAWS.labels(flaw.flaw).inc(flaw.count)
 
 
 def count_request(method: str, _path: str, status: int) -> None:

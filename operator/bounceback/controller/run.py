@@ -19,6 +19,7 @@ from bounceback.controller.deleting import Deleting
 from bounceback.controller.following import Following
 from bounceback.controller.keeping import Keeping
 from bounceback.controller.looking import Looking
+from bounceback.controller.loud import loud
 from bounceback.controller.office import Office
 from bounceback.controller.patching import Patching
 from bounceback.controller.policing import Policing
@@ -26,6 +27,7 @@ from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import Planned, journal_record, restored
 from bounceback.controller.repairing import Repairing
 from bounceback.controller.way import Way, all_of
+from bounceback.controller.working import Working
 from bounceback.engine.advance import advance
 from bounceback.engine.changing import originals_of, still_needed
 from bounceback.engine.conditions import conditions
@@ -75,13 +77,9 @@ class Run:
         self._keeping = Keeping.of(office, body)
         self._doubt: EvidenceStatus | None = None  # what the evidence store had against it at the start
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
-        self._repairing = Repairing(
-            office.kube.acting_as(self._namespace, spec.service_account_name),
-            body,
-            spec,
-            office.leadership.check,
-            self.wake,
-        )
+        acting = office.kube.acting_as(self._namespace, spec.service_account_name)
+        self._repairing = Repairing(acting, body, spec, office.leadership.check, self.wake)
+        self._working = Working(office, acting, body, self._run, spec.service_account_name, self.wake)
         self._written = 0.0
         self._attending = Attending(
             f"{self._namespace}/{self._name}",
@@ -94,6 +92,8 @@ class Run:
                 Duty.STOP: self._stop,
                 Duty.MAKE_REPAIR: self._make_repair,
                 Duty.REPAIR: self._repair,
+                Duty.WORK: lambda: self._working.work(self._state.status),
+                Duty.END_WORK: lambda: self._working.end(self._state.status),
                 Duty.VERIFY: self._verify,
                 Duty.OBSERVE_AFTER: self._observe_after,
                 Duty.PACK: self._pack,
@@ -204,6 +204,7 @@ class Run:
             more=more,
             missed=missed,
             task=self._repairing.task,
+            work=self._working.seen,
             keeps=self._keeping.wanted and self._seen.claimed,
         )
 
@@ -220,7 +221,7 @@ class Run:
         listed = conditions(status, self._body["metadata"].get("generation", 0), now.rfc3339())
         status = status.model_copy(update={"conditions": listed})
         self._state = State(status, after.injections)
-        quiet = _loud(before.status) == _loud(status)
+        quiet = loud(before.status) == loud(status)
         if status == before.status or (quiet and now.since(_epoch(now, self._written)) < QUIET_WRITES):
             if quiet and status != before.status:
                 self._state = State(before.status, after.injections)
@@ -258,6 +259,7 @@ class Run:
             metrics.INJECTIONS.labels(state).inc(max(0, grown))
         if after.repair is not None and after.repair.state in OVER and after.repair.state is not _repair_state(before):
             metrics.REPAIRS.labels(after.repair.state).inc()
+        metrics.count_workloads(before.workloads, after.workloads)
         if after.phase in RUN_OVER and before.phase not in RUN_OVER:
             metrics.RUNS.labels(after.runs.listed[-1].verdict if after.runs else after.verdict).inc()
             if after.runs and after.phase is Phase.FINISHED:
@@ -360,6 +362,7 @@ class Run:
         await all_of(way.remove() for way in self._ways)
         last = self._state.status.phase is Phase.FINISHED
         await self._repairing.remove(self._state.status.repair)
+        await self._working.remove(self._state.status)
         if last:
             await self._office.results.publish(self._body, self._state.status)
         if not still_needed(self._injections.all()):
@@ -367,23 +370,6 @@ class Run:
         if last and resources.is_claimed(self._body):
             await resources.let_go(self._office.kube, self._body)
         self._seen = replace(self._seen, released=True)
-
-
-def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
-    """What must be written at once when it changes; all else may wait for the next write."""
-    states = tuple((i.name, i.state, i.cleanup) for i in status.injections)
-    return (
-        status.phase,
-        status.reason,
-        status.ending,
-        status.marks and len(status.marks),
-        status.repair and (status.repair.state, status.repair.uid),
-        states,
-        tuple((start.fault, start.state) for start in status.starts),
-        tuple((each.fault, each.counting, each.state) for each in status.collapses),
-        len(status.timeline),
-        status.evidence,
-    )
 
 
 def _repair_state(status: FaultExperimentStatus) -> RepairState | None:

@@ -23,6 +23,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.keeping import after_the_verdict
 from bounceback.engine.naming import injection_name
 from bounceback.engine.noting import mark_of, noted, updated, with_collapses, with_mark, with_marks, with_strength
+from bounceback.engine.performance import still_slow
 from bounceback.engine.planning import Preparation, injections, repeats_until
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
 from bounceback.engine.repeats import concluded, not_enough, which_of
@@ -30,6 +31,15 @@ from bounceback.engine.samples import latest
 from bounceback.engine.starting import awaited, is_waiting, soonest, timed, with_starts, without_starts
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.engine.unseen import give_up_unseen
+from bounceback.engine.working import (
+    given_up,
+    hindrance,
+    is_accounting,
+    longest_account,
+    with_work,
+    without_baseline,
+    working,
+)
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, Expect, InjectionState, Mark, Phase, RepairState
 
@@ -50,7 +60,7 @@ def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     ending = ended(spec, state, seen, now)
     if ending is not None and state.status.ending is None:
         state = updated(state, ending=ending)
-    return STEPS[state.status.phase](spec, state, seen, now)
+    return working(STEPS[state.status.phase](spec, with_work(state, seen, now), seen, now))
 
 
 def _unstepped(state: State, now: Instant) -> Instant:
@@ -100,9 +110,13 @@ def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     waited = _in_phase(state, now)
     if health.problems:
         return _untouched(spec, state, seen, now, aborted("ProbeCannotWork", "; ".join(health.problems)))
-    if not health.watching or health.healthy_for < gate.hold_seconds:
+    if (hindered := hindrance(state)) is not None:
+        return _untouched(spec, state, seen, now, aborted("WorkloadCannotWork", hindered))
+    steady = health.watching and health.healthy_for >= gate.hold_seconds
+    if not steady or (lacking := without_baseline(state, seen)):
         if waited >= gate.timeout_seconds:
-            return _untouched(spec, state, seen, now, not_steady(health, waited))
+            late = aborted("WorkloadNotReady", lacking) if steady else not_steady(health, waited)
+            return _untouched(spec, state, seen, now, late)
         return Decision(state, frozenset(duties), again=max(0.05, gate.hold_seconds - health.healthy_for))
     if isinstance(seen.before, str):
         return _untouched(spec, state, seen, now, aborted("NotObservable", seen.before))
@@ -249,11 +263,12 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
     stable = seen.health.watching and seen.health.healthy_for >= seen.health.stable_seconds <= since
     if stable and not any(i.in_force_at for i in state.injections):
         return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
-    if stable and seen.health.recovered is not None:
+    late = since >= spec.recovery_timeout_seconds
+    if stable and seen.health.recovered is not None and (late or not still_slow(state, seen, since)):
         state = with_mark(state, Mark.RECOVERED, seen.health.recovered, "probes", now)
         state = with_mark(state, Mark.STABLE, _stable(state, seen.health.recovered, seen), "probes", now)
         return _enter(Phase.VERIFYING, state, now, f"stable for {seen.health.healthy_for:.1f} s")
-    if since >= spec.recovery_timeout_seconds:
+    if late:
         why = "; ".join(seen.health.unhealthy)[:400] or "no stable window"
         return _enter(Phase.VERIFYING, state, now, f"not recovered after {since:.0f} s: {why}")
     if spec.expect is Expect.MANUAL and not is_done(state) and seen.health.unhealthy:
@@ -272,12 +287,18 @@ def _stable(state: State, recovered: Interval, seen: Seen) -> Interval:
 
 
 def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    account = longest_account(state.status.checks)  # what is observed is observed after what was read back
+    if is_accounting(state) and not seen.deleted:
+        if _in_phase(state, now) < account:
+            return Decision(state, frozenset({Duty.LOOK, Duty.END_WORK}), again=0.5)
+        state = given_up(state, account)
+    grace = OBSERVE_GRACE + account
     probed = any(check.spec.probes for check in state.status.checks)
-    if probed and not seen.health.watching and _in_phase(state, now) < OBSERVE_GRACE:
+    if probed and not seen.health.watching and _in_phase(state, now) < grace:
         return Decision(state, frozenset({Duty.LOOK}))  # resumed: what was seen before comes with the first look
     needs = any(check.spec.observations for check in state.status.checks) and not seen.deleted
     after = seen.after if needs else {}
-    if after is None and _in_phase(state, now) < OBSERVE_GRACE:
+    if after is None and _in_phase(state, now) < grace:
         return Decision(state, frozenset({Duty.LOOK, Duty.OBSERVE_AFTER}))
     observed = {**state.status.observed, "after": after if isinstance(after, dict) else None}
     if isinstance(after, str):

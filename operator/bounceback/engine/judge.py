@@ -7,7 +7,7 @@ from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Finding, InjectionStatus
-from bounceback.engine.budgets import performance, unmeasured
+from bounceback.engine.budgets import budget_exceeded, unmeasured
 from bounceback.engine.changing import against_healing
 from bounceback.engine.client_behavior import judge_all
 from bounceback.engine.collapse import collapsed_early
@@ -16,9 +16,11 @@ from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
 from bounceback.engine.invariants import invariant_results
 from bounceback.engine.manual import not_as_manual
+from bounceback.engine.performance import not_as_fast, performance
 from bounceback.engine.proving import lasted, why_idle
-from bounceback.engine.timeline import figures, in_seconds, judge_budget
-from bounceback.types.instants import Interval, Span
+from bounceback.engine.timeline import figures, in_seconds
+from bounceback.engine.working import account_findings, account_results
+from bounceback.types.instants import Interval
 from bounceback.types.outcome import (
     NOT_STARTED,
     Aspect,
@@ -62,6 +64,7 @@ def inconsistent(run: Run) -> Iterable[Finding]:
     for result in run.invariants:
         if result.result is Judgement.FAILED:
             yield _finding(Verdict.FAILED, "InvariantBroken", f"{result.check}/{result.name}: {result.message}")
+    yield from account_findings(run, Verdict.FAILED)
 
 
 def left_behind(run: Run) -> Iterable[Finding]:
@@ -200,25 +203,6 @@ def misbehaved(run: Run) -> Iterable[Finding]:
                 yield _finding(Verdict.INCONCLUSIVE, "BehaviorUndecided", told)
 
 
-def budget_exceeded(run: Run) -> Iterable[Finding]:
-    """Every budget of every check; one that the interval straddles decides nothing."""
-    for check in run.status.checks:
-        bounds = check.spec.budgets
-        for field_, bound, span in (
-            ("detectSeconds", bounds.detect_seconds, _detection(run)),
-            ("recoverSeconds", bounds.recover_seconds, run.span(run.cured_at, Mark.RECOVERED)),
-            ("outageSeconds", bounds.outage_seconds, run.span(Mark.FIRST_SYMPTOM, Mark.RECOVERED)),
-        ):
-            if bound is None or span is None:
-                continue
-            told = f"{check.name} budgets.{field_} {bound} s; measured {span.middle:.2f} s ± {span.error:.2f}"
-            match judge_budget(span, bound):
-                case Judgement.FAILED:
-                    yield _finding(Verdict.FAILED, "BudgetExceeded", told)
-                case Judgement.INCONCLUSIVE:
-                    yield _finding(Verdict.INCONCLUSIVE, "BudgetUndecided", told)
-
-
 def not_safe(run: Run) -> Iterable[Finding]:
     """FailSafe and Manual: the declared error state must be reached and held."""
     if run.spec.expect not in KEPT_TO or not run.injections:
@@ -259,6 +243,7 @@ def undecided(run: Run) -> Iterable[Finding]:
             yield _finding(
                 Verdict.INCONCLUSIVE, "InvariantUndecided", f"{result.check}/{result.name}: {result.message}"
             )
+    yield from account_findings(run, Verdict.INCONCLUSIVE)
 
 
 KEPT_TO: Final = (Expect.FAIL_SAFE, Expect.MANUAL)
@@ -288,7 +273,11 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
 
 
 def _recovery_findings(run: Run) -> list[Finding]:
-    return [f for ask in (*RECOVERY_FAILED, budget_exceeded, unmeasured, misbehaved, not_felt) for f in ask(run)]
+    return [
+        f
+        for ask in (*RECOVERY_FAILED, budget_exceeded, unmeasured, not_as_fast, misbehaved, not_felt)
+        for f in ask(run)
+    ]
 
 
 def _only(verdict: Verdict, findings: Iterable[Finding]) -> list[Finding]:
@@ -300,7 +289,7 @@ def axes(run: Run) -> Axes:
     return Axes(
         injection=_injection_axis(run),
         recovery=_recovery_axis(run),
-        consistency=_worst(result.result for result in run.invariants),
+        consistency=_consistency(run),
         cleanup=_cleanup_axis(run),
     )
 
@@ -326,6 +315,10 @@ def _cleanup_axis(run: Run) -> Cleanup:
     return next((c for c in (Cleanup.LEFTOVER, Cleanup.UNVERIFIED) if c in found), Cleanup.CLEAN)
 
 
+def _consistency(run: Run) -> Judgement:
+    return _worst([*(result.result for result in run.invariants), *account_results(run)])
+
+
 def _worst(results: Iterable[Judgement]) -> Judgement:
     found = set(results)
     return next((j for j in (Judgement.FAILED, Judgement.INCONCLUSIVE) if j in found), Judgement.PASSED)
@@ -341,15 +334,15 @@ def aspects(run: Run) -> Aspects:
     if _probed(run) and _began(run):
         success = Aspect(_recovery_axis(run))
     consistency = Aspect.NOT_CHECKED
-    if run.invariants and run.injections:
-        consistency = Aspect(_worst(result.result for result in run.invariants))
+    if (run.invariants or run.status.workloads) and run.injections:
+        consistency = Aspect(_consistency(run))
     return Aspects(
         detection=detection,
         categorization=_categorization(run),
         strategy=_strategy(run),
         success=success,
         consistency=consistency,
-        performance=performance(run, [*not_recovered(run), *budget_exceeded(run), *unmeasured(run)]),
+        performance=performance(run),
     )
 
 
@@ -368,10 +361,6 @@ def _strategy(run: Run) -> Aspect:
     if Verdict.FAILED in found:
         return Aspect.FAILED
     return Aspect.INCONCLUSIVE if found else Aspect.PASSED
-
-
-def _detection(run: Run) -> Span | None:
-    return run.span(Mark.ACTIVE, Mark.DETECTED) or run.span(Mark.ACTIVE, Mark.FIRST_SYMPTOM)
 
 
 def _began(run: Run) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from bounceback.accounting.seconds import Second
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.status import FaultExperimentStatus, InjectionStatus
 from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.planning import NOTHING_FOUND, Preparation
-from bounceback.types.instants import Interval
+from bounceback.types.instants import Instant, Interval, Span
 from bounceback.types.outcome import RepairState, Verdict
+from bounceback.types.prober import LoadEnd
 
 
 class Duty(StrEnum):
@@ -25,6 +28,8 @@ class Duty(StrEnum):
     STOP = "stop"  # end what is in force
     MAKE_REPAIR = "make repair"  # the Job that repairs, suspended
     REPAIR = "repair"  # let it go, and see it through
+    WORK = "work"  # the probers that carry workloads out, and what they tell
+    END_WORK = "end work"  # no more operations: what was written is read back, and accounted for
     VERIFY = "verify"  # look for what was left where the agent could not
     OBSERVE_AFTER = "observe after"
     PACK = "pack"  # the evidence, whose digest is written down before it is kept
@@ -69,6 +74,30 @@ NO_TASK: Final = Task()
 
 
 @dataclass(frozen=True)
+class Work:
+    """What is seen of the prober that carries out a check's workload."""
+
+    check: str
+    waits: str = ""  # why operations have not begun
+    began: Instant | None = None  # when they did, on its own clock
+    offset: Span | None = None  # seconds that its clock is ahead of ours; None: not measured
+    seconds: tuple[Second, ...] = ()  # of the load, as they passed
+    load_end: LoadEnd | None = None
+    account: Mapping[str, Any] | None = None
+    refused: str = ""  # why it never began
+    lost: str = ""  # why nobody will hear of it again
+
+    @property
+    def loading(self) -> bool:
+        """Operations have begun."""
+        return self.began is not None
+
+    @property
+    def over(self) -> bool:
+        return self.account is not None or bool(self.refused or self.lost)
+
+
+@dataclass(frozen=True)
 class Seen:
     """What is known beside the state."""
 
@@ -84,6 +113,7 @@ class Seen:
     more: Preparation = NOTHING_FOUND  # for faults that repeat or follow: who is next
     missed: tuple[str, ...] = ()  # for faults that follow: who took a target's place and cannot be hit, and why
     task: Task = NO_TASK
+    work: tuple[Work, ...] = ()  # one for each check with a workload, as far as they were looked at
     said_repaired: str = ""  # the name of the repair that a person said is done
     keeps: bool = False  # there is a store for evidence, and the run began
     evidence: EvidenceStatus | None = None  # what became of it

@@ -12,6 +12,9 @@ LOG_NEEDS: Final = frozenset({"list pods", "get pods/log"})
 EXEC_NEEDS: Final = frozenset({"list pods", "create pods/exec", "get pods/exec"})
 PAGE_NEEDS: Final = frozenset({"list pods"})
 JOB_NEEDS: Final = frozenset({"create jobs.batch", "get jobs.batch", "delete jobs.batch"})
+PROBER_NEEDS: Final = frozenset(
+    {"create pods", "get pods", "delete pods", "get pods/log", "create pods/exec", "get pods/exec"}
+)
 REPAIR_NEEDS: Final = JOB_NEEDS | LOG_NEEDS | {"patch jobs.batch"}
 
 
@@ -32,5 +35,7 @@ def _needs(spec: RecoveryCheckSpec) -> Iterator[frozenset[str]]:
             yield JOB_NEEDS
         if probe.prometheus and probe.prometheus.pods:
             yield PAGE_NEEDS
+    if spec.workload is not None:
+        yield PROBER_NEEDS
     if any(observation.exec for observation in spec.observations):
         yield EXEC_NEEDS

@@ -154,6 +154,8 @@ def _consistency(status: FaultExperimentStatus) -> Iterator[Json]:
     for check in status.checks:
         for invariant in check.spec.invariants:
             yield {"type": "invariant", "check": check.name, "invariant": invariant.to_json()}
+    for each in status.workloads:
+        yield {"type": "workload", "workload": each.to_json()}
     for when in ("before", "after"):
         for check_name, values in (status.observed.get(when) or {}).items():
             for name, value in values.items():

@@ -1,4 +1,5 @@
-"""The report as JUnit XML: a test case for the verdict, each axis, each finding and each invariant.
+"""The report as JUnit XML: a test case for the verdict, each axis, each finding, each workload and each
+invariant.
 
 Of repeated runs a case for the verdict and each finding: a run that failed is no failure where enough others passed.
 """
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
 from bounceback.report.words import BAD, GOOD, TONES, summary
+from bounceback.report.workloads import told
+from bounceback.types.outcome import Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ def _cases(subject: Subject) -> Iterator[Case]:
         yield Case("axis", "cleanup", status.axes.cleanup)
     for finding in status.findings:
         yield Case("finding", finding.reason, finding.verdict, finding.message)
+    for each in status.workloads if status.runs is None else ():
+        yield Case("workload", each.check, each.result or Judgement.INCONCLUSIVE, told(each))
     for invariant in status.invariants if status.runs is None else ():
         yield Case("invariant", f"{invariant.check}/{invariant.name}", invariant.result, invariant.message)
 

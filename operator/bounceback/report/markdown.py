@@ -22,6 +22,7 @@ from bounceback.report.words import (
     recovered_from,
     seconds,
 )
+from bounceback.report.workloads import PACES, WORKLOADS, pace_rows, pace_words, workload_rows
 
 SIGNS = {GOOD: "✅", BAD: "❌"}
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -137,6 +138,15 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield ""
         yield from (f"    {line}" for line in shown(status.repair.log).splitlines())
         yield ""
+    if rows := list(workload_rows(subject)):
+        yield "## Workloads"
+        yield ""
+        yield from table(WORKLOADS, [(*row[:2], f"{_sign(row[2])} {row[2]}", *row[3:]) for row in rows])
+    if paces := list(pace_rows(subject)):
+        yield "## How fast it was"
+        yield ""
+        yield from table(PACES, paces)
+        yield from (f"{escaped(line)}\n" for line in pace_words(subject))
     if status.invariants:
         yield "## Invariants"
         yield ""

@@ -16,6 +16,7 @@ from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
 from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate, recovered_from, seconds
+from bounceback.report.workloads import PACES, WORKLOADS, pace_rows, pace_words, workload_rows
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 SIGNS: Final = {"good": "✓", "bad": "✗", "unclear": "?", "none": "–"}
@@ -213,6 +214,11 @@ def _evidence(subject: Subject) -> Iterator[str]:
         told = f"{REPAIRS.get(status.repair.state, status.repair.state)}: {status.repair.message}"
         log = f"<pre>{_text(status.repair.log)}</pre>" if status.repair.log else ""
         yield _section("Repair", f"<p>{_text(told)}</p>{log}")
+    if worked := list(workload_rows(subject)):
+        yield _section("Workloads", _table(WORKLOADS, worked))
+    if paces := list(pace_rows(subject)):
+        told = "".join(f"<p>{_text(line)}</p>" for line in pace_words(subject))
+        yield _section("How fast it was", _table(PACES, paces) + told)
     if status.invariants:
         rows4 = [(i.check, i.name, i.result, i.message) for i in status.invariants]
         yield _section("Invariants", _table(("check", "invariant", "result", "found"), rows4))

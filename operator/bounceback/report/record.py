@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from bounceback.api.status import Aspects, Axes, Figure, Healed, InjectionStatus, ObjectStatus
+from bounceback.api.workload_status import PerformanceStatus
 from bounceback.report.kept import RecordEvidence, RecordProbe, record_evidence
 from bounceback.report.redact import redact
 from bounceback.report.repeats import RecordRuns, record_runs
@@ -153,6 +154,22 @@ class RecordInvariant(Model):
     message: str = Field(description="For people.")
 
 
+class RecordWorkload(Model):
+    """The workload of one check, and its account."""
+
+    check: str = Field(description="The check.")
+    model: str = Field(description="What the system promises to be.")
+    result: Judgement = Field(description="Its outcome.")
+    message: str = Field(description="For people.")
+    acknowledged: int = Field(description="Writes that the system said were done.")
+    failed: int = Field(description="Writes that certainly had no effect.")
+    unknown: int = Field(description="Writes without an answer that says.")
+    flaws: dict[str, int] = Field(description="How often each flaw was found that its model can show.")
+    performance: PerformanceStatus | None = Field(
+        None, description="How fast the system was, and when it was so again."
+    )
+
+
 class RecordView(Model):
     """What one check saw."""
 
@@ -202,6 +219,7 @@ class Record(Model):
     repair: RecordRepair | None = Field(None, description="With expect: Manual, what became of the repair.")
     gaps: list[tuple[float, float]] = Field(description="When nobody was looking: from and to, in seconds.")
     invariants: list[RecordInvariant] = Field(description="Each invariant's outcome.")
+    workloads: list[RecordWorkload] = Field(default_factory=list, description="Checks with a workload: its account.")
     checks: list[RecordView] = Field(description="What each check saw.")
     timeline: list[RecordEvent] = Field(description="What happened, in order.")
     timeline_dropped: int = Field(description="Lines that the timeline had no room for.")
@@ -258,6 +276,20 @@ def record(subject: Subject) -> Record:
         invariants=[
             RecordInvariant(check=i.check, name=i.name, result=i.result, message=redact(i.message))
             for i in status.invariants
+        ],
+        workloads=[
+            RecordWorkload(
+                check=w.check,
+                model=str(w.model),
+                result=w.result or Judgement.INCONCLUSIVE,
+                message=redact(w.message),
+                acknowledged=w.acknowledged,
+                failed=w.failed,
+                unknown=w.unknown,
+                flaws={str(f.flaw): f.count for f in w.flaws},
+                performance=w.performance,
+            )
+            for w in status.workloads
         ],
         checks=[
             RecordView(

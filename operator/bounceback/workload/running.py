@@ -11,6 +11,7 @@ from typing import Final
 
 from bounceback.accounting.latencies import Latencies
 from bounceback.accounting.ledger import NOTHING, Function, Ledger, Model, Outcome
+from bounceback.accounting.seconds import Seconds
 from bounceback.api.workload import Workload
 from bounceback.workload.choosing import Choosing
 from bounceback.workload.client import Answer, Client, SilentError, System
@@ -45,6 +46,7 @@ class Course:
     seconds: float = 0.0  # how long the load lasted, with its last answers
     was_full: bool = False  # no more operations fit
     read_back_error: str = ""
+    by_second: Seconds | None = None  # where somebody wants to know while it goes on
 
 
 class Run:
@@ -57,6 +59,8 @@ class Run:
         self._choosing = Choosing(workload)
         self._ended = False
         self.course = Course()
+        self.loading = asyncio.Event()  # operations begin
+        self.loaded = asyncio.Event()  # none is under way any more
 
     def end(self) -> None:
         """No more operations are begun; what was written is read back."""
@@ -65,7 +69,9 @@ class Run:
     async def live(self) -> None:
         """Raises NoFirstLookError."""
         await self._look_first()
+        self.loading.set()
         await self._load()
+        self.loaded.set()
         await asyncio.sleep(self._workload.settle_seconds)
         self.course.ledger.read_back()
         await self._read_back()
@@ -102,6 +108,8 @@ class Run:
         load, seconds = self._workload.load, self._workload.seconds
         began = now()
         self._until = began + seconds * 1_000_000_000
+        if self.course.by_second is not None:
+            self.course.by_second.begin(began)
         if load.closed is not None:
             pause = load.closed.pause_milliseconds / 1000
             await _all(self._closed(pause) for _ in range(workers(load)))
@@ -172,6 +180,8 @@ class Run:
         answer = await self._perform(client, function, key, asked_for)
         ended = self._ends(number, function, key, answer)
         (self.course.writes if function is Function.WRITE else self.course.reads).add(ended - since)
+        if self.course.by_second is not None:
+            self.course.by_second.add(answer.outcome, ended - since)
         return answer.outcome
 
     async def _perform(self, client: Client, function: Function, key: int, asked_for: int) -> Answer:

@@ -1,0 +1,48 @@
+"""Specs of RecoveryCheck: workloads, good and bad."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bounceback.api import check_workload, workload
+from bounceback.api.check import PACELESS
+from bounceback.types.rules import exactly_one
+from tests.spec_case import Case, Change, having
+
+STORE: Final = {
+    "url": "http://store",
+    "write": {"path": "/items/{value}"},
+    "list": {"path": "/items"},
+}
+FIELD: Final = "spec.workload"
+
+
+OPEN: Final = {"open": {"perSecond": 50}}
+
+
+def worked(load: Any = None, performance: Any = None, **fields: Any) -> Change:
+    workload = {"model": "Set", "http": STORE, **({"load": load} if load else {}), **fields}
+    return having(workload=workload, **({"performance": performance} if performance else {}))
+
+
+WORKLOADS: Final = (
+    Case("performance", "RecoveryCheck", worked(OPEN, performance={"throughputPercent": 90, "withinSeconds": 10})),
+    Case("performance that asks nothing", "RecoveryCheck", worked(OPEN, performance={"withinSeconds": 10}),
+         check_workload.NO_BOUND, "spec.performance"),
+    Case("performance of nothing", "RecoveryCheck", having(performance={"latencyP99Percent": 150}), PACELESS,
+         "spec.performance"),
+    Case("performance of bursts", "RecoveryCheck",
+         worked({"burst": {"size": 9, "everySeconds": 3}}, performance={"latencyP99Percent": 150}), PACELESS,
+         "spec.performance"),
+    Case("a workload", "RecoveryCheck", worked()),
+    Case("a workload on Redis", "RecoveryCheck", having(workload={"model": "Counter", "redis": {"host": "redis"}})),
+    Case("a workload at a fixed rate", "RecoveryCheck", worked(load={"open": {"perSecond": 50}}, baselineSeconds=10)),
+    Case("a workload that grows", "RecoveryCheck",
+         worked(load={"ramp": {"fromPerSecond": 1, "toPerSecond": 9}}, seconds=60)),
+    Case("a workload that grows for ever", "RecoveryCheck",
+         worked(load={"ramp": {"fromPerSecond": 1, "toPerSecond": 9}}), check_workload.NO_END, f"{FIELD}.seconds"),
+    Case("a workload on two systems", "RecoveryCheck", worked(redis={"host": "redis"}),
+         exactly_one(workload.SYSTEMS), FIELD),
+    Case("a workload that comes in two ways", "RecoveryCheck",
+         worked(load={"open": {"perSecond": 5}, "closed": {}}), exactly_one(workload.LOADS), f"{FIELD}.load"),
+)  # fmt: skip
