@@ -29,7 +29,7 @@ MOST_WORDS: Final = 300
 CREDENTIALS: Final = "give the keys of an account that may use it"
 REFUSALS: Final = {
     "NoSuchBucket": ("NoBucket", "make it, or name another"),
-    "AccessDenied": ("Forbidden", "let the account of these keys put, get and list objects there"),
+    "AccessDenied": ("Forbidden", "give the account of these keys that right"),
     "InvalidAccessKeyId": ("Forbidden", CREDENTIALS),
     "XAdminUserNotFound": ("Forbidden", CREDENTIALS),
     "SignatureDoesNotMatch": ("Forbidden", "the secret key is not the one that belongs to the access key"),
