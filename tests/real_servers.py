@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -28,6 +30,7 @@ from dev.progress import DevError, UnsupportedError
 READY_SECONDS = 60.0
 PEM = serialization.Encoding.PEM
 BUCKET = "kept"
+WRITER = "AKIDWRITERONLY"
 ACCESS_KEY, SECRET_KEY = "AKIDVISIBLE0NOWHERE", "do-not-show-this-secret-key"
 
 
@@ -127,10 +130,11 @@ def nats(*options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def versitygw(tls: tuple[Path, Path] | None = None, room: str = "") -> Iterator[Server]:
+def versitygw(tls: tuple[Path, Path] | None = None, room: str = "", only: str = "") -> Iterator[Server]:
     """S3 over files: objects of the bucket `kept` lie in `folder / "data" / "kept"`.
 
     `tls`: certificate and key. `room`: on a disk of that size that only the server sees; needs root.
+    `only`: there is an account WRITER as well, which may put and get what lies below that prefix, and list the bucket.
     """
     try:
         path = shutil.which("versitygw") or str(build.build(build.TOOLS["versitygw"]) / "versitygw")
@@ -139,9 +143,15 @@ def versitygw(tls: tuple[Path, Path] | None = None, room: str = "") -> Iterator[
     with folder() as place:
         port = free_port()
         (place / "data" / BUCKET).mkdir(parents=True)
-        (place / "about").mkdir()
+        (place / "about" / BUCKET / "meta").mkdir(parents=True)
         command = [path, "--port", f"127.0.0.1:{port}", "--quiet"]
         command += ["--cert", str(tls[0]), "--key", str(tls[1])] if tls else []
+        if only:
+            accounts = {WRITER: {"access": WRITER, "secret": SECRET_KEY, "role": "user"}}
+            (place / "accounts").mkdir()
+            (place / "accounts" / "users.json").write_text(json.dumps({"accessAccounts": accounts}))
+            (place / "about" / BUCKET / "meta" / "policy").write_text(json.dumps(_policy(only)))
+            command += ["--iam-dir", str(place / "accounts")]
         command += ["posix", "--sidecar", str(place / "about"), str(place / "data")]
         if room:
             made = f'mount -t tmpfs -o size={room} none "$0/data" && mkdir "$0/data/{BUCKET}" && exec "$@"'
@@ -149,6 +159,13 @@ def versitygw(tls: tuple[Path, Path] | None = None, room: str = "") -> Iterator[
         environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
         with served(Server("versitygw", command, environment, place, port)) as server:
             yield server
+
+
+def _policy(prefix: str) -> dict[str, Any]:
+    whom = {"Effect": "Allow", "Principal": {"AWS": [WRITER]}}
+    bucket = f"arn:aws:s3:::{BUCKET}"
+    objects = whom | {"Action": ["s3:PutObject", "s3:GetObject"], "Resource": f"{bucket}/{prefix}/*"}
+    return {"Version": "2012-10-17", "Statement": [objects, whom | {"Action": "s3:ListBucket", "Resource": bucket}]}
 
 
 @contextmanager

@@ -27,13 +27,13 @@ from bounceback.controller.store import Refusing
 from bounceback.controller.stores import store_of
 from bounceback.proxy.certificates import Authority
 from bounceback.report import objects
-from bounceback.report.bucket import Access, Bucket, BucketError, told
+from bounceback.report.bucket import Access, Bucket, told
 from bounceback.report.bundle import MANIFEST, Bundle, file_name
 from bounceback.report.evidence import Whole
 from bounceback.types.outcome import EvidenceKind, EvidenceState
 from bounceback.types.run_names import run_name
 from tests import real_servers
-from tests.real_servers import ACCESS_KEY, BUCKET, PEM, SECRET_KEY, Server, certificate
+from tests.real_servers import ACCESS_KEY, BUCKET, PEM, SECRET_KEY, WRITER, Server, certificate
 from tests.unit.test_evidence import bundle_of, whole
 
 MUCH = 64 * 1024 * 1024
@@ -229,25 +229,6 @@ async def test_the_oldest_goes_first_and_that_of_other_namespaces_and_programs_s
     assert len(await bucket.listed("team/a/shop-2")) == 6
 
 
-class Undeletable(Bucket):
-    async def delete(self, key: str) -> None:
-        raise BucketError("Forbidden", f"may not delete {key}")
-
-
-async def test_an_account_that_may_not_delete_keeps_evidence_and_it_is_said_that_older_stays() -> None:
-    bucket = Undeletable(MemoryStore(), BUCKET)
-    store = ObjectStorage(BucketSettings(BUCKET), 1000, bucket)
-    for _ in range(2):
-        assert await doubt(store) is None
-    assert [each.key for each in await bucket.listed("")] == [objects.TRIED]
-    await kept(whole(10), store)
-    second = whole(20)
-    status = second.status.model_copy(update={"run_uid": "run-2"})
-    said = await kept(replace(second, status=status), store)
-    assert said.state is EvidenceState.KEPT
-    assert "older evidence could not be looked through or given up: may not delete" in said.message
-
-
 # A real server
 
 
@@ -292,6 +273,28 @@ async def test_a_real_server_takes_it_and_the_command_reads_it(
     there[f"{home}/{MANIFEST}"].unlink()
     assert await asyncio.to_thread(main, ["evidence", "--from", said.place]) == 2
     assert "it was given up for newer, or deleted" in capsys.readouterr().err
+
+
+async def test_an_account_that_may_only_write_keeps_evidence_and_it_is_said_that_older_stays(tmp_path: Path) -> None:
+    keys = mounted(tmp_path / "keys", **{object_storage.ACCESS_KEY: WRITER})
+    with real_servers.versitygw(only="team") as server:
+        settings = BucketSettings(BUCKET, f"http://127.0.0.1:{server.port}", prefix="team", keys=keys)
+        store = ObjectStorage(settings, 1000)
+        for _ in range(2):
+            assert await doubt(store) is None
+        assert set(files(server, "team")) == {objects.TRIED}
+        assert (await kept(whole(10), store)).state is EvidenceState.KEPT
+        second = whole(20)
+        status = second.status.model_copy(update={"run_uid": "run-2"})
+        said = await kept(replace(second, status=status), store)
+        assert said.state is EvidenceState.KEPT
+        assert "older evidence could not be looked through or given up" in said.message
+        assert "AccessDenied" in said.message
+        assert len(files(server, "team/shop")) == 12
+        elsewhere = await doubt(ObjectStorage(replace(settings, prefix="others"), MUCH))
+        assert elsewhere is not None
+        assert elsewhere.reason == "Forbidden"
+        assert "give the account of these keys that right" in elsewhere.message
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ MOST_WORDS: Final = 300
 CREDENTIALS: Final = "give the keys of an account that may use it"
 REFUSALS: Final = {
     "NoSuchBucket": ("NoBucket", "make it, or name another"),
-    "AccessDenied": ("Forbidden", "let the account of these keys put, get and list objects there"),
+    "AccessDenied": ("Forbidden", "give the account of these keys that right"),
     "InvalidAccessKeyId": ("Forbidden", CREDENTIALS),
     "XAdminUserNotFound": ("Forbidden", CREDENTIALS),
     "SignatureDoesNotMatch": ("Forbidden", "the secret key is not the one that belongs to the access key"),
@@ -66,10 +66,13 @@ class BucketError(Exception):
     """It was not done. `passing`: it may be, if it is asked again."""
 
     def __init__(self, reason: str, message: str, *, passing: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(reason)
         self.reason = reason
         self.message = message
         self.passing = passing
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,10 @@ class Bucket:
     def _told(self, error: Exception, verb: str, key: str) -> BucketError:
         """The name is told without what it lies below, which may be long, and is the place."""
         what = f"{verb} {key.rpartition('/')[2]}"
-        text = str(error)
+        found = told(str(error), f"bucket {self.name} refused to {what}", f"bucket {self.name} did not {what}")
         for each in self._hidden:
-            text = text.replace(each, HIDDEN)
-        return told(text, f"bucket {self.name} refused to {what}", f"bucket {self.name} did not {what}")
+            found.message = found.message.replace(each, HIDDEN)
+        return found
 
 
 def told(text: str, refused: str, undone: str) -> BucketError:
