@@ -67,7 +67,7 @@ class Client(asyncio.Protocol):
             return
         if (exchange := self.exchange) is not None:
             exchange.send()
-            if exchange.full:
+            if exchange.raw and exchange.full:
                 self._pause()
                 exchange.wake()
 
@@ -78,7 +78,9 @@ class Client(asyncio.Protocol):
             self._tunnel = True
         except HttpParserError:
             return False
-        return not self._pipelined and (self.exchange is not None or sum(map(len, self._read)) <= LONGEST_HEAD)
+        if self.exchange is not None:
+            return not self._pipelined
+        return sum(map(len, self._read)) <= LONGEST_HEAD
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
@@ -114,8 +116,10 @@ class Client(asyncio.Protocol):
         method = parser.get_method()
         raw, self._read = self._read, []
         exchange = self.exchange = self._gate.exchange(self, method, self._url, raw)
-        exchange.head_only = method == b"HEAD"
-        exchange.upgrade = parser.should_upgrade()
+        if method == b"HEAD":
+            exchange.head_only = True
+        if parser.should_upgrade():
+            exchange.upgrade = True
         self._gate.begin(exchange)
 
     def on_body(self, data: bytes) -> None:
@@ -211,7 +215,8 @@ class Client(asyncio.Protocol):
             self.transport.close()  # what the client says now cannot be told from what it was saying
             return
         self.exchange = None
-        self.go_on()
+        if self._paused:
+            self.go_on()
 
     # Within
 
