@@ -116,6 +116,21 @@ class Behavior:
             else:
                 self._returns.close(series)
 
+    def waits(self, now: float) -> bool:
+        """Whether a client may come again to what failed, so that the time until then is of interest."""
+        return any(
+            series.failed_at is not None and not series.is_given_up(now)
+            for kept in (self._troubles, self._watches)
+            for series in kept.values()
+        )
+
+    def late(self, seconds: float) -> None:
+        """By so much this process has just been late: all that was being measured may be."""
+        for kept in (self._troubles, self._watches):
+            for series in kept.values():
+                if series.failed_at is not None or series.gaps:
+                    series.late = max(series.late, seconds)
+
     def report(self, now: float) -> dict[str, Any]:
         """All of it as JSON; nothing is changed by asking."""
         seconds = max(now - self._began, 0.0) if self._began is not None else 0.0
@@ -255,15 +270,16 @@ class _Sum:
     def close(self, series: Series) -> None:
         """Its pauses are all there will be."""
         if series.gaps:
-            self._vote(self.found, self.best, fitted(series.gaps))
+            self._vote(self.found, self.best, fitted(series.gaps, series.late))
         series.gaps.clear()
+        series.late = 0.0
         series.hot = False
 
     def to_json(self, still_open: Iterable[Series]) -> dict[str, Any]:
         found, best = dict(self.found), dict(self.best)
         for series in still_open:
             if series.gaps:
-                self._vote(found, best, fitted(series.gaps))
+                self._vote(found, best, fitted(series.gaps, series.late))
         winner = _most(found, best)
         return {
             "gapSeconds": {

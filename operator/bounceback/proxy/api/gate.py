@@ -17,6 +17,7 @@ from bounceback.proxy.api.carrying import Carrier, needs_body
 from bounceback.proxy.api.client import Client
 from bounceback.proxy.api.exchange import HEAD_END, PASS, Exchange, Known, fingerprint
 from bounceback.proxy.api.identity import Identities, mark
+from bounceback.proxy.api.lateness import Lateness, Waiting
 from bounceback.proxy.api.rulebook import MOST_REMEMBERED, Applied, Count, Rulebook
 from bounceback.proxy.api.server import Server
 from bounceback.proxy.api.status import Limiter
@@ -53,7 +54,7 @@ async def nobody(_rule: str, _ends: Ends) -> bool:
     return False
 
 
-class Observer(Protocol):
+class Observer(Waiting, Protocol):
     """Who is told how clients behave; see `Behavior`."""
 
     def asked(self, request: ApiRequest, fingerprint: int, now: float) -> None: ...
@@ -92,6 +93,7 @@ class Gate:
         self._accepted = self._requests = self._ours = 0
         self._silent_until = 0.0  # says nothing before of an API server that it cannot reach
         self.behavior: Observer = Behavior() if observer is None else observer
+        self._lateness = Lateness(self.behavior)
         self._watches: dict[Exchange, WatchedAnswer] = {}
         self._limiters: dict[str, Limiter] = {}
         self._tokens: dict[str, dict[str, int]] = {}  # by rule and user: the token that was the current one
@@ -263,6 +265,8 @@ class Gate:
         self.behavior.answered(
             exchange.request, exchange.fingerprint, exchange.code, monotonic(), retry_after, exchange.touched, lost
         )
+        if lost or exchange.code >= 400:
+            self._lateness.watch()
 
     # Watches
 
@@ -285,6 +289,7 @@ class Gate:
     def watch_ended(self, exchange: Exchange, *, clean: bool) -> None:
         """For the client; `clean`: between events, and with no error."""
         self.behavior.watch_ended(exchange.request, monotonic(), clean)
+        self._lateness.watch()
 
     # For who carries one
 

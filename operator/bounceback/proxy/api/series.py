@@ -90,6 +90,7 @@ class Series:
         "failed_at",
         "gaps",
         "hot",
+        "late",
         "listed",
         "lost",
         "since",
@@ -103,6 +104,7 @@ class Series:
         self.failed_at: float | None = None  # None: a try is under way
         self.wait = 0.0  # what it was told to wait, in seconds; 0: nothing
         self.gaps: list[float] = []
+        self.late = 0.0  # seconds that we were late ourselves meanwhile, at the most
         self.hot = False
         self.created = False  # the API server has done it, and the client does not know
         self.since = now  # of a watch: when it was asked for
