@@ -154,7 +154,7 @@ class Starved:
         return min(self.draw.lognormvariate(math.log(self.usual), 1.0), 30 * self.usual)
 
     def seen(self, pauses: list[float]) -> tuple[list[float], float]:
-        """What becomes of these pauses, and how late the proxy saw that it was itself, looking twenty times a second."""
+        """What becomes of these pauses, and how late the proxy saw itself, twenty times a second."""
         gaps = [pause + sum(self.turn() for _ in range(TURNS)) for pause in pauses]
         return gaps, max(self.turn() for _ in range(max(3, round(sum(gaps) * 20))))
 

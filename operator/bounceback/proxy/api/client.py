@@ -39,6 +39,7 @@ class Client(asyncio.Protocol):
         self._read: list[bytes] = []  # what holds the head that is being read
         self._url = b""
         self._pipelined = self._tunnel = self._paused = self._server_full = False
+        self._outdated = False  # the API server is to be reached by a connection of now
         self.certified = ""  # who the client's certificate says it is
         self.gone = False
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -160,6 +161,7 @@ class Client(asyncio.Protocol):
             self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
+        self._outdated = False
         try:
             server = await self._gate.dial(self)
         except OSError:
@@ -172,6 +174,14 @@ class Client(asyncio.Protocol):
         unsent, self._unsent = self._unsent, []
         self.server_resumed()
         server.write(b"".join(unsent))
+
+    def dial_anew(self) -> None:
+        """The next request goes by another connection to the API server; the client's own stays."""
+        self._outdated = True
+        if self.exchange is None and self._server is not None:
+            server, self._server = self._server, None
+            server.leave()
+            self.server_resumed()
 
     def hold_server(self, held: bool) -> None:
         """Whether the API server is to wait before it says more."""
@@ -215,6 +225,8 @@ class Client(asyncio.Protocol):
             self.transport.close()  # what the client says now cannot be told from what it was saying
             return
         self.exchange = None
+        if self._outdated:
+            self.dial_anew()
         if self._paused:
             self.go_on()
 

@@ -165,10 +165,14 @@ class Gate:
             "behavior": self.behavior.report(monotonic()),
         }
 
-    def go_to(self, upstream: Upstream) -> None:
-        """Connections from now on; those that are open stay."""
+    def go_to(self, upstream: Upstream, *, anew: bool = False) -> None:
+        """Connections from now on; those that are open stay. `anew`: each until the request that it carries is over,
+        so that nobody goes on by a certificate that ends."""
         self._upstream = upstream
         self._known.clear()
+        if anew:
+            for client in tuple(self._clients):
+                client.dial_anew()
 
     async def dial(self, client: Client) -> Server:
         """Raises OSError."""

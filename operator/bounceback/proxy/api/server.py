@@ -30,6 +30,7 @@ class Server(asyncio.Protocol):
         self._answer: Answer | WatchedAnswer | None = None
         self._plain: Answer | None = None  # for one answer after the other
         self._tunnel = False
+        self._left = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -38,7 +39,7 @@ class Server(asyncio.Protocol):
         if self._tunnel:
             self._client.write(data)
             return
-        if (exchange := self._client.exchange) is None:
+        if self._left or (exchange := self._client.exchange) is None:
             self._transport.abort()  # an answer that nobody asked for
             return
         if (answer := self._answer) is None or answer.exchange is not exchange:
@@ -82,13 +83,16 @@ class Server(asyncio.Protocol):
         if self._answer is not None:
             self._answer.cut_off()
         self._forget()
-        self._client.server_lost()
+        if not self._left:
+            self._client.server_lost()
 
     def pause_writing(self) -> None:
-        self._client.server_paused()
+        if not self._left:
+            self._client.server_paused()
 
     def resume_writing(self) -> None:
-        self._client.server_resumed()
+        if not self._left:
+            self._client.server_resumed()
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
@@ -100,6 +104,11 @@ class Server(asyncio.Protocol):
     def resume_reading(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def leave(self) -> None:
+        """Its client goes on without it."""
+        self._left = True
+        self._transport.close()
 
     def abort(self) -> None:
         self._transport.abort()
