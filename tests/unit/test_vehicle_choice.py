@@ -54,6 +54,37 @@ def test_what_only_the_node_reaches_takes_a_node_pod() -> None:
     assert choose_vehicle(AUTO, POD, None, Rung.PROXY)[0] is SIDECAR
 
 
+@pytest.mark.parametrize("rung", [Rung.NETEM, Rung.NODE, None])
+def test_users_of_its_own_are_no_matter_where_no_proxy_is(rung: Rung | None) -> None:
+    pod = replace(POD, own_users=True)
+    assert choose_vehicle(AUTO, pod, None, rung) == choose_vehicle(AUTO, POD, None, rung)
+    assert choose_vehicle(NODE_POD, pod, None, rung)[0] is NODE_POD
+
+
+def test_rules_come_to_a_pod_with_users_of_its_own_by_a_sidecar() -> None:
+    pod = replace(POD, own_users=True)
+    for asked in (AUTO, SIDECAR):
+        assert choose_vehicle(asked, pod, None, Rung.PROXY)[0] is SIDECAR
+
+
+@pytest.mark.parametrize(
+    ("asked", "pod", "refused", "from_node", "words"),
+    [
+        (NODE_POD, POD, None, False, "vehicle: Sidecar or Auto would do"),
+        (AUTO, POD, POD_SECURITY, False, "but Pod Security refuses a sidecar in pod web-0"),
+        (AUTO, replace(POD, finished_agents=3), None, False, "carries 3 finished agents already"),
+        (AUTO, POD, None, True, "clients can be killed in pods without hostUsers: false"),
+    ],
+)
+def test_and_where_that_cannot_be_it_is_refused_with_the_reason(
+    asked: VehicleKind, pod: PodInfo, refused: Refused | None, from_node: bool, words: str
+) -> None:
+    with pytest.raises(Refused, match=words) as raised:
+        choose_vehicle(asked, replace(pod, own_users=True), refused, Rung.PROXY, from_node=from_node)
+    assert raised.value.reason == "OwnUsers"
+    assert "hostUsers: false" in raised.value.message
+
+
 @pytest.mark.parametrize(
     ("pod", "refused", "reason"),
     [(POD, POD_SECURITY, "PodSecurity"), (replace(POD, memory_limit=32 * MIB), None, "NoRoom")],
