@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from bounceback.api.experiment import FaultEntry
+from bounceback.controller.prepare import one_vehicle_each
 from bounceback.engine.model import PodInfo
+from bounceback.engine.planning import Chosen
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.choice import against_host_network, choose_vehicle
 from bounceback.vehicles.errors import Refused
+from tests.unit.engine_values import pod
 
 POD = PodInfo("shop", "web-0", "uid", "node-1", {}, ("10.0.0.1",), False, True, 0, None)
 MIB = 1024 * 1024
@@ -113,3 +117,17 @@ def test_a_node_pod_is_no_way_around_missing_rights(asked: VehicleKind, reason: 
     with pytest.raises(Refused) as raised:
         choose_vehicle(asked, POD, Refused("", reason, "no"))
     assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize("own_users", [False, True])
+def test_faults_that_travel_together_do_not_take_rules_where_nobody_would_hear_them(own_users: bool) -> None:
+    on = replace(pod("web-1"), own_users=own_users)
+    api = FaultEntry.model_validate({"name": "api", "target": "web", "apiFault": {"answer": {"code": 503}}})
+    disk = FaultEntry.model_validate({"name": "kill", "target": "web", "containerKill": {}})
+    chosen = [Chosen(api, on, SIDECAR, "", Rung.PROXY), Chosen(disk, on, NODE_POD, "", Rung.NODE)]
+    if own_users:
+        with pytest.raises(Refused, match="another fault on it takes a NodePod") as raised:
+            one_vehicle_each(chosen)
+        assert raised.value.field == "spec.faults"
+    else:
+        assert [each.vehicle for each in one_vehicle_each(chosen)] == [NODE_POD, NODE_POD]

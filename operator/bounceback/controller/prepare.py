@@ -156,7 +156,7 @@ class Preparing:
         self._matching |= self._objects.matching | self._nodes.matching
         self._refuse_overlap(chosen)
         await self._refuse_withheld(chosen)
-        return _one_vehicle_each([await self._owned(choice) for choice in chosen])
+        return one_vehicle_each([await self._owned(choice) for choice in chosen])
 
     async def _owned(self, choice: Chosen) -> Chosen:
         """With the owner, where it matters who takes the pod's place."""
@@ -310,7 +310,7 @@ class Preparing:
         return {node: (*ours, *await self._office.nodes.addresses(node)) for node in sorted(nodes)}
 
 
-def _one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
+def one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
     """All faults on one pod travel together: where one needs a NodePod, the others take it too."""
     on_node = {c.on.uid for c in chosen if c.vehicle is VehicleKind.NODE_POD}
     for choice in chosen:
