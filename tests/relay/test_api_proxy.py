@@ -96,6 +96,63 @@ async def test_a_connection_is_kept_for_the_next_request(line: Line) -> None:
         assert await server.exactly(len(asked)) == asked
 
 
+HEADED = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [7, 1 << 16])
+async def test_answers_of_all_kinds_follow_each_other_on_one_connection(line: Line, size: int) -> None:
+    """Where each ends is found by one parser; the body that the head of a HEAD tells of never comes."""
+    line.rules(rule(Answer(500), Requests(resources=("secrets",))))
+    exchanges = [
+        (request(), answer(200, b"whole")),
+        (request("HEAD"), HEADED),
+        (request(), HEADED + b"content"),
+        (request("POST", PODS, b"{}"), b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED),
+        (request("DELETE", f"{PODS}/a"), b"HTTP/1.1 204 No Content\r\n\r\n"),
+        (request("GET", f"{PODS}?watch=true"), CHUNKED),
+        (request(), answer(404, b"no")),
+        (request("HEAD"), HEADED),
+        (request(), CHUNKED),
+    ]
+    client = await line.client()
+    server = None
+    for asked, replied in exchanges:
+        if server is None:
+            server, _ = await line.asked(client, asked)
+        else:
+            await client.send(asked)
+            assert await server.exactly(len(asked)) == asked
+        for n in range(0, len(replied), size):
+            await server.send(replied[n : n + size])
+            await asyncio.sleep(0)
+        assert await client.exactly(len(replied)) == replied
+    counted = line.gate.counted()
+    assert counted["requests"] == len(exchanges)
+    assert {code: n for kind in counted["behavior"]["kinds"] for code, n in kind["codes"].items()}.keys() == {
+        "200",
+        "204",
+        "404",
+    }
+
+
+async def test_rules_that_come_are_about_requests_that_were_made_before(line: Line) -> None:
+    """What is known of a request goes by the rules that are in force."""
+    client = await line.client()
+    server, _ = await line.asked(client, request())
+    await server.send(answer())
+    assert (await told(client)).code == 200
+    for code in (503, 429):
+        line.rules(rule(Answer(code), name=f"it-{code}"))
+        await client.send(request())
+        assert (await told(client)).code == code
+    line.rules()
+    await client.send(request())
+    await server.exactly(len(request()))
+    await server.send(answer())
+    assert (await told(client)).code == 200
+
+
 async def test_a_request_in_small_pieces_is_one(line: Line) -> None:
     client = await line.client()
     asked = request("PUT", f"{PODS}/a", b'{"a": 1}', TOKEN)

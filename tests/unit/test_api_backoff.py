@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounceback.proxy.api.backoff import FACTORS, Backoff, BackoffKind, fitted
+from bounceback.proxy.api.backoff import FACTORS, TURNS, Backoff, BackoffKind, fitted
 
 SEEDS = range(20)
 Pauses = Callable[[int, random.Random], list[float]]
@@ -140,6 +141,56 @@ def test_five_pauses_tell_even_on_a_busy_machine(
     assert found.count(BackoffKind.UNKNOWN) <= 50
     if wrong is BackoffKind.IMMEDIATE:
         assert not found.count(BackoffKind.IMMEDIATE) + found.count(BackoffKind.CONSTANT)
+
+
+class Starved:
+    """A machine on which whoever wants a turn waits for it: most of the time little, now and then for seconds."""
+
+    def __init__(self, seed: int, usual: float) -> None:
+        self.draw = random.Random(seed)
+        self.usual = usual
+
+    def turn(self) -> float:
+        return min(self.draw.lognormvariate(math.log(self.usual), 1.0), 30 * self.usual)
+
+    def seen(self, pauses: list[float]) -> tuple[list[float], float]:
+        """What becomes of these pauses, and how late the proxy saw itself, twenty times a second."""
+        gaps = [pause + sum(self.turn() for _ in range(TURNS)) for pause in pauses]
+        return gaps, max(self.turn() for _ in range(max(3, round(sum(gaps) * 20))))
+
+
+@pytest.mark.parametrize("usual", [0.01, 0.05, 0.2, 0.5])
+@pytest.mark.parametrize("count", [4, 5, 8, 20])
+def test_a_hot_loop_on_a_starved_machine_is_never_told_to_back_off(usual: float, count: int) -> None:
+    for seed in range(500):
+        machine = Starved(seed, usual)
+        assert fitted(*machine.seen([0.0] * count)).kind is not BackoffKind.EXPONENTIAL
+
+
+@pytest.mark.parametrize("usual", [0.01, 0.05, 0.1])
+def test_a_client_that_backs_off_is_told_so_on_a_starved_machine(usual: float) -> None:
+    kinds = [fitted(*Starved(seed, usual).seen([2.0**n for n in range(7)])).kind for seed in range(300)]
+    assert kinds.count(BackoffKind.EXPONENTIAL) >= 290
+    assert set(kinds) <= {BackoffKind.EXPONENTIAL, BackoffKind.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "late", "kind"),
+    [
+        ([0.3, 0.6, 1.2, 2.4], 0.0, BackoffKind.EXPONENTIAL),
+        ([0.3, 0.6, 1.2, 2.4], 0.1, BackoffKind.EXPONENTIAL),
+        ([0.3, 0.6, 1.2, 2.4], 0.7, BackoffKind.UNKNOWN),
+        ([0.01, 0.3, 0.6, 1.2, 2.4], 0.7, BackoffKind.UNKNOWN),
+        ([1.0, 2.0, 4.0, 8.0, 16.0], 0.9, BackoffKind.EXPONENTIAL),
+        ([1.0, 1.1, 1.0, 1.3], 0.3, BackoffKind.CONSTANT),
+        ([0.3, 0.4, 0.5, 0.4], 0.5, BackoffKind.UNKNOWN),
+        ([0.01, 0.02, 0.01], 0.5, BackoffKind.IMMEDIATE),
+    ],
+)
+def test_what_our_own_lateness_may_have_made_is_unknown(gaps: list[float], late: float, kind: BackoffKind) -> None:
+    found = fitted(gaps, late)
+    assert found.kind is kind
+    assert found.to_json().get("lateSeconds", 0.0) == late
 
 
 def test_what_is_reported() -> None:

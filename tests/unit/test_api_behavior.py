@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bounceback.proxy.api.behavior import TRACKED, Behavior
+from bounceback.proxy.api.lateness import Lateness
 from bounceback.types.api_request import ApiRequest, read
 
 Json = dict[str, Any]
@@ -387,3 +390,50 @@ def test_a_watch_that_broke_just_now_is_awaited_as_long_as_the_client_has_paused
         assert client.seen.report(client.now + later)["watches"]["awaited"] == awaited
     client.ask(WATCH)
     assert client.report["watches"]["awaited"] == 0
+
+
+def test_while_it_was_late_itself_nothing_is_said_of_pauses_as_long() -> None:
+    """And of those that it measured before or after, what there is to say."""
+    client = Client()
+    for late in (0.0, 0.6):
+        for pause in (0.3, 0.6, 1.2, 2.4):
+            client.ask(GET, 500)
+            assert client.seen.waits(client.now)
+            if late:
+                client.seen.late(late)
+            client.now += pause
+        client.ask(GET)
+        assert not client.seen.waits(client.now)
+    assert client.report["retries"]["backoff"]["series"] == {"Exponential": 1, "Unknown": 1}
+
+
+def test_who_never_comes_again_is_not_waited_for_forever() -> None:
+    client = Client()
+    client.ask(GET, 500)
+    assert client.seen.waits(client.now + 59)
+    assert not client.seen.waits(client.now + 61)
+
+
+async def test_lateness_is_measured_while_somebody_waits_and_no_longer() -> None:
+    told: list[float] = []
+    waits = [True, False]
+
+    class One:
+        def waits(self, now: float) -> bool:
+            return waits.pop(0)
+
+        def late(self, seconds: float) -> None:
+            told.append(seconds)
+
+    lateness = Lateness(One())
+    lateness.watch()
+    lateness.watch()
+    time.sleep(0.4)  # noqa: ASYNC251 - the loop has no turn meanwhile
+    async with asyncio.timeout(10):
+        while waits:
+            await asyncio.sleep(0.01)
+    assert told[0] >= 0.25
+    count = len(told)
+    time.sleep(0.3)  # noqa: ASYNC251
+    await asyncio.sleep(0.05)
+    assert len(told) == count

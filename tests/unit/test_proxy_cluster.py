@@ -38,7 +38,7 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ClusterProxy
     )
     made = ClusterProxy(options)
     went: list[Upstream] = []
-    monkeypatch.setattr(made._gate, "go_to", went.append)
+    monkeypatch.setattr(made._gate, "go_to", lambda upstream, *, anew: went.append(upstream))
     return made, went
 
 

@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from bounceback.api.experiment import FaultEntry
+from bounceback.controller.prepare import one_vehicle_each
 from bounceback.engine.model import PodInfo
+from bounceback.engine.planning import Chosen
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.choice import against_host_network, choose_vehicle
 from bounceback.vehicles.errors import Refused
+from tests.unit.engine_values import pod
 
 POD = PodInfo("shop", "web-0", "uid", "node-1", {}, ("10.0.0.1",), False, True, 0, None)
 MIB = 1024 * 1024
@@ -54,6 +58,37 @@ def test_what_only_the_node_reaches_takes_a_node_pod() -> None:
     assert choose_vehicle(AUTO, POD, None, Rung.PROXY)[0] is SIDECAR
 
 
+@pytest.mark.parametrize("rung", [Rung.NETEM, Rung.NODE, None])
+def test_users_of_its_own_are_no_matter_where_no_proxy_is(rung: Rung | None) -> None:
+    pod = replace(POD, own_users=True)
+    assert choose_vehicle(AUTO, pod, None, rung) == choose_vehicle(AUTO, POD, None, rung)
+    assert choose_vehicle(NODE_POD, pod, None, rung)[0] is NODE_POD
+
+
+def test_rules_come_to_a_pod_with_users_of_its_own_by_a_sidecar() -> None:
+    pod = replace(POD, own_users=True)
+    for asked in (AUTO, SIDECAR):
+        assert choose_vehicle(asked, pod, None, Rung.PROXY)[0] is SIDECAR
+
+
+@pytest.mark.parametrize(
+    ("asked", "pod", "refused", "from_node", "words"),
+    [
+        (NODE_POD, POD, None, False, "vehicle: Sidecar or Auto would do"),
+        (AUTO, POD, POD_SECURITY, False, "but Pod Security refuses a sidecar in pod web-0"),
+        (AUTO, replace(POD, finished_agents=3), None, False, "carries 3 finished agents already"),
+        (AUTO, POD, None, True, "clients can be killed in pods without hostUsers: false"),
+    ],
+)
+def test_and_where_that_cannot_be_it_is_refused_with_the_reason(
+    asked: VehicleKind, pod: PodInfo, refused: Refused | None, from_node: bool, words: str
+) -> None:
+    with pytest.raises(Refused, match=words) as raised:
+        choose_vehicle(asked, replace(pod, own_users=True), refused, Rung.PROXY, from_node=from_node)
+    assert raised.value.reason == "OwnUsers"
+    assert "hostUsers: false" in raised.value.message
+
+
 @pytest.mark.parametrize(
     ("pod", "refused", "reason"),
     [(POD, POD_SECURITY, "PodSecurity"), (replace(POD, memory_limit=32 * MIB), None, "NoRoom")],
@@ -82,3 +117,17 @@ def test_a_node_pod_is_no_way_around_missing_rights(asked: VehicleKind, reason: 
     with pytest.raises(Refused) as raised:
         choose_vehicle(asked, POD, Refused("", reason, "no"))
     assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize("own_users", [False, True])
+def test_faults_that_travel_together_do_not_take_rules_where_nobody_would_hear_them(own_users: bool) -> None:
+    on = replace(pod("web-1"), own_users=own_users)
+    api = FaultEntry.model_validate({"name": "api", "target": "web", "apiFault": {"answer": {"code": 503}}})
+    disk = FaultEntry.model_validate({"name": "kill", "target": "web", "containerKill": {}})
+    chosen = [Chosen(api, on, SIDECAR, "", Rung.PROXY), Chosen(disk, on, NODE_POD, "", Rung.NODE)]
+    if own_users:
+        with pytest.raises(Refused, match="another fault on it takes a NodePod") as raised:
+            one_vehicle_each(chosen)
+        assert raised.value.field == "spec.faults"
+    else:
+        assert [each.vehicle for each in one_vehicle_each(chosen)] == [NODE_POD, NODE_POD]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ import urllib3
 import yaml
 from pykube.http import KubernetesHTTPAdapter
 
+from bounceback.cli.exec_plugin import Credentials, asked
 from bounceback.cli.exits import CommandError
 
 Json = dict[str, Any]
@@ -95,46 +94,27 @@ def _merged(documents: list[Json]) -> Json:
 class Adapter(KubernetesHTTPAdapter):  # type: ignore[misc]  # pykube is not typed
     """pykube's, and two kinds of credentials that it lacks: exec plug-ins of version v1, and token files."""
 
-    _token: str | None = None
-    _expires: datetime | None = None
+    _held: Credentials | None = None
 
     def _setup_request_auth(self, config: pykube.KubeConfig, request: Any, kwargs: Json) -> Any:
         user = config.user
         if "exec" in user:
-            self._run_plugin(user["exec"], config)
-            if self._token:
-                request.headers["Authorization"] = f"Bearer {self._token}"
+            if (token := self._of_plugin(user["exec"], config).token) != "":
+                request.headers["Authorization"] = f"Bearer {token}"
             return None
         if user.get("tokenFile") and not user.get("token"):
             request.headers["Authorization"] = f"Bearer {Path(user['tokenFile']).read_text(encoding='utf-8').strip()}"
             return None
         return super()._setup_request_auth(config, request, kwargs)
 
-    def _run_plugin(self, plugin: Mapping[str, Any], config: pykube.KubeConfig) -> None:
-        """Ask the plug-in anew only when what it gave has expired."""
-        if self._token and (self._expires is None or datetime.now(UTC) < self._expires):
-            return
-        info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": {"interactive": False}}
-        if plugin.get("provideClusterInfo"):
-            info["spec"]["cluster"] = {"server": config.cluster["server"]}
-        variables = {entry["name"]: entry["value"] for entry in plugin.get("env") or []}
-        command = [plugin["command"], *(plugin.get("args") or [])]
-        try:
-            answer = subprocess.run(
-                command,
-                env={**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(info)},
-                stdout=subprocess.PIPE,
-                check=True,
-            )
-            status = json.loads(answer.stdout)["status"]
-        except (OSError, subprocess.CalledProcessError, ValueError, KeyError) as error:
-            hint = plugin.get("installHint", "")
-            raise CommandError(f"the kubeconfig's credential plug-in {command[0]} failed: {error} {hint}") from error
-        self._token = status.get("token")
-        expires = status.get("expirationTimestamp")
-        self._expires = datetime.fromisoformat(expires) if expires else None
-        if status.get("clientCertificateData"):
-            self._hold_certificate(status["clientCertificateData"], status["clientKeyData"])
+    def _of_plugin(self, plugin: Mapping[str, Any], config: pykube.KubeConfig) -> Credentials:
+        """The plug-in is asked anew only when what it gave has expired."""
+        held = self._held
+        if held is None or (held.expires is not None and datetime.now(UTC) >= held.expires):
+            held = self._held = asked(plugin, config.cluster)
+            if held.certificate:
+                self._hold_certificate(held.certificate, held.key)
+        return held
 
     def _hold_certificate(self, certificate: str, key: str) -> None:
         """pykube sends `self.cert` and `self.key`, temporary files that only we can read."""

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from bounceback.proxy.listening import BACKLOG, bound
 from bounceback.types.api_rule import ApiRule
 
 Json = dict[str, Any]
+AGAIN_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 10.0
 """How often it is looked whether files that the kubeconfig names were written anew."""
 
@@ -40,14 +42,17 @@ class ClusterProxy:
             raise CommandError(f"--api-listen {options.api_listen}: {error}") from error
         if not is_loopback(self._host):
             raise CommandError(f"--api-listen {options.api_listen}: must be a loopback address: rights go through it")
-        self._access = Access.of(kubeconfig.load(options.kubeconfig, options.context))
+        self._options = options
+        self._files = kubeconfig.places(options.kubeconfig)
+        self._access = self._read().asked()
         self._loopback = Loopback(asks_for_certificates=self._access.certificate is not None)
         self._client = ProxyClient(options.client, self._out) if options.client else None
-        self._marks = self._access.marks()
+        self._marks = self._access.marks(self._files)
         self._gate = Gate(self._access.upstream(), self._kill)
         self._server: asyncio.Server | None = None
         self._renewal: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
         """And write the kubeconfig. Raises CommandError."""
@@ -62,6 +67,11 @@ class ClusterProxy:
         write(self._out, self._access.through(self._port, self._loopback))
         self._renew_later()
         self._look_later()
+        self._asking = asyncio.get_running_loop().create_task(self._ask_anew())
+
+    def _read(self) -> Access:
+        """The kubeconfig as it is now. Raises CommandError."""
+        return Access.of(kubeconfig.load(self._options.kubeconfig, self._options.context))
 
     async def _kill(self, _rule: str, _ends: Ends) -> bool:
         """Files with such faults are refused where there is no command."""
@@ -94,6 +104,8 @@ class ClusterProxy:
         for timer in (self._renewal, self._look):
             if timer is not None:
                 timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         if self._server is not None:
             self._server.close()
             self._out.unlink(missing_ok=True)
@@ -113,11 +125,41 @@ class ClusterProxy:
         self._look_later()
 
     def look(self) -> None:
-        """Whether the cluster's authority, or the user's certificate, has been renewed in its file."""
-        if (marks := self._access.marks()) == self._marks:
+        """Whether the kubeconfig or a file that it names was written anew: another authority, another certificate."""
+        if (marks := self._access.marks(self._files)) == self._marks:
             return
         self._marks = marks
         try:
-            self._gate.go_to(self._access.upstream())
+            found = self._read()
+            if _manner(found) != _manner(self._access):
+                raise CommandError("--kubeconfig: its user shows who they are in another way now: start anew for that")
+            self._take(replace(found, held=self._access.held))
         except CommandError as error:
             print(f"{error}\nwhat was there before stays", file=sys.stderr, flush=True)
+
+    def _take(self, access: Access) -> None:
+        """From now on. Raises CommandError."""
+        upstream = access.upstream()
+        document = access.through(self._port, self._loopback) if access.user != self._access.user else None
+        self._gate.go_to(upstream, anew=access.certificate != self._access.certificate)
+        self._access = access
+        if document is not None:
+            write(self._out, document)
+
+    async def _ask_anew(self) -> None:
+        """The credential plug-in, before what it gave has expired."""
+        while (pause := self._access.pause()) is not None:
+            await asyncio.sleep(pause)
+            try:
+                found = await asyncio.to_thread(self._access.asked)
+                if found.held is None:
+                    raise CommandError("the kubeconfig's credential plug-in gives no client certificate any more")
+                self._take(found)
+            except CommandError as error:
+                print(f"{error}\nit is asked again in {AGAIN_SECONDS:g} s", file=sys.stderr, flush=True)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _manner(access: Access) -> tuple[object, bool]:
+    """In which a user shows who they are."""
+    return access.user.get("exec"), access.with_certificate

@@ -12,7 +12,9 @@ import copy
 import os
 import ssl
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ import yaml
 from cryptography import x509
 from pykube import KubeConfig
 
+from bounceback.cli.exec_plugin import Credentials, asked, pause
 from bounceback.cli.exits import CommandError
 from bounceback.proxy.api.contexts import towards
 from bounceback.proxy.api.gate import Upstream
@@ -46,7 +49,9 @@ class Access:
     name: str
     context: Json
     cluster: Json
-    user: Json
+    user: Json = field(repr=False)
+    held: Credentials | None = None
+    """By its credential plug-in, where that gives a certificate: the proxy asks it then, and not its clients."""
 
     @classmethod
     def of(cls, config: KubeConfig) -> Access:
@@ -62,12 +67,34 @@ class Access:
     @property
     def certificate(self) -> bytes | None:
         """The user's, in PEM; None where there is none."""
-        return _content(self.user, "client-certificate")
+        return self.held.certificate.encode() if self.held is not None else _content(self.user, "client-certificate")
 
-    def marks(self) -> tuple[Mark, ...]:
-        """Of the files that `upstream` reads: others when one of them was written anew."""
+    @property
+    def with_certificate(self) -> bool:
+        """Whether the kubeconfig has one."""
+        return any(self.user.get(name) for name in NOT_FOR_CLIENTS)
+
+    def asked(self) -> Access:
+        """With what the user's credential plug-in gives now, where that is a certificate. Raises CommandError."""
+        if not (plugin := self.user.get("exec")):
+            return self
+        found = asked(plugin, self._shown())
+        return replace(self, held=found if found.certificate else None)
+
+    def pause(self) -> float | None:
+        """Seconds until the plug-in is to be asked anew; None: never, or its clients do."""
+        return pause(self.held, datetime.now(UTC)) if self.held is not None else None
+
+    def _shown(self) -> Json:
+        """The cluster, as plug-ins are told of it."""
+        authority = _content(self.cluster, "certificate-authority")
+        return self.cluster | ({"certificate-authority-data": _encoded(authority)} if authority else {})
+
+    def marks(self, files: Iterable[Path]) -> tuple[Mark, ...]:
+        """Of these, and of the files that `upstream` reads: others when one of them was written anew."""
         parts = [(self.cluster, "certificate-authority"), (self.user, "client-certificate"), (self.user, "client-key")]
-        return tuple(_mark(Path(entry[field])) for entry, field in parts if entry.get(field))
+        named = [Path(entry[name]) for entry, name in parts if entry.get(name)]
+        return tuple(_mark(file) for file in (*files, *named))
 
     def upstream(self) -> Upstream:
         """The API server, with the user's certificate where there is one. Raises CommandError."""
@@ -85,12 +112,15 @@ class Access:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             if (certificate := self.certificate) is not None:
-                load(context, certificate, _content(self.user, "client-key") or b"")
-        except (ssl.SSLError, UnicodeDecodeError) as error:
+                load(context, certificate, self._key())
+        except (ssl.SSLError, ValueError) as error:
             raise CommandError(
                 f"--kubeconfig: context {self.name}: its certificates cannot be used: {error}"
             ) from error
         return context
+
+    def _key(self) -> bytes:
+        return self.held.key.encode() if self.held is not None else _content(self.user, "client-key") or b""
 
     def through(self, port: int, loopback: Loopback) -> Json:
         """The kubeconfig of who goes through the proxy at that port."""
@@ -99,6 +129,8 @@ class Access:
         cluster["server"] = f"https://127.0.0.1:{port}{path}"
         cluster["certificate-authority-data"] = _encoded(loopback.authority)
         user = {key: copy.deepcopy(value) for key, value in self.user.items() if key not in NOT_FOR_CLIENTS}
+        if self.held is not None:
+            del user["exec"]  # what it gives could not pass through
         if (certificate := self.certificate) is not None:
             ours, key = loopback.client(x509.load_pem_x509_certificate(certificate).subject)
             user |= {"client-certificate-data": _encoded(ours), "client-key-data": _encoded(key)}

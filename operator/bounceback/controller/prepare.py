@@ -38,7 +38,14 @@ from bounceback.types.plan import BY_OPERATOR, Flow, Rung
 from bounceback.types.realms import Realm
 from bounceback.types.run_names import experiment_of
 from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, EVICT_NEEDS, PEER_NEEDS, PODS_NEEDS, check_access
-from bounceback.vehicles.choice import against_host_network, choose_vehicle, not_armed, not_by_admission
+from bounceback.vehicles.choice import (
+    OWN_USERS,
+    against_host_network,
+    choose_vehicle,
+    not_armed,
+    not_by_admission,
+    only_sidecar,
+)
 from bounceback.vehicles.errors import BUDGET, Refused
 from bounceback.vehicles.owners import Owners
 from bounceback.vehicles.peers import resolve
@@ -147,7 +154,7 @@ class Preparing:
         self._matching |= self._objects.matching | self._nodes.matching
         self._refuse_overlap(chosen)
         await self._refuse_withheld(chosen)
-        return _one_vehicle_each([await self._owned(choice) for choice in chosen])
+        return one_vehicle_each([await self._owned(choice) for choice in chosen])
 
     async def _capabilities(self, planned: Iterable[tuple[FaultTiming, Sequence[PodInfo]]]) -> Capabilities:
         """Of the nodes of those pods, in the realms that the faults on them need, and in no other."""
@@ -321,9 +328,15 @@ def _possible(
     return rung
 
 
-def _one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
+def one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
     """All faults on one pod travel together: where one needs a NodePod, the others take it too."""
     on_node = {c.on.uid for c in chosen if c.vehicle is VehicleKind.NODE_POD}
+    for choice in chosen:
+        if choice.rung is Rung.PROXY and choice.on.uid in on_node and choice.pod.own_users:
+            words = (
+                f"{only_sidecar(choice.pod)}; another fault on it takes a NodePod: put them in experiments of their own"
+            )
+            raise Refused("spec.faults", OWN_USERS, words)
     return [
         replace(c, vehicle=VehicleKind.NODE_POD, vehicle_reason="another fault on this pod needs it")
         if c.vehicle is VehicleKind.SIDECAR and c.pod.uid in on_node

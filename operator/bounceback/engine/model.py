@@ -40,6 +40,7 @@ class PodInfo:
     containers: tuple[Container, ...] = ()  # the ordinary ones and the sidecars, in that order
     controller: Controller | None = None
     restarts: int = 0  # of these containers, all together
+    own_users: bool = False  # root in it is not root of its node (hostUsers: false)
 
 
 @dataclass(frozen=True, slots=True)

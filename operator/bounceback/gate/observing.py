@@ -48,6 +48,13 @@ class Observers:
         for each in self._all:
             each.watch_ended(request, now, clean)
 
+    def waits(self, now: float) -> bool:
+        return any(each.waits(now) for each in self._all)
+
+    def late(self, seconds: float) -> None:
+        for each in self._all:
+            each.late(seconds)
+
     def report(self, now: float) -> Json:
         """Nobody's: each has its own."""
         return {}

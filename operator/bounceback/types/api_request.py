@@ -5,7 +5,7 @@ The rules are those of `RequestInfoFactory` in k8s.io/apiserver/pkg/endpoints/re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qs, unquote
@@ -22,6 +22,9 @@ _BY_METHOD: Final = {
 }
 _OF_NAMESPACE: Final = frozenset({"status", "finalize"})  # subresources of a namespace itself
 _TRUE: Final = frozenset({"true", "1", "t"})
+
+Sort = tuple[str, str, str, str]
+"""Verb, group, resource and subresource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class ApiRequest:
     namespace: str = ""
     name: str = ""
     lists: bool = False  # a watch that is told all that is there first, in place of a list (KEP-3157)
+    sort: Sort = field(init=False, repr=False, compare=False)  # here, because it is asked for at every request
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sort", (self.verb, self.group, self.resource, self.subresource))
 
     @property
     def kind(self) -> str:

@@ -17,6 +17,7 @@ ROOM: Final = 64 * 1024 * 1024
 """Bytes: an agent in a pod with a lower limit could get the pod's own processes killed."""
 ROOM_WITH_RELAY: Final = 192 * 1024 * 1024
 """The same for an agent whose fault takes a relay."""
+OWN_USERS: Final = "OwnUsers"
 OWN_PACKETS: Final = (Rung.NFT, Rung.SOCKETS)
 """What meets the packets that a network sends and gets itself, not those that pass through it."""
 
@@ -35,10 +36,12 @@ def choose_vehicle(
         return asked, "the fault is a request to the API"
     if refused is not None and refused.reason not in (POD_SECURITY, UNSUPPORTED):
         raise refused
-    if rung is Rung.NODE or from_node:
-        return VehicleKind.NODE_POD, "a pod's processes and files are reached from its node"
     room = ROOM_WITH_RELAY if rung is Rung.RELAY else ROOM
     against = _against_sidecar(pod, refused, room)
+    if rung is Rung.PROXY and pod.own_users:
+        _need_sidecar(asked, pod, against, from_node=from_node)
+    if rung is Rung.NODE or from_node:
+        return VehicleKind.NODE_POD, "a pod's processes and files are reached from its node"
     match asked:
         case VehicleKind.NODE_POD:
             return asked, "as asked"
@@ -51,6 +54,25 @@ def choose_vehicle(
     if pod.memory_limit is not None and pod.memory_limit < room:
         raise Refused("vehicle", "NoRoom", f"{against}; vehicle: NodePod or Auto would do")
     return VehicleKind.SIDECAR, "as asked"
+
+
+def only_sidecar(pod: PodInfo) -> str:
+    """Why no agent but a sidecar brings rules to the API proxy of a pod with users of its own."""
+    return (
+        f"pod {pod.name} has users of its own (hostUsers: false): to its API proxy an agent from the node is nobody, "
+        "and only a sidecar's is root"
+    )
+
+
+def _need_sidecar(asked: VehicleKind, pod: PodInfo, against: str | None, *, from_node: bool) -> None:
+    """Raises Refused where it would not be one."""
+    if from_node:
+        way_out = "clients can be killed in pods without hostUsers: false, or by `bounceback proxy -- COMMAND`"
+        raise Refused("", OWN_USERS, f"{only_sidecar(pod)}; {way_out}")
+    if asked is VehicleKind.NODE_POD:
+        raise Refused("vehicle", OWN_USERS, f"{only_sidecar(pod)}; vehicle: Sidecar or Auto would do")
+    if asked is VehicleKind.AUTO and against is not None:
+        raise Refused("vehicle", OWN_USERS, f"{only_sidecar(pod)}, but {against}")
 
 
 def _against_sidecar(pod: PodInfo, refused: Refused | None, room: int) -> str | None:

@@ -54,6 +54,7 @@ def pod_info(pod: Json) -> PodInfo:
         controller=_controller(metadata),
         restarts=sum(each.get("restartCount") or 0 for each in _statuses(status)),
         not_armed=annotations.get(NOT_ARMED, ""),
+        own_users=spec.get("hostUsers") is False,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -19,6 +19,10 @@ HICCUP: Final = 1.0
 """What such a machine adds to a quarter of the pauses, or a little more. It never takes anything away."""
 TIGHT: Final = 0.2**2
 """Variance of the logarithms of pauses up to HICCUP around what they should be, from which on growth may be chance."""
+TURNS: Final = 4
+"""Times that a pause may wait for a turn on the machine: ours and the client's, to answer, to connect, to ask."""
+UNSEEN: Final = 2
+"""Times as long as the longest wait that we saw of our own may be the client's: ours are few in a short time."""
 LEAST: Final = 3
 """Pauses that it takes to tell one way from another."""
 GROWTH: Final = 2.5
@@ -50,6 +54,7 @@ class Backoff:
     longest: float = 0.0
     factor: float | None = None  # from one pause to the next, of exponential ones
     jitter: bool = False  # the pauses are spread around what they would be without
+    late: float = 0.0  # seconds that we were late ourselves meanwhile, at the most
 
     def to_json(self) -> dict[str, Any]:
         found: dict[str, Any] = {"kind": str(self.kind), "gaps": self.gaps}
@@ -59,14 +64,30 @@ class Backoff:
             found["jitter"] = self.jitter
         if self.factor is not None:
             found["factor"] = round(self.factor, 2)
+        if self.late:
+            found["lateSeconds"] = round(self.late, 4)
         return found
 
 
-def fitted(gaps: Sequence[float]) -> Backoff:
+def fitted(gaps: Sequence[float], late: float = 0.0) -> Backoff:
     """The way that explains the pauses best; between two that do, the simpler one.
 
-    A first try that comes at once is no part of it: many clients try a second connection before they begin to wait.
+    `late`: seconds by which who measured them was late meanwhile, at the most. What such a machine may have made of no
+    pause at all is Unknown.
     """
+    found = _fitted(gaps, late)
+    return replace(found, late=late) if gaps else found
+
+
+def _fitted(gaps: Sequence[float], late: float) -> Backoff:
+    found = _told(gaps, late)
+    if found.kind is BackoffKind.CONSTANT and min(gaps[1:] or gaps) <= late:
+        return Backoff(BackoffKind.UNKNOWN, found.gaps, found.first, found.longest)
+    return found
+
+
+def _told(gaps: Sequence[float], late: float) -> Backoff:
+    """A first try that comes at once is no part of it: many clients try a second connection before they wait."""
     if not gaps:
         return Backoff(BackoffKind.NONE)
     found = (len(gaps), gaps[0], max(gaps))
@@ -75,7 +96,7 @@ def fitted(gaps: Sequence[float]) -> Backoff:
     if len(gaps) < LEAST:
         return Backoff(BackoffKind.UNKNOWN, *found)
     if len(gaps) > LEAST and gaps[0] <= IMMEDIATE and gaps[1] > 4 * max(gaps[0], IMMEDIATE / 4):
-        rest = fitted(gaps[1:])
+        rest = _fitted(gaps[1:], late)
         if rest.kind is not BackoffKind.UNKNOWN:
             return Backoff(rest.kind, *found, factor=rest.factor, jitter=rest.jitter)
     if _spread(gaps) < GROWTH:
@@ -85,7 +106,7 @@ def fitted(gaps: Sequence[float]) -> Backoff:
         return Backoff(BackoffKind.CONSTANT, *found, jitter=_scattered(later, [middle(later)] * len(later)))
     fit = _growth(gaps)
     if fit is not None and sorted(gaps)[-2] > IMMEDIATE:  # what rests on one long pause alone is none
-        if not _is_beyond_noise(gaps, fit):
+        if not _is_beyond_noise(gaps, fit, late):
             return Backoff(BackoffKind.UNKNOWN, *found)
         return Backoff(BackoffKind.EXPONENTIAL, *found, factor=fit.factor, jitter=_jitter_of_growth(gaps))
     kind = _but_for_hiccups(gaps)
@@ -93,9 +114,10 @@ def fitted(gaps: Sequence[float]) -> Backoff:
     return Backoff(kind, *found, jitter=is_scattered)
 
 
-def _is_beyond_noise(gaps: Sequence[float], fit: _Fit) -> bool:
+def _is_beyond_noise(gaps: Sequence[float], fit: _Fit, late: float) -> bool:
     """Two pauses are longer than those that a busy machine makes, or else one is, and all are where they should be."""
-    return sorted(gaps)[-2] > HICCUP or (max(gaps) >= BUSY and fit.error < TIGHT)
+    made = TURNS * UNSEEN * late
+    return sorted(gaps)[-2] > max(HICCUP, made) or (max(gaps) >= max(1.5 * BUSY, made) and fit.error < TIGHT)
 
 
 def _but_for_hiccups(gaps: Sequence[float]) -> BackoffKind:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bounceback.proxy.api.backoff import Backoff, BackoffKind, fitted, middle
 from bounceback.proxy.api.series import Rate, Series, Tally
-from bounceback.types.api_request import ApiRequest
+from bounceback.types.api_request import ApiRequest, Sort
 
 __all__ = ["Backoff", "BackoffKind", "Behavior", "fitted"]
 
@@ -38,7 +38,7 @@ class Behavior:
     def __init__(self) -> None:
         self._began: float | None = None  # with the first request
         self._rate = Rate()
-        self._tallies: dict[tuple[str, str, str, str], Tally] = {}
+        self._tallies: dict[Sort, Tally] = {}
         self._troubles: dict[Hashable, Series] = {}
         self._watches: dict[Hashable, Series] = {}
         self._retries = _Sum()
@@ -79,7 +79,7 @@ class Behavior:
         HTTP-date: what is left till then); `by_us`: a rule had a hand in it. Of a watch: when its answer began."""
         tally = self._tally(request)
         tally.answered(code, by_us, lost)
-        failed = _is_failure(request, code, by_us, lost)
+        failed = (lost or code >= 400) and _is_failure(request, code, by_us, lost)
         if request.verb == "watch":
             if failed:
                 self._watch_lost(request, tally, now, retry_after)
@@ -115,6 +115,21 @@ class Behavior:
                 series.fail(now, None)
             else:
                 self._returns.close(series)
+
+    def waits(self, now: float) -> bool:
+        """Whether a client may come again to what failed, so that the time until then is of interest."""
+        return any(
+            series.failed_at is not None and not series.is_given_up(now)
+            for kept in (self._troubles, self._watches)
+            for series in kept.values()
+        )
+
+    def late(self, seconds: float) -> None:
+        """By so much this process has just been late: all that was being measured may be."""
+        for kept in (self._troubles, self._watches):
+            for series in kept.values():
+                if series.failed_at is not None or series.gaps:
+                    series.late = max(series.late, seconds)
 
     def report(self, now: float) -> dict[str, Any]:
         """All of it as JSON; nothing is changed by asking."""
@@ -195,11 +210,10 @@ class Behavior:
             self._retries.close(series)
 
     def _tally(self, request: ApiRequest) -> Tally:
-        key = (request.verb, request.group, request.resource, request.subresource)
-        if (tally := self._tallies.get(key)) is None:
-            if len(self._tallies) >= TRACKED:
-                key = ("", "", "", "")  # the others, together
-            tally = self._tallies.setdefault(key, Tally())
+        if (tally := self._tallies.get(request.sort)) is None:
+            others: Sort = ("", "", "", "")  # together
+            sort = request.sort if len(self._tallies) < TRACKED else others
+            tally = self._tallies.setdefault(sort, Tally())
         return tally
 
     def _series(self, kept: dict[Hashable, Series], key: Hashable, tally: Tally, now: float) -> Series:
@@ -256,15 +270,16 @@ class _Sum:
     def close(self, series: Series) -> None:
         """Its pauses are all there will be."""
         if series.gaps:
-            self._vote(self.found, self.best, fitted(series.gaps))
+            self._vote(self.found, self.best, fitted(series.gaps, series.late))
         series.gaps.clear()
+        series.late = 0.0
         series.hot = False
 
     def to_json(self, still_open: Iterable[Series]) -> dict[str, Any]:
         found, best = dict(self.found), dict(self.best)
         for series in still_open:
             if series.gaps:
-                self._vote(found, best, fitted(series.gaps))
+                self._vote(found, best, fitted(series.gaps, series.late))
         winner = _most(found, best)
         return {
             "gapSeconds": {

@@ -39,6 +39,7 @@ class Client(asyncio.Protocol):
         self._read: list[bytes] = []  # what holds the head that is being read
         self._url = b""
         self._pipelined = self._tunnel = self._paused = self._server_full = False
+        self._outdated = False  # the API server is to be reached by a connection of now
         self.certified = ""  # who the client's certificate says it is
         self.gone = False
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -67,7 +68,7 @@ class Client(asyncio.Protocol):
             return
         if (exchange := self.exchange) is not None:
             exchange.send()
-            if exchange.full:
+            if exchange.raw and exchange.full:
                 self._pause()
                 exchange.wake()
 
@@ -78,7 +79,9 @@ class Client(asyncio.Protocol):
             self._tunnel = True
         except HttpParserError:
             return False
-        return not self._pipelined and (self.exchange is not None or sum(map(len, self._read)) <= LONGEST_HEAD)
+        if self.exchange is not None:
+            return not self._pipelined
+        return sum(map(len, self._read)) <= LONGEST_HEAD
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
@@ -114,8 +117,10 @@ class Client(asyncio.Protocol):
         method = parser.get_method()
         raw, self._read = self._read, []
         exchange = self.exchange = self._gate.exchange(self, method, self._url, raw)
-        exchange.head_only = method == b"HEAD"
-        exchange.upgrade = parser.should_upgrade()
+        if method == b"HEAD":
+            exchange.head_only = True
+        if parser.should_upgrade():
+            exchange.upgrade = True
         self._gate.begin(exchange)
 
     def on_body(self, data: bytes) -> None:
@@ -156,6 +161,7 @@ class Client(asyncio.Protocol):
             self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
+        self._outdated = False
         try:
             server = await self._gate.dial(self)
         except OSError:
@@ -168,6 +174,14 @@ class Client(asyncio.Protocol):
         unsent, self._unsent = self._unsent, []
         self.server_resumed()
         server.write(b"".join(unsent))
+
+    def dial_anew(self) -> None:
+        """The next request goes by another connection to the API server; the client's own stays."""
+        self._outdated = True
+        if self.exchange is None and self._server is not None:
+            server, self._server = self._server, None
+            server.leave()
+            self.server_resumed()
 
     def hold_server(self, held: bool) -> None:
         """Whether the API server is to wait before it says more."""
@@ -211,7 +225,10 @@ class Client(asyncio.Protocol):
             self.transport.close()  # what the client says now cannot be told from what it was saying
             return
         self.exchange = None
-        self.go_on()
+        if self._outdated:
+            self.dial_anew()
+        if self._paused:
+            self.go_on()
 
     # Within
 

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from bounceback.proxy.api.frames import JsonFraming, framing
-from bounceback.types.api_request import ApiRequest
+from bounceback.types import api_request
 
 if TYPE_CHECKING:
     from bounceback.proxy.api.client import Client
@@ -36,63 +36,59 @@ class Reply(Enum):
     LOSE = "lose"
 
 
+PASS: Final = Reply.PASS  # a class is asked seven times as long for its member
+
+
+class Known:
+    """What a method and a target say, for all requests that have them: clients ask for the same things again."""
+
+    __slots__ = ("concerns", "request", "target", "unbodied", "watches")
+
+    def __init__(self, method: str, target: str, prefix: str) -> None:
+        self.target = target
+        self.request = api_request.read(method, target.removeprefix(prefix))
+        self.concerns = False  # whether a rule in force is about it, if the right user asks
+        self.watches = self.request.verb == "watch"
+        self.unbodied = hash((self.request.verb, _lasting(self.request.verb, target)))
+        """The fingerprint of those without a body."""
+
+
 class Exchange:
     """One request and its answer. The request's bytes wait in `raw` until it is opened."""
 
-    __slots__ = (
-        "_changed",
-        "_head",
-        "_held",
-        "answered",
-        "body",
-        "broken",
-        "client",
-        "code",
-        "digest",
-        "dropped",
-        "fingerprint",
-        "head_only",
-        "keeps",
-        "opened",
-        "raw",
-        "reply",
-        "request",
-        "requested",
-        "retry_after",
-        "target",
-        "task",
-        "told",
-        "touched",
-        "upgrade",
-        "user",
-    )
+    # What one begins with; a request that goes by sets few of them.
+    user: str | None = None  # once somebody has asked
+    upgrade = False
+    head_only = False  # its answer has no body
+    opened = False
+    dropped = False  # it goes no further
+    requested = False  # all of the request is here
+    answered = False  # all of the answer was here
+    broken = False  # the API server's connection ended before
+    keeps = False  # somebody decides how the client sees the end of the answer
+    code = 0  # of the answer
+    retry_after: float | None = None  # seconds that the API server told the client to wait
+    digest = 0  # of the body
+    fingerprint = 0  # once it is requested
+    touched = False  # whether a rule has a hand in what the client is told
+    told = False  # whether it was noted what the client was told
+    reply = PASS
+    task: asyncio.Task[None] | None = None
+    body: list[bytes] | None = None  # decoded, for who asked for it
+    _head: tuple[bytes, list[Header]] | None = None
+    _changed: asyncio.Future[None] | None = None
 
-    def __init__(self, client: Client, target: str, request: ApiRequest, raw: list[bytes]) -> None:
+    def __init__(self, client: Client, known: Known, raw: list[bytes]) -> None:
         self.client = client
-        self.target = target
-        self.request = request
+        self.known = known
+        self.request = known.request
         self.raw = raw
-        self.user: str | None = None  # once somebody has asked
-        self.upgrade = False
-        self.head_only = False  # its answer has no body
-        self.opened = False
-        self.dropped = False  # it goes no further
-        self.requested = False  # all of the request is here
-        self.answered = False  # all of the answer was here
-        self.broken = False  # the API server's connection ended before
-        self.keeps = False  # somebody decides how the client sees the end of the answer
-        self.code = 0  # of the answer
-        self.retry_after: float | None = None  # seconds that the API server told the client to wait
-        self.digest = 0  # of the body
-        self.fingerprint = 0  # once it is requested
-        self.touched = False  # whether a rule has a hand in what the client is told
-        self.told = False  # whether it was noted what the client was told
-        self.reply = Reply.PASS
-        self.task: asyncio.Task[None] | None = None
-        self.body: list[bytes] | None = None  # decoded, for who asked for it
-        self._head: tuple[bytes, list[Header]] | None = None
         self._held: list[bytes] = []
-        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def target(self) -> str:
+        """Of the request line."""
+        return self.known.target
 
     # The request
 
@@ -152,7 +148,7 @@ class Exchange:
 
     def take_answer(self, data: bytes) -> None:
         """Bytes as they came from the API server."""
-        if self.reply is Reply.PASS:
+        if self.reply is PASS:
             self.client.write(data)
         elif self.reply is Reply.HOLD:
             self._held.append(data)
@@ -162,7 +158,7 @@ class Exchange:
 
     def release(self) -> None:
         """What was held of the answer goes to the client, and the rest as it comes."""
-        self.reply = Reply.PASS
+        self.reply = PASS
         held, self._held = self._held, []
         if held:
             self.client.write(b"".join(held))
@@ -223,9 +219,13 @@ class Exchange:
 
 
 def fingerprint(exchange: Exchange) -> int:
-    """The same for another try of the same request: what a list or watch begins with changes from try to try."""
-    target = exchange.target
-    if exchange.request.verb in ("list", "watch"):
-        path, _, query = target.partition("?")
-        target = path + PLACES.sub("", query)
-    return hash((exchange.request.verb, target, exchange.digest))
+    """The same for another try of the same request."""
+    return hash((exchange.known.unbodied, exchange.digest)) if exchange.digest else exchange.known.unbodied
+
+
+def _lasting(verb: str, target: str) -> str:
+    """Of a target, what is the same from try to try: what a list or watch begins with is not."""
+    if verb not in ("list", "watch"):
+        return target
+    path, _, query = target.partition("?")
+    return path + PLACES.sub("", query)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -15,13 +15,13 @@ from typing import Any, Final, Protocol
 from bounceback.proxy.api.behavior import Behavior
 from bounceback.proxy.api.carrying import Carrier, needs_body
 from bounceback.proxy.api.client import Client
-from bounceback.proxy.api.exchange import HEAD_END, Exchange, Reply, fingerprint
+from bounceback.proxy.api.exchange import HEAD_END, PASS, Exchange, Known, fingerprint
 from bounceback.proxy.api.identity import Identities, mark
-from bounceback.proxy.api.rulebook import Applied, Count, Rulebook
-from bounceback.proxy.api.server import Answer, Server
+from bounceback.proxy.api.lateness import Lateness, Waiting
+from bounceback.proxy.api.rulebook import MOST_REMEMBERED, Applied, Count, Rulebook
+from bounceback.proxy.api.server import Server
 from bounceback.proxy.api.status import Limiter
 from bounceback.proxy.api.watched import WatchedAnswer
-from bounceback.types import api_request
 from bounceback.types.api_request import ApiRequest
 from bounceback.types.api_rule import OF_WATCHES, ApiRule, RateLimit, SpoilToken, Token
 
@@ -54,7 +54,7 @@ async def nobody(_rule: str, _ends: Ends) -> bool:
     return False
 
 
-class Observer(Protocol):
+class Observer(Waiting, Protocol):
     """Who is told how clients behave; see `Behavior`."""
 
     def asked(self, request: ApiRequest, fingerprint: int, now: float) -> None: ...
@@ -85,6 +85,7 @@ class Gate:
         self._book = Rulebook()
         self._asks = False  # whether there is any rule
         self._identities = Identities()
+        self._known: dict[tuple[bytes, bytes], Known] = {}
         self._clients: set[Client] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -92,6 +93,7 @@ class Gate:
         self._accepted = self._requests = self._ours = 0
         self._silent_until = 0.0  # says nothing before of an API server that it cannot reach
         self.behavior: Observer = Behavior() if observer is None else observer
+        self._lateness = Lateness(self.behavior)
         self._watches: dict[Exchange, WatchedAnswer] = {}
         self._limiters: dict[str, Limiter] = {}
         self._tokens: dict[str, dict[str, int]] = {}  # by rule and user: the token that was the current one
@@ -103,6 +105,7 @@ class Gate:
         listed = tuple(rules)
         self._book.change(listed)
         self._asks = bool(listed)
+        self._known.clear()
         names = {rule.name for rule in listed}
         self._limiters = {name: limiter for name, limiter in self._limiters.items() if name in names}
         self._tokens = {name: tokens for name, tokens in self._tokens.items() if name in names}
@@ -162,9 +165,14 @@ class Gate:
             "behavior": self.behavior.report(monotonic()),
         }
 
-    def go_to(self, upstream: Upstream) -> None:
-        """Connections from now on; those that are open stay."""
+    def go_to(self, upstream: Upstream, *, anew: bool = False) -> None:
+        """Connections from now on; those that are open stay. `anew`: each until the request that it carries is over,
+        so that nobody goes on by a certificate that ends."""
         self._upstream = upstream
+        self._known.clear()
+        if anew:
+            for client in tuple(self._clients):
+                client.dial_anew()
 
     async def dial(self, client: Client) -> Server:
         """Raises OSError."""
@@ -192,35 +200,40 @@ class Gate:
 
     def exchange(self, client: Client, method: bytes, url: bytes, raw: list[bytes]) -> Exchange:
         self._requests += 1
-        target = url.decode("latin-1")
-        request = api_request.read(method.decode("ascii"), target.removeprefix(self._upstream.prefix))
-        exchange = Exchange(client, target, request, raw)
-        if request.verb == "watch":
+        if (known := self._known.get((method, url))) is None:
+            known = self._know(method, url)
+        exchange = Exchange(client, known, raw)
+        if known.watches:
             self.user(exchange)  # rules that come later ask for it, and the request is gone then
         return exchange
 
+    def _know(self, method: bytes, url: bytes) -> Known:
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()
+        known = Known(method.decode("ascii"), url.decode("latin-1"), self._upstream.prefix)
+        known.concerns = bool(self._book.concerned(known.request))
+        self._known[method, url] = known
+        return known
+
     def begin(self, exchange: Exchange) -> None:
         """Its head is there; carry it out."""
-        request = exchange.request
-        asks = self._asks and self._book.concerned(request)
-        if asks and (hits := self._book.hits(request, self.user(exchange))):
-            if needs_body(hits):
-                exchange.body = []
-            exchange.task = asyncio.get_running_loop().create_task(Carrier(self, exchange, hits).carry())
-            exchange.task.add_done_callback(lambda task: _carried(task, exchange))
+        if exchange.known.concerns and (hits := self._book.hits(exchange.request, self.user(exchange))):
+            self._carry(exchange, hits)
         else:
-            exchange.open()
+            exchange.opened = True
 
-    def answer(self, exchange: Exchange) -> Answer | WatchedAnswer:
-        """Who follows the API server's answer to it."""
-        return WatchedAnswer(self, exchange) if exchange.request.verb == "watch" else Answer(exchange)
+    def _carry(self, exchange: Exchange, hits: Sequence[Applied]) -> None:
+        if needs_body(hits):
+            exchange.body = []
+        exchange.task = asyncio.get_running_loop().create_task(Carrier(self, exchange, hits).carry())
+        exchange.task.add_done_callback(lambda task: _carried(task, exchange))
 
     def answered(self, exchange: Exchange) -> None:
         """The API server's answer is complete."""
         if exchange.answered:
             return
         exchange.answered = True
-        if exchange.reply is Reply.PASS:  # what is held the client has not heard yet
+        if exchange.reply is PASS:  # what is held the client has not heard yet
             self.told(exchange, retry_after=exchange.retry_after)
         if exchange.task is None:
             exchange.client.finished(exchange)
@@ -242,7 +255,8 @@ class Gate:
         exchange.requested = True
         exchange.fingerprint = fingerprint(exchange)
         self.behavior.asked(exchange.request, exchange.fingerprint, monotonic())
-        exchange.wake()
+        if exchange.task is not None:
+            exchange.wake()
 
     def told(
         self, exchange: Exchange, *, ours: bool = False, retry_after: float | None = None, lost: bool = False
@@ -255,6 +269,8 @@ class Gate:
         self.behavior.answered(
             exchange.request, exchange.fingerprint, exchange.code, monotonic(), retry_after, exchange.touched, lost
         )
+        if lost or exchange.code >= 400:
+            self._lateness.watch()
 
     # Watches
 
@@ -277,6 +293,7 @@ class Gate:
     def watch_ended(self, exchange: Exchange, *, clean: bool) -> None:
         """For the client; `clean`: between events, and with no error."""
         self.behavior.watch_ended(exchange.request, monotonic(), clean)
+        self._lateness.watch()
 
     # For who carries one
 

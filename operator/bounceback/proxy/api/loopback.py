@@ -25,7 +25,8 @@ from bounceback.proxy.issuing import pem
 from bounceback.proxy.shown import load
 
 Key = ec.EllipticCurvePrivateKey
-LASTS: Final = timedelta(days=7)
+LASTS: Final = timedelta(days=365)
+"""Of an authority that ends with its process, and of what clients of it are given."""
 KEPT_LASTS: Final = timedelta(days=3650)
 """Of an authority that is kept: as long as a pod may live."""
 LEAF_LASTS: Final = timedelta(days=1)

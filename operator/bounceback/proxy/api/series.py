@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any, Final
 
@@ -21,30 +22,30 @@ _PARTS: Final = 10  # of a second
 class Rate:
     """How many there were, and the most in any one second, to a tenth of it. A count takes no more than its time."""
 
-    __slots__ = ("_part", "_parts", "_sum", "peak", "total")
+    __slots__ = ("_begins", "_ends", "_part", "_peak", "total")
 
     def __init__(self) -> None:
         self.total = 0
-        self.peak = 0
+        self._peak = 0
         self._part = -_PARTS
-        self._parts = [0] * _PARTS
-        self._sum = 0
+        self._ends = -math.inf  # when this part is over
+        self._begins = [0] * _PARTS  # how many there had been when each of the last parts began
+
+    @property
+    def peak(self) -> int:
+        return max(self._peak, self.total - self._begins[(self._part + 1) % _PARTS])
 
     def count(self, now: float) -> None:
-        part = int(now * _PARTS)
-        if part != self._part:
-            self._move(part)
-        self._parts[part % _PARTS] += 1
-        self._sum += 1
+        if now >= self._ends:
+            self._move(int(now * _PARTS))
         self.total += 1
-        if self._sum > self.peak:
-            self.peak = self._sum
 
     def _move(self, part: int) -> None:
-        for gone in range(max(self._part + 1, part - _PARTS + 1), part + 1):
-            self._sum -= self._parts[gone % _PARTS]
-            self._parts[gone % _PARTS] = 0
+        self._peak = self.peak
+        for begun in range(max(self._part, part - _PARTS) + 1, part + 1):
+            self._begins[begun % _PARTS] = self.total
         self._part = part
+        self._ends = (part + 1) / _PARTS
 
 
 class Tally:
@@ -89,6 +90,7 @@ class Series:
         "failed_at",
         "gaps",
         "hot",
+        "late",
         "listed",
         "lost",
         "since",
@@ -102,6 +104,7 @@ class Series:
         self.failed_at: float | None = None  # None: a try is under way
         self.wait = 0.0  # what it was told to wait, in seconds; 0: nothing
         self.gaps: list[float] = []
+        self.late = 0.0  # seconds that we were late ourselves meanwhile, at the most
         self.hot = False
         self.created = False  # the API server has done it, and the client does not know
         self.since = now  # of a watch: when it was asked for

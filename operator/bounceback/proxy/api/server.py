@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from bounceback.proxy.api.exchange import HEAD_END, Exchange
+from bounceback.proxy.api.watched import WatchedAnswer
 
 if TYPE_CHECKING:
     from bounceback.proxy.api.client import Client
     from bounceback.proxy.api.gate import Gate
-    from bounceback.proxy.api.watched import WatchedAnswer
 
 RETRY_AFTER: Final = re.compile(rb"\r\nretry-after:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
@@ -28,7 +28,9 @@ class Server(asyncio.Protocol):
         self._client = client
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._answer: Answer | WatchedAnswer | None = None
+        self._plain: Answer | None = None  # for one answer after the other
         self._tunnel = False
+        self._left = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -37,11 +39,11 @@ class Server(asyncio.Protocol):
         if self._tunnel:
             self._client.write(data)
             return
-        if (exchange := self._client.exchange) is None:
+        if self._left or (exchange := self._client.exchange) is None:
             self._transport.abort()  # an answer that nobody asked for
             return
         if (answer := self._answer) is None or answer.exchange is not exchange:
-            self._answer = answer = self._gate.answer(exchange)
+            self._answer = answer = self._begun(exchange)
         try:
             answer.feed(data)
         except HttpParserUpgrade:
@@ -54,7 +56,25 @@ class Server(asyncio.Protocol):
             return
         if answer.complete:
             self._answer = None
+            if exchange.head_only:
+                self._forget()  # its parser waits for the body that such an answer tells of
             self._gate.answered(exchange)
+
+    def _begun(self, exchange: Exchange) -> Answer | WatchedAnswer:
+        """Who follows the answer to it."""
+        if exchange.known.watches:
+            return WatchedAnswer(self._gate, exchange)
+        if self._answer is not None:
+            self._forget()  # what it was following was not over
+        if (plain := self._plain) is None:
+            plain = self._plain = Answer()
+        plain.begin(exchange)
+        return plain
+
+    def _forget(self) -> None:
+        if self._plain is not None:
+            self._plain.end()
+            self._plain = None
 
     def eof_received(self) -> bool:
         return False
@@ -62,13 +82,17 @@ class Server(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None:
             self._answer.cut_off()
-        self._client.server_lost()
+        self._forget()
+        if not self._left:
+            self._client.server_lost()
 
     def pause_writing(self) -> None:
-        self._client.server_paused()
+        if not self._left:
+            self._client.server_paused()
 
     def resume_writing(self) -> None:
-        self._client.server_resumed()
+        if not self._left:
+            self._client.server_resumed()
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
@@ -81,20 +105,32 @@ class Server(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def leave(self) -> None:
+        """Its client goes on without it."""
+        self._left = True
+        self._transport.close()
+
     def abort(self) -> None:
         self._transport.abort()
 
 
 class Answer:
-    """An answer that is passed on as it is."""
+    """Answers that are passed on as they are, one after the other."""
 
     __slots__ = ("_code", "_parser", "complete", "exchange")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+
+    def begin(self, exchange: Exchange) -> None:
+        """With the answer to this one."""
         self.exchange = exchange
         self.complete = False
         self._code = 0
-        self._parser = HttpResponseParser(self)
+
+    def end(self) -> None:
+        """With all of them: the parser keeps us as we keep it, and only the collector would find that."""
+        del self._parser
 
     def feed(self, data: bytes) -> None:
         """Raises HttpParserError for what is not an answer, HttpParserUpgrade for the last one of a connection."""
@@ -102,8 +138,6 @@ class Answer:
         if self._code >= 400 and (found := RETRY_AFTER.search(data, 0, data.find(HEAD_END) + 2)):
             self.exchange.retry_after = seconds(found[1])
         self.exchange.take_answer(data)
-        if self.complete:
-            del self._parser  # it keeps us as we keep it: thousands a second that only the collector would find
 
     def cut_off(self) -> None:
         """The connection ended before the answer did."""
