@@ -102,11 +102,12 @@ async def test_a_prober_outlives_its_operator_and_what_it_tells_is_true(
         work = await until(working, lambda work: work.over)
     assert f"service account {ACCOUNT} of namespace {namespace} may not make the prober pod" in work.refused
     await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, objects=["pods"]))
+    alone = await served(kube, namespace, "alone")
     sound = await served(kube, namespace, "sound")
     forgetful = await served(kube, namespace, "forgetful", "--flaw", "forgetful", "--one-in", "10")
     plays: list[Awaitable[None]] = []
     for play, url in (
-        (_taken_over, sound),
+        (_taken_over, alone),
         (_found_out, forgetful),
         (_killed, sound),
         (_refused, sound),
