@@ -145,6 +145,19 @@ def test_the_account_is_asked_for_and_waited_for_and_not_for_ever() -> None:
     assert verifying(work(account=account()), waited=1).state.status.verdict is Verdict.PASSED
 
 
+def test_reading_a_log_twice_changes_nothing() -> None:
+    moment = START.to_json()
+    told: list[dict[str, Any]] = [{"said": "Load"}, {"said": "LoadEnded", "why": "Asked"}]
+    told[1:1] = [{"said": "Second", "second": Second(n, acknowledged=n).to_json()} for n in range(3)]
+    once = Work("healthy")
+    for line in told:
+        once = heard(once, {**line, "at": moment})
+    twice = once
+    for line in told:
+        twice = heard(twice, {**line, "at": moment})
+    assert twice == once and len(once.seconds) == 3
+
+
 def test_a_line_of_a_log_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError):
         heard(Work("healthy"), {"said": "Hello"})

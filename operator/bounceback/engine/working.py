@@ -53,12 +53,17 @@ def accounting_seconds(workload: CheckWorkload) -> float:
 
 
 def heard(work: Work, line: Json) -> Work:
-    """With what one line of a prober's log tells. Raises KeyError, TypeError or ValueError for one that is none."""
+    """With what one line of a prober's log tells; telling it again changes nothing.
+
+    Raises KeyError, TypeError or ValueError for one that is none.
+    """
     match Said(line["said"]):
         case Said.LOAD:
             return replace(work, began=Instant.from_json(line["at"]))
         case Said.SECOND:
-            return replace(work, seconds=(*work.seconds, Second.from_json(line["second"])))
+            second = Second.from_json(line["second"])
+            known = work.seconds and second.number <= work.seconds[-1].number
+            return work if known else replace(work, seconds=(*work.seconds, second))
         case Said.LOAD_ENDED:
             return replace(work, load_end=LoadEnd(line["why"]))
         case Said.ACCOUNT:
