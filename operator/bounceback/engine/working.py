@@ -22,6 +22,7 @@ from bounceback.types.prober import LoadEnd, Said
 
 CHECK_SECONDS: Final = 120
 """The account itself may take so long."""
+MOST_SECONDS: Final = 7200
 WORKING: Final = frozenset(Phase) - {Phase.PENDING, Phase.REPEATING, Phase.FINISHED}
 """Phases in which operations go on, or are accounted for."""
 TOO_SHORT: Final = {
@@ -36,6 +37,11 @@ def prober_name(run: str, check: str) -> str:
     return f"bounceback-prober-{digest(run, 'prober', check)}"
 
 
+def lookout_name(run: str) -> str:
+    """Of the prober from which a run's probes with vantage: Pod look."""
+    return f"bounceback-prober-{digest(run, 'lookout')}"
+
+
 def worked(checks: Iterable[CheckCopy]) -> list[tuple[CheckCopy, CheckWorkload]]:
     """Those that have a workload."""
     return [(check, check.spec.workload) for check in checks if check.spec.workload is not None]
@@ -48,12 +54,17 @@ def accounting_seconds(workload: CheckWorkload) -> float:
 
 
 def heard(work: Work, line: Json) -> Work:
-    """With what one line of a prober's log tells. Raises KeyError, TypeError or ValueError for one that is none."""
+    """With what one line of a prober's log tells; telling it again changes nothing.
+
+    Raises KeyError, TypeError or ValueError for one that is none.
+    """
     match Said(line["said"]):
         case Said.LOAD:
             return replace(work, began=Instant.from_json(line["at"]))
         case Said.SECOND:
-            return replace(work, seconds=(*work.seconds, Second.from_json(line["second"])))
+            second = Second.from_json(line["second"])
+            known = work.seconds and second.number <= work.seconds[-1].number
+            return work if known else replace(work, seconds=bounded((*work.seconds, second)))
         case Said.LOAD_ENDED:
             return replace(work, load_end=LoadEnd(line["why"]))
         case Said.ACCOUNT:
@@ -63,6 +74,12 @@ def heard(work: Work, line: Json) -> Work:
             return replace(work, refused=str(line["why"]))
         case _:
             return replace(work, waits="it looks at what is there before the first write")
+
+
+def bounded(seconds: tuple[Second, ...]) -> tuple[Second, ...]:
+    """Of a load that goes on for long the first hour and the last one."""
+    half = MOST_SECONDS // 2
+    return seconds if len(seconds) <= MOST_SECONDS else (*seconds[:half], *seconds[-half:])
 
 
 # What stands in the status
