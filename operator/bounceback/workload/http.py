@@ -101,6 +101,7 @@ class HttpClient:
 
     def __init__(self, system: HttpSystem) -> None:
         self._system = system
+        self.trouble = ""
         self._connection: _Connection | None = None
 
     async def perform(self, function: Function, key: str, value: int) -> Answer:
@@ -108,14 +109,19 @@ class HttpClient:
         try:
             if (connection := self._connection) is None or connection.is_over:
                 connection = await self._connect(self._system.seconds)
-        except OSError:
+        except OSError as error:
+            self.trouble = str(error) or "no connection in time"
             return FAILED  # nothing was sent
         try:
             reply = await connection.ask(template.request(key, value), self._system.seconds)
-        except OSError:
+        except OSError as error:
+            self.trouble = str(error) or type(error).__name__
             await self.close()
             return FAILED if function is Function.READ else UNKNOWN
-        return taken(reply)
+        answer = taken(reply)
+        if answer.outcome is not Outcome.ACKNOWLEDGED:
+            self.trouble = f"status {reply[0]}: {reply[1][:160].decode(errors='replace')}"
+        return answer
 
     async def ask(self, request: bytes, seconds: float) -> Reply:
         """Raises OSError, TimeoutError among them."""

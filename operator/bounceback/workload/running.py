@@ -45,6 +45,7 @@ class Course:
     seconds: float = 0.0  # how long the load lasted, with its last answers
     was_full: bool = False  # no more operations fit
     read_back_error: str = ""
+    trouble: str = ""  # what the last operation came to that was not acknowledged
 
 
 class Run:
@@ -91,7 +92,7 @@ class Run:
                 break
             await asyncio.sleep(RETRY_PAUSE)
         else:
-            raise SilentError("read: got no answer that says something")
+            raise SilentError(f"read: {client.trouble or 'got no answer that says something'}")
         if self._workload.model is Model.SET and answer.value is not None:
             raise SilentError("read: a value that nobody has written is said to be there")
         self._numbering.had(key, answer.value)
@@ -171,6 +172,8 @@ class Run:
         asked_for = key if self._workload.model is Model.SET and function is Function.READ else number
         answer = await self._perform(client, function, key, asked_for)
         ended = self._ends(number, function, key, answer)
+        if answer.outcome is not Outcome.ACKNOWLEDGED:
+            self.course.trouble = client.trouble
         (self.course.writes if function is Function.WRITE else self.course.reads).add(ended - since)
         return answer.outcome
 
