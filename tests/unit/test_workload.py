@@ -116,6 +116,14 @@ WRONG: Mapping[str, tuple[Json, str]] = {
         a_table(passwordVariable="$ECRET"),
         "sql.passwordVariable: must be text of 1 to 128 characters",
     ),
+    "a stream as a register": (
+        {"model": "Register", "nats": {"host": "bus", "stream": "orders", "subject": "orders.new"}},
+        "model: must be Set or Queue with nats: a stream is no other",
+    ),
+    "a queue that nobody takes from": (
+        {"model": "Queue", "nats": {"host": "bus", "stream": "orders", "subject": "orders.new"}},
+        "nats.consumer: must be given with model Queue: it takes",
+    ),
     "a prefix with a space": (
         {"model": "Set", "redis": {"host": "db", "prefix": "a b"}},
         'redis.prefix: must be text of 1 to 200 characters: printable ASCII without spaces; found "a b"',
@@ -161,7 +169,7 @@ def test_a_register_of_one_key_needs_no_place_for_it() -> None:
         (
             yaml.safe_dump(a_table(passwordVariable="NO_SUCH")),
             [],
-            "sql.passwordVariable: must be set in the environment",
+            "passwordVariable: must be set in the environment",
         ),
         (yaml.safe_dump(a_set()), ["--seconds", "0"], "--seconds: must be a whole number from 1 to 86400; found 0"),
         (yaml.safe_dump(a_set()), ["--url", "store"], "--url: must be text"),

@@ -12,6 +12,7 @@ from bounceback.types.fields import Model, Port
 from bounceback.types.rules import FieldError
 
 PARAMETERS: Final = ("{key}", "{value}")
+NATS_NAME: Final = r"^[^\s.*>/\\]+$"
 VARIABLE_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 Statement = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -69,3 +70,29 @@ class SqlWorkload(Account):
         ):
             raise FieldError(problems)
         return self
+
+
+class NatsWorkload(Account):
+    """NATS JetStream: messages that are published and acknowledged by a stream.
+
+    Set: the stream itself is read back, and values must be in it, once. Queue: messages are taken by a consumer, in
+    order, each with an acknowledgement that the server confirms.
+    """
+
+    host: Host = Field(description="Host name or address.")
+    port: Port = Field(4222, description="The port.")
+    stream: Annotated[str, Field(min_length=1, max_length=255, pattern=NATS_NAME)] = Field(
+        description="The stream's name; it must be there."
+    )
+    subject: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s*>]+$")] = Field(
+        description="What is published to, and the stream has; {key} stands for that of the run. No wildcards."
+    )
+    consumer: Annotated[str, Field(min_length=1, max_length=255, pattern=NATS_NAME)] | None = Field(
+        None,
+        description="Queue: the durable pull consumer that takes, with explicit acknowledgements; it must be there, "
+        "and nobody else's.",
+    )
+    message_id: bool = Field(
+        True,
+        description="Each message has a Nats-Msg-Id of its own, by which the stream keeps one that comes twice once.",
+    )

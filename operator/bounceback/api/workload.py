@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from bounceback.accounting import ledger
 from bounceback.accounting.account import SEEN, Flaw
 from bounceback.api.operations import KEY, VALUE, HttpOperation, HttpWorkload, RedisWorkload
-from bounceback.api.operations_stores import SqlWorkload
+from bounceback.api.operations_stores import NatsWorkload, SqlWorkload
 from bounceback.types.fields import Milliseconds, Model
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
 
@@ -24,7 +24,7 @@ NEEDED: Final = {
     ledger.Model.QUEUE: ("write", "take"),
 }
 OFFERED: Final = NEEDED | {ledger.Model.SET: ("write", "read", "list")}
-SYSTEMS: Final = ("http", "redis", "sql")
+SYSTEMS: Final = ("http", "redis", "sql", "nats")
 OPERATIONS: Final = ("write", "read", "take", "list")
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
@@ -98,6 +98,7 @@ class Workload(Model):
     http: HttpWorkload | None = Field(None, description="Operations by HTTP; JSON-RPC, too.")
     redis: RedisWorkload | None = Field(None, description="Operations on a Redis server.")
     sql: SqlWorkload | None = Field(None, description="Statements on a PostgreSQL or MySQL server.")
+    nats: NatsWorkload | None = Field(None, description="Messages of a NATS JetStream stream; Set or Queue.")
     load: Load = Field(default_factory=lambda: Load(closed=ClosedLoad()), description="How operations come.")
     seconds: int = Field(10, ge=1, le=86_400, description="How long operations are begun.")
     read_percent: int | None = Field(
@@ -129,6 +130,8 @@ class Workload(Model):
             return f"redis://{self.redis.host}:{self.redis.port}/{self.redis.database}"
         if self.sql is not None:
             return f"{self.sql.kind} {self.sql.host}:{self.sql.at_port}/{self.sql.database}"
+        if self.nats is not None:
+            return f"nats://{self.nats.host}:{self.nats.port}"
         return self.http.url if self.http is not None else ""
 
     @property
@@ -139,8 +142,9 @@ class Workload(Model):
     @property
     def has_read(self) -> bool:
         """Whether single keys or values can be read."""
-        system = self.spelled_out
-        return self.model is not ledger.Model.QUEUE and (system is None or system.read is not None)
+        if self.model is ledger.Model.QUEUE or self.nats is not None:
+            return False
+        return (system := self.spelled_out) is None or system.read is not None
 
     @property
     def has_list(self) -> bool:
@@ -172,9 +176,20 @@ class Workload(Model):
                 yield (name, *below), message
             if not self.has_read and self.model is ledger.Model.SET and self.read_percent:
                 yield ("readPercent",), f"must be 0, or unset, without {name}.read"
+        if self.nats is not None:
+            yield from self._unfit_for_nats(self.nats)
         for n, flaw in enumerate(self.allow):
             if flaw not in SEEN[self.model]:
                 yield ("allow", n), f"must be one of {', '.join(SEEN[self.model])}: no other is seen of a {self.model}"
+
+    def _unfit_for_nats(self, nats: NatsWorkload) -> Iterator[tuple[Path, str]]:
+        if self.model not in (ledger.Model.SET, ledger.Model.QUEUE):
+            yield ("model",), "must be Set or Queue with nats: a stream is no other"
+        elif self.model is ledger.Model.SET and self.read_percent:
+            yield ("readPercent",), "must be 0, or unset, with nats and model Set: a stream is read at the end"
+        if (self.model is ledger.Model.QUEUE) != (nats.consumer is not None):
+            must = "given with model Queue: it takes" if nats.consumer is None else "unset but with model Queue"
+            yield ("nats", "consumer"), f"must be {must}"
 
     def _unfit(self, system: HttpWorkload | SqlWorkload) -> Iterator[tuple[Path, str]]:
         """What the model needs, and what would not be about what it is to be about."""

@@ -41,7 +41,7 @@ def run_workload(options: argparse.Namespace) -> int:
 
     workload = workload_of(options)
     if (missing := missing_variable(workload)) is not None:
-        raise CommandError(f"{options.file}: sql.passwordVariable: must be set in the environment: {missing}")
+        raise CommandError(f"{options.file}: passwordVariable: must be set in the environment: {missing}")
     if options.history:
         _try_writing(options.history)
     return uvloop.run(_live(options, workload))
