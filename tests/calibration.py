@@ -162,6 +162,8 @@ WORKLOAD = "tests/relay/test_workload"
 WORKLOADS: Final = (
     pair("http", f"{WORKLOAD}s.py::test_a_store_that_keeps_its_promises_passes", "keeps all", "forgets each 13th",
          "Failed: Lost", f"{WORKLOAD}s.py::test_a_store_that_breaks_a_promise_fails_by_that_flaw", "Passed"),
+    pair("http, JSON-RPC", f"{WORKLOAD}s.py::test_a_store_by_json_rpc_is_told_from_one_that_breaks_a_promise",
+         "keeps all", "forgets every other", "Failed: Stale", well="Passed"),
     pair("redis", f"{WORKLOAD}_redis.py::test_a_redis_that_writes_before_it_answers_loses_nothing",
          "Redis with appendfsync always, killed", "one that keeps nothing on disk, killed", "Failed: Lost",
          f"{WORKLOAD}_redis.py::test_a_redis_that_keeps_nothing_on_disk_loses_what_it_had_acknowledged", "Passed"),

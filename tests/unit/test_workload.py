@@ -124,6 +124,18 @@ WRONG: Mapping[str, tuple[Json, str]] = {
         {"model": "Queue", "nats": {"host": "bus", "stream": "orders", "subject": "orders.new"}},
         "nats.consumer: must be given with model Queue: it takes",
     ),
+    "two bodies": (
+        a_set(write={"path": "/", "body": "{value}", "jsonRpc": {"method": "add", "params": "[{value}]"}}),
+        "http.write.body: must be unset with jsonRpc, which is the body",
+    ),
+    "params that are no JSON": (
+        a_set(write={"path": "/", "jsonRpc": {"method": "add", "params": "{value}]"}}),
+        "http.write.jsonRpc.params: must be JSON once {key} and {value} are filled in: ",
+    ),
+    "a call that adds nothing in particular": (
+        a_set(write={"path": "/", "jsonRpc": {"method": "add"}}),
+        "http.write.body: must have {value}, here or in the path: values tell operations apart",
+    ),
     "a prefix with a space": (
         {"model": "Set", "redis": {"host": "db", "prefix": "a b"}},
         'redis.prefix: must be text of 1 to 200 characters: printable ASCII without spaces; found "a b"',
@@ -195,6 +207,7 @@ def test_the_page_names_every_field() -> None:
         fields |= set(schema["properties"][name]["properties"])
     for name in ("write", "read", "take", "list"):
         fields |= set(schema["properties"]["http"]["properties"][name]["properties"])
+    fields |= set(schema["properties"]["http"]["properties"]["write"]["properties"]["jsonRpc"]["properties"])
     for name in LOADS:
         fields |= set(schema["properties"]["load"]["properties"][name]["properties"])
     assert not {field for field in fields if not re.search(rf"\b{field}\b", page)}
