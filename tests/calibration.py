@@ -177,14 +177,48 @@ OUTCOMES: Final = (
          "Passed"),
 )  # fmt: skip
 
+SHOWN = f"{NETWORK}::test_the_chain_that_a_server_shows"
+CHAINS: Final = (
+    pair("expiry", SHOWN, "all that is shown is valid", "the one between has expired",
+         "certificate 2 of 3, CN=lower, was valid until"),
+    pair("completeness", SHOWN, "leads to a root that is trusted", "the one between is missing",
+         "unable to get local issuer certificate; CN=lower is neither"),
+    pair("order", SHOWN, "each is followed by its issuer", "the upper one comes first", "the chain is not in order"),
+)  # fmt: skip
+
+WORKLOAD = "tests/relay/test_workload"
+WORKLOADS: Final = (
+    pair("http", f"{WORKLOAD}s.py::test_a_store_that_keeps_its_promises_passes", "keeps all", "forgets each 13th",
+         "Failed: Lost", f"{WORKLOAD}s.py::test_a_store_that_breaks_a_promise_fails_by_that_flaw", "Passed"),
+    pair("http, JSON-RPC", f"{WORKLOAD}s.py::test_a_store_by_json_rpc_is_told_from_one_that_breaks_a_promise",
+         "keeps all", "forgets every other", "Failed: Stale", well="Passed"),
+    pair("redis", f"{WORKLOAD}_redis.py::test_a_redis_that_writes_before_it_answers_loses_nothing",
+         "Redis with appendfsync always, killed", "one that keeps nothing on disk, killed", "Failed: Lost",
+         f"{WORKLOAD}_redis.py::test_a_redis_that_keeps_nothing_on_disk_loses_what_it_had_acknowledged", "Passed"),
+    pair("sql, PostgreSQL",
+         f"{WORKLOAD}_sql.py::test_postgresql_loses_what_it_commits_asynchronously_when_it_crashes",
+         "crashes with synchronous_commit=on", "crashes with synchronous_commit=off", "Failed: Lost", well="Passed"),
+    pair("sql, MySQL", f"{WORKLOAD}_sql.py::test_mariadb_loses_what_it_has_not_written_when_it_is_killed",
+         "MariaDB writes its log at each commit, killed", "it writes it each second, killed", "Failed: Lost",
+         well="Passed"),
+    pair("nats, what is lost", f"{WORKLOAD}_nats.py::test_a_stream_that_refuses_the_newest_has_failed_and_lost_nothing",
+         "a full stream refuses", "a full stream drops the oldest", "Failed: Lost",
+         f"{WORKLOAD}_nats.py::test_a_stream_that_drops_the_oldest_has_lost_them", "Passed"),
+    pair("nats, what comes twice", f"{WORKLOAD}_nats.py::test_what_comes_twice_is_kept_once_by_its_message_id_only",
+         "messages come twice, with a Nats-Msg-Id", "they come twice without one", "Failed: Duplicated",
+         well="Passed"),
+)  # fmt: skip
+
 SECTIONS: Final[dict[str, tuple[Pair, ...]]] = {
     "Probes": PROBES,
     "Vantages": VANTAGES,
+    "Chains of certificates": CHAINS,
     "Signals": SIGNALLED,
     "Observations": OBSERVED,
     "Invariants": INVARIANTS,
     "Aspects": JUDGED,
     "Workloads": WORKED,
+    "Systems of workloads": WORKLOADS,
     "Accounts": ACCOUNTS,
     "Outcomes": OUTCOMES,
 }

@@ -169,8 +169,8 @@ def _policy(prefix: str) -> dict[str, Any]:
 
 
 @contextmanager
-def postgresql(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
-    """User `postgres` with the password `secret`."""
+def postgresql(tls: tuple[Path, Path] | None = None, *settings: str) -> Iterator[Server]:
+    """User `postgres` with the password `secret`. `settings` as in postgresql.conf."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.skip("There is no PostgreSQL here: it comes with the package postgresql.")
@@ -180,6 +180,7 @@ def postgresql(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
         (place / "password").write_text("secret")
         data = place / "data"
         options = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}", "-c", "listen_addresses=127.0.0.1"]
+        options += [word for setting in settings for word in ("-c", setting)]
         if tls:
             for file, name in zip(tls, ("server.crt", "server.key"), strict=True):
                 copied = Path(shutil.copy(file, place / name))
@@ -210,8 +211,11 @@ def postgresql(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def mariadb(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
-    """User `root` without a password, in a database `shop` that is empty. With `tls`: certificate and key."""
+def mariadb(tls: tuple[Path, Path] | None = None, *options: str) -> Iterator[Server]:
+    """User `root` without a password, in a database `shop` that is empty. With `tls`: certificate and key.
+
+    Commits are written to disk each second, unless `options` say otherwise.
+    """
     path, environment = program("mariadbd")
     share = Path(path).parent.parent / "share" / "mysql"
     with folder() as place:
@@ -222,6 +226,7 @@ def mariadb(tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
         command += ["--skip-grant-tables", "--skip-networking=0", "--innodb-flush-log-at-trx-commit=0"]
         command += [f"--ssl-cert={tls[0]}", f"--ssl-key={tls[1]}"] if tls else ["--skip-ssl"]
         command += ["--user=root"] if os.geteuid() == 0 else []
+        command += options
         with served(Server("mariadbd", command, environment, place, port)) as server:
             yield server
 

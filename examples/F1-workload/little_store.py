@@ -7,6 +7,7 @@ PUT  /items/VALUE     added                            GET /items/VALUE     404:
                                                        GET /items           a line each
 POST /counters/KEY    1 added                          GET /counters/KEY
 POST /queue           the body is put in               POST /queue/next     taken out; 204: it is empty
+POST /rpc             JSON-RPC 2.0: write [KEY, VALUE] and read [KEY] of registers
 
 Flaws, each in one of so many operations:
   forgetful   a write is acknowledged, and not done
@@ -18,11 +19,12 @@ Flaws, each in one of so many operations:
 
 import argparse
 import asyncio
+import json
 import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 Answer = tuple[int, str]
 REASONS = {200: "OK", 204: "No Content", 404: "Not Found", 409: "Conflict"}
@@ -39,6 +41,8 @@ class Store:
         self._log: dict[str, list[tuple[float, Answer]]] = {}  # lagging: what a read would have got, and since when
 
     def answer(self, method: str, path: str, body: str) -> Answer:
+        if path == "/rpc":
+            return 200, json.dumps(self._call(json.loads(body)))
         _, kind, *rest = path.split("/")
         name = rest[0] if rest else ""
         if method == "GET":
@@ -48,6 +52,18 @@ class Store:
                 return 204, ""
             return 200, self.queue.pop() if self._now_and_then("disorderly") else self.queue.popleft()
         return self._write(kind, name, body)
+
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+        answer = {"jsonrpc": "2.0", "id": call["id"]}
+        match call["method"], call["params"]:
+            case "write", [key, value]:
+                status, _ = self._write("registers", key, str(value))
+                refused = {"error": {"code": status, "message": "refused"}}
+                return answer | ({"result": "OK"} if status == 200 else refused)
+            case "read", [key]:
+                status, found = self._read("registers", key)
+                return answer | {"result": found if status == 200 else None}
+        return answer | {"error": {"code": -32601, "message": "Method not found"}}
 
     def _now_and_then(self, flaw: str) -> bool:
         if flaw != self._flaw:

@@ -7,20 +7,26 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from bounceback.api.check import RecoveryCheckSpec
+from bounceback.proxy import issuing
 from bounceback.proxy.certificates import Authority
 from bounceback.recovery.errors import CannotLookError
 from bounceback.recovery.means import Means
 from bounceback.recovery.watching import Watching
 from tests import real_servers
-from tests.integration.looking import AUTHORITY, NO_CLUSTER, looked
+from tests.integration.looking import AUTHORITY, NO_CLUSTER, SECRETS, looked
 from tests.integration.test_recovery_looks import serving
 from tests.relay.name_server import name_server
 
@@ -82,6 +88,7 @@ async def tls_server(place: Path, authority: Authority, names: list[str], days: 
         yield server.sockets[0].getsockname()[1]
 
 
+ROOTED = {"authorities": {"secretName": "root"}, "serverName": "web.test"}
 OURS = {"authorities": {"secretName": "ca"}, "serverName": "web.test"}
 
 
@@ -102,6 +109,103 @@ OURS = {"authorities": {"secretName": "ca"}, "serverName": "web.test"}
 async def test_tls(means: Means, tmp_path: Path, days: int, look: dict[str, Any], told: str | None) -> None:
     async with tls_server(tmp_path, AUTHORITY, ["web.test"], days) as port:
         found = await looked(means, tls={"host": "127.0.0.1", "port": port, **look})
+    assert found is None if told is None else (found or "").startswith(told), found
+
+
+def signed_by(authority: Authority | None, name: str, days: int = 90) -> Authority:
+    """An authority between that one and the servers', valid for so many days yet; without one, a root."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer = authority.certificate.subject if authority else subject
+    builder = issuing.begun(
+        subject, issuer, key.public_key(), now - timedelta(days=30), now + timedelta(days=days, hours=1)
+    ).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    certificate = authority.sign(builder) if authority else builder.sign(key, hashes.SHA256())
+    return Authority(certificate, key)
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Files with what servers show, and the key: the server's certificate is fine in all of them."""
+    place = tmp_path_factory.mktemp("chains")
+    root = signed_by(None, "root")
+    SECRETS["root"] = {"ca.crt": root.certificate.public_bytes(real_servers.PEM).decode()}
+    upper = signed_by(root, "upper")
+    fresh, old, short = signed_by(upper, "lower"), signed_by(upper, "lower", -2), signed_by(upper, "lower", 10)
+    shown: dict[str, tuple[Authority, list[Authority]]] = {
+        "whole": (fresh, [fresh, upper]),
+        "with its root": (fresh, [fresh, upper, root]),
+        "without one between": (fresh, [upper]),
+        "without any between": (fresh, []),
+        "one between has expired": (old, [old, upper]),
+        "one between ends soon": (short, [short, upper]),
+        "in the wrong order": (fresh, [upper, fresh]),
+        "with one that has expired and is not needed": (fresh, [fresh, upper, signed_by(root, "other", -2)]),
+    }
+    found = {}
+    for n, (name, (signer, others)) in enumerate(shown.items()):
+        folder = place / str(n)
+        folder.mkdir()
+        certificate, key = real_servers.certificate(folder, signer, ["web.test"])
+        with certificate.open("ab") as file:
+            file.writelines(each.certificate.public_bytes(real_servers.PEM) for each in others)
+        found[name] = certificate, key
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shows", "look", "told"),
+    [
+        ("whole", {"validDays": 30}, None),
+        ("whole", {"expression": "chain.map(c, c.subject) == ['CN=web.test', 'CN=lower', 'CN=upper']"}, None),
+        ("whole", {"expression": "chain.all(c, c.daysLeft > 365)"}, "chain.all(c, c.daysLeft > 365) is false; "),
+        ("with its root", {}, None),
+        (
+            "without one between",
+            {},
+            "certificate not trusted: unable to get local issuer certificate; "
+            "CN=lower is neither among the 2 shown nor among the authorities that are trusted",
+        ),
+        (
+            "without any between",
+            {},
+            "certificate not trusted: unable to get local issuer certificate; "
+            "CN=lower is neither among the 1 shown nor among the authorities that are trusted",
+        ),
+        (
+            "one between has expired",
+            {},
+            "certificate not trusted: certificate has expired; certificate 2 of 3, CN=lower, was valid until ",
+        ),
+        ("one between has expired", {"tls": {"verify": False}}, "certificate 2 of 3, CN=lower, is valid until "),
+        ("one between ends soon", {}, None),
+        ("one between ends soon", {"validDays": 30}, "certificate 2 of 3, CN=lower, is valid until "),
+        (
+            "in the wrong order",
+            {},
+            "the chain is not in order: certificate 2 of 3, CN=upper, must be CN=lower, who signed the one before it",
+        ),
+        ("in the wrong order", {"anyOrder": True}, None),
+        ("with one that has expired and is not needed", {}, "certificate 4 of 4, CN=other, is valid until "),
+        (
+            "whole",
+            {"tls": {"serverName": "web.test"}},
+            "certificate not trusted: unable to get local issuer certificate; CN=root is neither among the 3 shown",
+        ),
+    ],
+)
+async def test_the_chain_that_a_server_shows(
+    means: Means, chains: dict[str, tuple[Path, Path]], shows: str, look: dict[str, Any], told: str | None
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*chains[shows])
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    try:
+        asked = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "tls": ROOTED, **look}
+        found = await looked(means, tls=asked)
+    finally:
+        server.close()
     assert found is None if told is None else (found or "").startswith(told), found
 
 

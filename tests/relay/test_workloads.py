@@ -51,9 +51,9 @@ async def serving(protocol: Callable[[], asyncio.Protocol]) -> AsyncIterator[str
         server.close()
 
 
-def workload(model: str, url: str, **changes: Any) -> Workload:
+def workload(model: str, url: str, *, file: str = "", **changes: Any) -> Workload:
     """The example's, of a few hundred operations by eight clients, whatever time they take."""
-    data = yaml.safe_load((FOLDER / f"{model.lower()}.yaml").read_text())
+    data = yaml.safe_load((FOLDER / f"{file or model.lower()}.yaml").read_text())
     data["http"] |= {"url": url} | changes.pop("http", {})
     few = {"load": {"closed": {"clients": 8}}, "mostOperations": 400, "seconds": 3600, "settleSeconds": 0}
     return Workload.model_validate(data | few | {"timeoutMilliseconds": 60_000} | changes)
@@ -263,6 +263,77 @@ async def test_json_rpc_is_acknowledged_by_its_result_and_not_by_its_status(
         answer = await client.perform(Function.READ, "k", 1)
         await client.close()
     assert (answer.outcome, answer.value) == (read, value)
+
+
+RPC = '{"jsonrpc": "2.0", "id": 1, %s}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "written", "read", "value"),
+    [
+        (200, RPC % '"result": 17', OK, OK, 17),
+        (500, RPC % '"result": 17', OK, OK, 17),
+        (200, RPC % '"result": 17, "error": null', OK, OK, 17),
+        (200, RPC % '"result": null', OK, OK, None),
+        (200, RPC % '"error": {"code": -32602}', FAILED, FAILED, None),
+        (500, RPC % '"error": {"code": 7}', FAILED, FAILED, None),
+        (200, RPC % '"error": {"code": 404}', FAILED, OK, None),
+        (200, RPC % '"result": null, "error": {"code": 7}', FAILED, FAILED, None),
+        (200, '{"jsonrpc": "2.0", "id": null, "error": {"code": -32700}}', FAILED, FAILED, None),
+        (200, RPC % '"error": {"code": -32603}', UNKNOWN, FAILED, None),
+        (200, RPC % '"error": {"code": -32001}', UNKNOWN, FAILED, None),
+        (200, RPC % '"error": "no"', UNKNOWN, FAILED, None),
+        (200, RPC % '"result": 17, "error": {"code": 7}', UNKNOWN, FAILED, None),
+        (200, '{"jsonrpc": "2.0", "id": 9, "result": 17}', UNKNOWN, FAILED, None),
+        (200, '{"jsonrpc": "2.0", "id": 9, "error": {"code": 7}}', UNKNOWN, FAILED, None),
+        (200, '{"jsonrpc": "2.0", "id": null, "result": 17}', UNKNOWN, FAILED, None),
+        (200, '{"jsonrpc": "2.0", "result": 17}', UNKNOWN, FAILED, None),
+        (200, RPC % '"extra": 17', UNKNOWN, FAILED, None),
+        (200, "[]", UNKNOWN, FAILED, None),
+        (200, "17", UNKNOWN, FAILED, None),
+        (503, "", UNKNOWN, FAILED, None),
+        (400, "what?", FAILED, FAILED, None),
+    ],
+)
+async def test_a_call_by_json_rpc_is_judged_by_what_its_answer_says(
+    status: int, body: str, written: Outcome, read: Outcome, value: int | None
+) -> None:
+    asked: list[bytes] = []
+    answer = f"HTTP/1.1 {status} Said\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    codes = {"unknownCodes": [-32603, -32001], "absentCodes": [404]}
+    async with serving(lambda: Odd(says(answer), asked)) as url:
+        write, question = (
+            {"path": "/rpc", "jsonRpc": {"method": name, "params": '["{key}", {value}]', **codes}}
+            for name in ("put", 'ge"t')
+        )
+        client = system_of(workload("Register", url, http={"write": write, "read": question})).client()
+        assert (await client.perform(Function.WRITE, "1-3", 500)).outcome is written
+        found = await client.perform(Function.READ, "1-3", 500)
+        await client.close()
+    assert (found.outcome, found.value) == (read, value)
+    head, _, sent = asked[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /rpc HTTP/1.1\r\n") and b"Content-Type: application/json" in head
+    assert json.loads(sent) == {"jsonrpc": "2.0", "id": 1, "method": "put", "params": ["1-3", 500]}
+
+
+async def test_each_call_has_an_id_of_its_own() -> None:
+    asked: list[bytes] = []
+    async with serving(lambda: Odd(says(HEAD, b"Content-Length: 0\r\n\r\n"), asked)) as url:
+        client = system_of(workload("Register", url, file="json-rpc")).client()
+        for _ in range(3):
+            await client.perform(Function.WRITE, "1-3", 500)
+        await client.close()
+    assert [json.loads(each.partition(b"\r\n\r\n")[2])["id"] for each in asked] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("flaw", "found"), [("", set()), ("forgetful", {Flaw.STALE}), ("denying", {Flaw.PHANTOM})])
+async def test_a_store_by_json_rpc_is_told_from_one_that_breaks_a_promise(flaw: str, found: set[Flaw]) -> None:
+    store = STORE.Store(flaw, 2)
+    async with serving(lambda: STORE.Connection(store.answer)) as url:
+        asked = workload("Register", url, file="json-rpc", keys=2, readPercent=50, load=ONE)
+        _, account = await carried_out(asked)
+    assert {kind for kind, finding in account.flaws.items() if finding.count} >= found
+    assert judge(account).verdict is (Verdict.FAILED if flaw else Verdict.PASSED)
 
 
 # The course

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bounceback.accounting.ledger import FOREIGN, NOTHING, Function, Model
 from bounceback.api.problems import parse
 from bounceback.api.schema import structural
-from bounceback.api.workload import LOADS, Load, Workload
+from bounceback.api.workload import LOADS, SYSTEMS, Load, Workload
 from bounceback.cli.main import main
 from bounceback.workload.choosing import Choosing
 from bounceback.workload.numbering import Numbering
@@ -36,6 +36,13 @@ def a_set(**http: Any) -> Json:
 
 def a_register(**http: Any) -> Json:
     return {"model": "Register", "http": {"url": URL, "write": WRITE, "read": READ} | http}
+
+
+def a_table(**sql: Any) -> Json:
+    """Fields that are None are left out."""
+    place = {"kind": "MySQL", "host": "db", "database": "shop"}
+    statements = {"write": "insert into items values ({value})", "list": "select id from items"}
+    return {"model": "Set", "sql": {name: value for name, value in (place | statements | sql).items() if value}}
 
 
 def problems(data: object) -> list[str]:
@@ -87,7 +94,47 @@ WRONG: Mapping[str, tuple[Json, str]] = {
     ),
     "two systems": (
         a_set() | {"redis": {"host": "db"}},
-        "exactly one of http, redis must be given; found http and redis",
+        f"exactly one of {', '.join(SYSTEMS)} must be given; found http and redis",
+    ),
+    "a statement without its value": (
+        a_table(write="insert into items values (1)"),
+        "sql.write: must have {value}: values tell operations apart",
+    ),
+    "a parameter in quotes": (
+        a_table(write="insert into items values ('{value}')"),
+        "sql.write: must have {value} without quotes: it is a parameter, and no text",
+    ),
+    "a table that is not read back": (
+        a_table(list=None),
+        "sql: must have list or read with model Set: what was added must be read back",
+    ),
+    "another model's statement": (
+        a_table(take="select 1"),
+        "sql.take: must be unset with model Set, which has write, read and list",
+    ),
+    "a password for all to read": (
+        a_table(passwordVariable="$ECRET"),
+        "sql.passwordVariable: must be text of 1 to 128 characters",
+    ),
+    "a stream as a register": (
+        {"model": "Register", "nats": {"host": "bus", "stream": "orders", "subject": "orders.new"}},
+        "model: must be Set or Queue with nats: a stream is no other",
+    ),
+    "a queue that nobody takes from": (
+        {"model": "Queue", "nats": {"host": "bus", "stream": "orders", "subject": "orders.new"}},
+        "nats.consumer: must be given with model Queue: it takes",
+    ),
+    "two bodies": (
+        a_set(write={"path": "/", "body": "{value}", "jsonRpc": {"method": "add", "params": "[{value}]"}}),
+        "http.write.body: must be unset with jsonRpc, which is the body",
+    ),
+    "params that are no JSON": (
+        a_set(write={"path": "/", "jsonRpc": {"method": "add", "params": "{value}]"}}),
+        "http.write.jsonRpc.params: must be JSON once {key} and {value} are filled in: ",
+    ),
+    "a call that adds nothing in particular": (
+        a_set(write={"path": "/", "jsonRpc": {"method": "add"}}),
+        "http.write.body: must have {value}, here or in the path: values tell operations apart",
     ),
     "a prefix with a space": (
         {"model": "Set", "redis": {"host": "db", "prefix": "a b"}},
@@ -127,10 +174,15 @@ def test_a_register_of_one_key_needs_no_place_for_it() -> None:
 @pytest.mark.parametrize(
     ("text", "words", "told"),
     [
-        ("model: Set", [], "wl.yaml:1:1: exactly one of http, redis must be given"),
+        ("model: Set", [], f"wl.yaml:1:1: exactly one of {', '.join(SYSTEMS)} must be given"),
         ("model: Set\nhttp: {url: 'ftp://x', write: {path: '/{value}'}, list: {path: /}}", [], "wl.yaml:2:8: http.url"),
-        ("- 1", [], "must be a mapping with model, and with http or redis"),
+        ("- 1", [], "must be a mapping with model, and with http, redis"),
         ("", [], "must be one document"),
+        (
+            yaml.safe_dump(a_table(passwordVariable="NO_SUCH")),
+            [],
+            "passwordVariable: must be set in the environment",
+        ),
         (yaml.safe_dump(a_set()), ["--seconds", "0"], "--seconds: must be a whole number from 1 to 86400; found 0"),
         (yaml.safe_dump(a_set()), ["--url", "store"], "--url: must be text"),
         (yaml.safe_dump(a_set()), ["--history", "x.txt"], "--history must end in .edn or .jsonl"),
@@ -151,10 +203,11 @@ def test_the_page_names_every_field() -> None:
     page = (EXAMPLES[0].parents[2] / "docs" / "workloads.md").read_text()
     schema = structural(Workload)
     fields = set(schema["properties"])
-    for name in ("http", "redis", "load"):
+    for name in (*SYSTEMS, "load"):
         fields |= set(schema["properties"][name]["properties"])
     for name in ("write", "read", "take", "list"):
         fields |= set(schema["properties"]["http"]["properties"][name]["properties"])
+    fields |= set(schema["properties"]["http"]["properties"]["write"]["properties"]["jsonRpc"]["properties"])
     for name in LOADS:
         fields |= set(schema["properties"]["load"]["properties"][name]["properties"])
     assert not {field for field in fields if not re.search(rf"\b{field}\b", page)}

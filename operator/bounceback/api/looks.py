@@ -114,17 +114,26 @@ class DnsLook(AnyLook):
 
 
 class TlsLook(AnyLook):
-    """A TLS handshake; healthy when the certificate is trusted, for the name, and valid for long enough."""
+    """A TLS handshake; healthy when the certificate is trusted, for the name, and the whole chain that is shown valid
+    for long enough and in order."""
 
-    variables = ("daysLeft", "names", "issuer", "subject", "version", "cipher", "milliseconds")
+    variables = ("daysLeft", "names", "issuer", "subject", "chain", "version", "cipher", "milliseconds")
 
     host: Host = Field(description="Host name or address; a name without a dot is a Service of this namespace.")
     port: Port = Field(443, description="The port to connect to.")
     tls: ServerTls = Field(default_factory=ServerTls, description="Whom to trust, and for which name.")
-    valid_days: int = Field(0, ge=0, le=3650, description="A healthy certificate is valid for so many days yet.")
+    valid_days: int = Field(
+        0, ge=0, le=3650, description="Every certificate that a healthy server shows is valid for so many days yet."
+    )
+    any_order: bool = Field(
+        False,
+        description="Healthy also where a certificate is not followed by that of its issuer, as TLS 1.2 demands and "
+        "some clients insist.",
+    )
     expression: Cel | None = Field(
         None,
-        description="CEL over daysLeft, names, issuer, subject, version, cipher and milliseconds; true while healthy.",
+        description="CEL over daysLeft, names, issuer and subject of the server's own certificate, chain (of each one "
+        "shown, the server's first: daysLeft, issuer, subject), version, cipher and milliseconds; true while healthy.",
     )
 
     def secrets(self) -> Iterator[SecretPart]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,8 +16,37 @@ KEY, VALUE = "{key}", "{value}"
 PATH_PATTERN: Final = r"^/[!-~]*$"
 PREFIX_PATTERN: Final = r"^[!-~]+$"
 
+RpcCode = Annotated[int, Field(ge=-2_147_483_648, le=2_147_483_647)]
 Status = Annotated[int, Field(ge=200, le=599)]
 Place = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class RpcCall(Model):
+    """A call by JSON-RPC 2.0, which is the body of a POST. Its result is acknowledged, or is the value; an answer with
+    another id says nothing."""
+
+    method: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="What is called.")
+    params: Annotated[str, Field(max_length=65_536)] = Field(
+        "[]", description='A JSON list or object, in which {key} and {value} are filled in: ["{key}", {value}].'
+    )
+    unknown_codes: Annotated[list[RpcCode], Field(max_length=20)] = Field(
+        default_factory=lambda: [-32603],
+        description="Error codes that leave open whether it is done: -32603, an internal error. Any other error says "
+        "that it is not.",
+    )
+    absent_codes: Annotated[list[RpcCode], Field(max_length=20)] = Field(
+        default_factory=list, description="read, take: error codes by which the system says that there is none."
+    )
+
+    @model_validator(mode="after")
+    def _has_params_that_are_some(self) -> Self:
+        try:
+            found = json.loads(self.params.replace(KEY, "1-1").replace(VALUE, "1"))
+        except ValueError as error:
+            raise refuse(f"must be JSON once {KEY} and {VALUE} are filled in: {error}", "params") from error
+        if not isinstance(found, list | dict):
+            raise refuse("must be a JSON list or object", "params")
+        return self
 
 
 class HttpOperation(Model):
@@ -29,8 +59,21 @@ class HttpOperation(Model):
         None, description="Sent as it is, but for {key} and {value}; unset: none."
     )
 
+    json_rpc: RpcCall | None = Field(
+        None,
+        description="Instead of a body: a call by JSON-RPC 2.0. Its answer is judged by what it says, and not by its "
+        "status; `field` is where in its result.",
+    )
+
     def has(self, placeholder: str) -> bool:
-        return placeholder in self.path or placeholder in (self.body or "")
+        params = self.json_rpc.params if self.json_rpc is not None else ""
+        return any(placeholder in text for text in (self.path, self.body or "", params))
+
+    @model_validator(mode="after")
+    def _has_one_body(self) -> Self:
+        if self.json_rpc is not None and self.body is not None:
+            raise refuse("must be unset with jsonRpc, which is the body", "body")
+        return self
 
 
 class HttpWrite(HttpOperation):

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from bounceback.accounting import ledger
 from bounceback.accounting.account import SEEN, Flaw
-from bounceback.api.operations import KEY, VALUE, HttpWorkload, RedisWorkload
+from bounceback.api.operations import KEY, VALUE, HttpOperation, HttpWorkload, RedisWorkload
+from bounceback.api.operations_stores import NatsWorkload, SqlWorkload
 from bounceback.types.fields import Milliseconds, Model
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
 
@@ -23,7 +24,7 @@ NEEDED: Final = {
     ledger.Model.QUEUE: ("write", "take"),
 }
 OFFERED: Final = NEEDED | {ledger.Model.SET: ("write", "read", "list")}
-SYSTEMS: Final = ("http", "redis")
+SYSTEMS: Final = ("http", "redis", "sql", "nats")
 OPERATIONS: Final = ("write", "read", "take", "list")
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
@@ -96,6 +97,8 @@ class Workload(Model):
     model: ledger.Model = Field(description="What the system promises to be: Register, Set, Counter or Queue.")
     http: HttpWorkload | None = Field(None, description="Operations by HTTP; JSON-RPC, too.")
     redis: RedisWorkload | None = Field(None, description="Operations on a Redis server.")
+    sql: SqlWorkload | None = Field(None, description="Statements on a PostgreSQL or MySQL server.")
+    nats: NatsWorkload | None = Field(None, description="Messages of a NATS JetStream stream; Set or Queue.")
     load: Load = Field(
         default_factory=lambda: Load(closed=ClosedLoad()),
         description="How operations come.",
@@ -129,16 +132,28 @@ class Workload(Model):
         """Where the system is."""
         if self.redis is not None:
             return f"redis://{self.redis.host}:{self.redis.port}/{self.redis.database}"
+        if self.sql is not None:
+            return f"{self.sql.kind} {self.sql.host}:{self.sql.at_port}/{self.sql.database}"
+        if self.nats is not None:
+            return f"nats://{self.nats.host}:{self.nats.port}"
         return self.http.url if self.http is not None else ""
+
+    @property
+    def spelled_out(self) -> HttpWorkload | SqlWorkload | None:
+        """The system, where the file says how each operation is made."""
+        return self.http or self.sql
 
     @property
     def has_read(self) -> bool:
         """Whether single keys or values can be read."""
-        return self.model is not ledger.Model.QUEUE and (self.http is None or self.http.read is not None)
+        if self.model is ledger.Model.QUEUE or self.nats is not None:
+            return False
+        return (system := self.spelled_out) is None or system.read is not None
 
     @property
     def has_list(self) -> bool:
-        return self.model is ledger.Model.SET and (self.http is None or self.http.list is not None)
+        system = self.spelled_out
+        return self.model is ledger.Model.SET and (system is None or system.list is not None)
 
     @property
     def share_of_reads(self) -> float:
@@ -159,34 +174,61 @@ class Workload(Model):
         given = [name for name in SYSTEMS if getattr(self, name) is not None]
         if len(given) != 1:
             yield (), exactly_one(SYSTEMS, given)
-        if self.http is not None:
-            for below, message in self._unfit(self.http):
-                yield ("http", *below), message
+        if (system := self.spelled_out) is not None:
+            name = "http" if self.http is not None else "sql"
+            for below, message in self._unfit(system):
+                yield (name, *below), message
             if not self.has_read and self.model is ledger.Model.SET and self.read_percent:
-                yield ("readPercent",), "must be 0, or unset, without http.read"
+                yield ("readPercent",), f"must be 0, or unset, without {name}.read"
+        if self.nats is not None:
+            yield from self._unfit_for_nats(self.nats)
         for n, flaw in enumerate(self.allow):
             if flaw not in SEEN[self.model]:
                 yield ("allow", n), f"must be one of {', '.join(SEEN[self.model])}: no other is seen of a {self.model}"
 
-    def _unfit(self, http: HttpWorkload) -> Iterator[tuple[Path, str]]:
+    def _unfit_for_nats(self, nats: NatsWorkload) -> Iterator[tuple[Path, str]]:
+        if self.model not in (ledger.Model.SET, ledger.Model.QUEUE):
+            yield ("model",), "must be Set or Queue with nats: a stream is no other"
+        elif self.model is ledger.Model.SET and self.read_percent:
+            yield ("readPercent",), "must be 0, or unset, with nats and model Set: a stream is read at the end"
+        if (self.model is ledger.Model.QUEUE) != (nats.consumer is not None):
+            must = "given with model Queue: it takes" if nats.consumer is None else "unset but with model Queue"
+            yield ("nats", "consumer"), f"must be {must}"
+
+    def _unfit(self, system: HttpWorkload | SqlWorkload) -> Iterator[tuple[Path, str]]:
         """What the model needs, and what would not be about what it is to be about."""
         for name in OPERATIONS:
-            given = getattr(http, name) is not None
+            given = getattr(system, name) is not None
             if name in NEEDED[self.model] and not given:
                 yield (name,), f"must be given with model {self.model}"
             elif given and name not in OFFERED[self.model]:
                 yield (name,), f"must be unset with model {self.model}, which has {_and(OFFERED[self.model])}"
         is_set = self.model is ledger.Model.SET
-        if is_set and http.read is None and http.list is None:
+        if is_set and system.read is None and system.list is None:
             yield (), "must have list or read with model Set: what was added must be read back"
         keyed = self.model in (ledger.Model.REGISTER, ledger.Model.COUNTER) and self.keys > 1
-        for name, operation in (("write", http.write), ("read", http.read)):
-            if operation is not None and keyed and not operation.has(KEY):
-                yield (name, "path"), f"must have {KEY}, here or in the body, or keys must be 1"
-        if http.write is not None and self.model is not ledger.Model.COUNTER and not http.write.has(VALUE):
-            yield ("write", "body"), f"must have {VALUE}, here or in the path: values tell operations apart"
-        if http.read is not None and is_set and not http.read.has(VALUE):
-            yield ("read", "path"), f"must have {VALUE}, here or in the body: it asks for that one"
+        for name, operation in (("write", system.write), ("read", system.read)):
+            if operation is not None and keyed and not _has(operation, KEY):
+                yield _place(name, "path", operation), f"must have {KEY}{_here('body', operation)}, or keys must be 1"
+        if system.write is not None and self.model is not ledger.Model.COUNTER and not _has(system.write, VALUE):
+            here = _here("path", system.write)
+            yield _place("write", "body", system.write), f"must have {VALUE}{here}: values tell operations apart"
+        if system.read is not None and is_set and not _has(system.read, VALUE):
+            here = _here("body", system.read)
+            yield _place("read", "path", system.read), f"must have {VALUE}{here}: it asks for that one"
+
+
+def _has(operation: HttpOperation | str, placeholder: str) -> bool:
+    return placeholder in operation if isinstance(operation, str) else operation.has(placeholder)
+
+
+def _place(name: str, part: str, operation: HttpOperation | str) -> Path:
+    """Of a statement, which is one text, or of a part of a request."""
+    return (name,) if isinstance(operation, str) else (name, part)
+
+
+def _here(other: str, operation: HttpOperation | str) -> str:
+    return "" if isinstance(operation, str) else f", here or in the {other}"
 
 
 def _and(words: tuple[str, ...]) -> str:

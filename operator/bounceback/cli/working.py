@@ -18,7 +18,7 @@ from bounceback.accounting.checking import check
 from bounceback.accounting.history import edn, json_lines
 from bounceback.accounting.latencies import Latencies
 from bounceback.api.problems import Problem, parse
-from bounceback.api.workload import Workload
+from bounceback.api.workload import SYSTEMS, Workload
 from bounceback.cli.documents import Document, UnreadableError, read
 from bounceback.cli.exits import INTERRUPTED, OF_VERDICT, CommandError
 from bounceback.cli.progress import Output
@@ -26,9 +26,9 @@ from bounceback.cli.status import table
 from bounceback.types.outcome import Verdict
 from bounceback.workload.numbering import RUN_BITS
 from bounceback.workload.running import Course, NoFirstLookError, Run
-from bounceback.workload.systems import system_of
+from bounceback.workload.systems import missing_variable, system_of
 
-A_FILE: Final = "a mapping with model, and with http or redis"
+A_FILE: Final = f"a mapping with model, and with {', '.join(SYSTEMS[:-1])} or {SYSTEMS[-1]}"
 GIVEN: Final = ("seconds", "seed", "url")
 SHARES: Final = (50.0, 90.0, 99.0, 99.9)
 
@@ -40,6 +40,8 @@ def run_workload(options: argparse.Namespace) -> int:
     import uvloop
 
     workload = workload_of(options)
+    if (missing := missing_variable(workload)) is not None:
+        raise CommandError(f"{options.file}: passwordVariable: must be set in the environment: {missing}")
     if options.history:
         _try_writing(options.history)
     return uvloop.run(_live(options, workload))
@@ -127,6 +129,7 @@ def record(workload: Workload, course: Course, account: Account, judged: Judged)
             "reads": account.reads,
             "unanswered": account.unanswered,
             "neverBegun": course.never_begun,
+            "lastTrouble": course.trouble,
             "perSecond": round(_rate(course), 1),
         },
         "readBack": {
@@ -185,6 +188,8 @@ def told(course: Course, account: Account, judged: Judged) -> Iterator[str]:
         yield f"{course.never_begun:,} were due and never begun: every connection was busy until the end"
     if course.was_full:
         yield "mostOperations was reached: no more were begun"
+    if course.trouble:
+        yield f"the last that was not acknowledged: {course.trouble}"
     if course.read_back_error:
         yield f"the read-back failed: {course.read_back_error}"
     first, *more = judged.reasons

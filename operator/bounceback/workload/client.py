@@ -22,6 +22,9 @@ class Answer(NamedTuple):
 class Client(Protocol):
     """One connection, for one operation at a time."""
 
+    trouble: str
+    """What the last operation that was not acknowledged came to, for people; empty where it cannot be told."""
+
     async def perform(self, function: Function, key: str, value: int) -> Answer:
         """Never raises for what the system or the way to it does: no answer in time is UNKNOWN.
 

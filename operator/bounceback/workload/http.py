@@ -27,6 +27,8 @@ MISSING: Final = object()
 
 Reply = tuple[int, bytes]
 Taken = Callable[[Reply], Answer]
+Exchange = Callable[[str, int], tuple[bytes, Taken]]
+"""Of a key and a value: what is sent, and what its answer means."""
 
 
 class HttpSystem:
@@ -44,14 +46,16 @@ class HttpSystem:
         self._head = f"Host: {address.netloc.rpartition('@')[2]}\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in http.headers.items()
         )
-        self.operations: dict[Function, tuple[_Template, Taken]] = {}
-        if http.write is not None:
-            self.operations[Function.WRITE] = self._template(http.write), _written(http.write)
-        if http.read is not None:
-            is_set = model is Model.SET
-            self.operations[Function.READ] = self._template(http.read), _read(http.read, Outcome.FAILED, is_set)
-        if http.take is not None:
-            self.operations[Function.TAKE] = self._template(http.take), _read(http.take, Outcome.UNKNOWN, False)
+        self.operations: dict[Function, Exchange] = {}
+        is_set = model is Model.SET
+        if (write := http.write) is not None:
+            self.operations[Function.WRITE] = self._call(write, False) or self._exchange(write, _written(write))
+        if (read := http.read) is not None:
+            taken = _read(read, Outcome.FAILED, is_set)
+            self.operations[Function.READ] = self._call(read, is_set) or self._exchange(read, taken)
+        if (take := http.take) is not None:
+            taken = _read(take, Outcome.UNKNOWN, False)
+            self.operations[Function.TAKE] = self._call(take, False) or self._exchange(take, taken)
 
     def client(self) -> HttpClient:
         return HttpClient(self)
@@ -69,30 +73,43 @@ class HttpSystem:
             await client.close()
         if status not in SUCCESS:
             raise SilentError(f"GET {wanted.path}: answered {status}")
-        return _list_of(body, _way(wanted.field), _way(wanted.value), wanted.path)
+        return _list_of(body, way_of(wanted.field), way_of(wanted.value), wanted.path)
 
-    def _template(self, operation: HttpWrite | HttpRead | HttpTake) -> _Template:
-        return _Template(f"{operation.method} {self._base}{operation.path} HTTP/1.1\r\n{self._head}", operation.body)
+    def _exchange(self, operation: HttpWrite | HttpRead | HttpTake, taken: Taken) -> Exchange:
+        head = f"{operation.method} {self._base}{operation.path} HTTP/1.1\r\n{self._head}"
+        template = Template(head, operation.body)
+        return lambda key, value: (template.request(key, value), taken)
+
+    def _call(self, operation: HttpWrite | HttpRead | HttpTake, is_set: bool) -> Exchange | None:
+        if operation.json_rpc is None:
+            return None
+        from bounceback.workload.rpc import exchange  # which knows this module
+
+        has_type = any(name.lower() == "content-type" for name in self._http.headers)
+        head = "" if has_type else "Content-Type: application/json\r\n"
+        head = f"POST {self._base}{operation.path} HTTP/1.1\r\n{self._head}{head}"
+        return exchange(head, operation, operation.json_rpc, is_set=is_set)
 
 
-class _Template:
+class Template:
     """A request with places for key and value."""
 
-    def __init__(self, head: str, body: str | None) -> None:
+    def __init__(self, head: str, body: str | None, *, variable: bool = False) -> None:
+        """`variable`: the body is another one for each request, whatever stands in it."""
         self._head = head
         self._body = body
-        self._variable = KEY in (body or "") or VALUE in (body or "")
-        if body is not None and not self._variable:
+        if body is not None and not (variable or KEY in body or VALUE in body):
             self._head, self._body = f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}", None
         elif body is None:
             self._head = f"{head}\r\n" if head.startswith("GET ") else f"{head}Content-Length: 0\r\n\r\n"
 
-    def request(self, key: str, value: int) -> bytes:
+    def request(self, key: str, value: int, begin: str = "") -> bytes:
+        """`begin` comes before a body that is variable."""
         number = str(value)
         head = self._head.replace(KEY, key).replace(VALUE, number)
         if self._body is None:
             return head.encode()
-        body = self._body.replace(KEY, key).replace(VALUE, number).encode()
+        body = (begin + self._body).replace(KEY, key).replace(VALUE, number).encode()
         return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
 
 
@@ -101,21 +118,27 @@ class HttpClient:
 
     def __init__(self, system: HttpSystem) -> None:
         self._system = system
+        self.trouble = ""
         self._connection: _Connection | None = None
 
     async def perform(self, function: Function, key: str, value: int) -> Answer:
-        template, taken = self._system.operations[function]
+        request, taken = self._system.operations[function](key, value)
         try:
             if (connection := self._connection) is None or connection.is_over:
                 connection = await self._connect(self._system.seconds)
-        except OSError:
+        except OSError as error:
+            self.trouble = str(error) or "no connection in time"
             return FAILED  # nothing was sent
         try:
-            reply = await connection.ask(template.request(key, value), self._system.seconds)
-        except OSError:
+            reply = await connection.ask(request, self._system.seconds)
+        except OSError as error:
+            self.trouble = str(error) or type(error).__name__
             await self.close()
             return FAILED if function is Function.READ else UNKNOWN
-        return taken(reply)
+        answer = taken(reply)
+        if answer.outcome is not Outcome.ACKNOWLEDGED:
+            self.trouble = f"status {reply[0]}: {reply[1][:160].decode(errors='replace')}"
+        return answer
 
     async def ask(self, request: bytes, seconds: float) -> Reply:
         """Raises OSError, TimeoutError among them."""
@@ -233,21 +256,21 @@ def _written(write: HttpWrite) -> Taken:
     else:
         acknowledged -= failed
     known = dict.fromkeys(acknowledged, Answer(Outcome.ACKNOWLEDGED)) | dict.fromkeys(failed, FAILED)
-    way = _way(write.field)
+    way = way_of(write.field)
 
     def taken(reply: Reply) -> Answer:
         return known.get(reply[0], UNKNOWN)
 
     def taken_if_there(reply: Reply) -> Answer:
         status, body = reply
-        return taken(reply) if status not in acknowledged or _in_json(body, way) is not None else UNKNOWN
+        return taken(reply) if status not in acknowledged or in_json(body, way) is not None else UNKNOWN
 
     return taken_if_there if way else taken
 
 
 def _read(read: HttpRead | HttpTake, without: Outcome, is_set: bool) -> Taken:
     """`without` is what it comes to where there is no answer that says something."""
-    absent, way = frozenset(read.absent_statuses), _way(read.field)
+    absent, way = frozenset(read.absent_statuses), way_of(read.field)
     nothing, silent = Answer(Outcome.ACKNOWLEDGED), Answer(without)
 
     def taken(reply: Reply) -> Answer:
@@ -258,7 +281,7 @@ def _read(read: HttpRead | HttpTake, without: Outcome, is_set: bool) -> Taken:
             return FAILED if without is Outcome.FAILED or status in REFUSAL else silent
         if is_set and not way:
             return Answer(Outcome.ACKNOWLEDGED, 1)
-        found = _in_json(body, way, MISSING) if way else body
+        found = in_json(body, way, MISSING) if way else body
         if found is MISSING:
             return silent
         if found is None or found == b"":
@@ -268,19 +291,19 @@ def _read(read: HttpRead | HttpTake, without: Outcome, is_set: bool) -> Taken:
     return taken
 
 
-def _way(field: str | None) -> tuple[str, ...]:
+def way_of(field: str | None) -> tuple[str, ...]:
     return tuple(field.split(".")) if field else ()
 
 
-def _in_json(body: bytes, way: Sequence[str], missing: object = None) -> Any:
+def in_json(body: bytes, way: Sequence[str], missing: object = None) -> Any:
     """What stands there; `missing` where nothing does, or the body is no JSON."""
     try:
-        return _at(json.loads(body), way)
+        return at(json.loads(body), way)
     except (ValueError, LookupError, TypeError):
         return missing
 
 
-def _at(found: Any, way: Sequence[str]) -> Any:
+def at(found: Any, way: Sequence[str]) -> Any:
     """Raises LookupError or TypeError where the way leads nowhere."""
     for step in way:
         found = found[int(step) if isinstance(found, list) and step.isdecimal() else step]
@@ -291,10 +314,10 @@ def _list_of(body: bytes, field: tuple[str, ...], value: tuple[str, ...], path: 
     if not field and not body.lstrip().startswith((b"[", b"{")):
         return array("q", map(number_of, body.split()))
     try:
-        entries = _at(json.loads(body), field)
+        entries = at(json.loads(body), field)
         if not isinstance(entries, list):
             raise TypeError
-        return array("q", (number_of(_at(entry, value)) for entry in entries))
+        return array("q", (number_of(at(entry, value)) for entry in entries))
     except (ValueError, LookupError, TypeError) as error:
         place = ".".join(field) or "the answer"
         raise SilentError(f"GET {path}: {place} must be a list of values or of entries that have one") from error

@@ -74,6 +74,7 @@ class RedisClient:
 
     def __init__(self, system: RedisSystem) -> None:
         self._system = system
+        self.trouble = ""
         self._connection: Connection | None = None
 
     async def perform(self, function: Function, key: str, value: int) -> Answer:
@@ -82,16 +83,19 @@ class RedisClient:
         try:
             async with asyncio.timeout(self._system.seconds):
                 await self._connect()
-        except (RedisError, OSError):
+        except (RedisError, OSError) as error:
+            self.trouble = f"Redis: {error or 'no connection in time'}"
             await self.close()
             return FAILED  # nothing was sent
         try:
             async with asyncio.timeout(self._system.seconds):
                 reply = await self.ask(*words)
-        except (NoConnectionError, OSError):
+        except (NoConnectionError, OSError) as error:
+            self.trouble = f"Redis: {error or 'no answer in time'}"
             await self.close()
             return FAILED if function is Function.READ else UNKNOWN
-        except RedisError:
+        except RedisError as error:
+            self.trouble = f"Redis: {error}"
             return FAILED  # Redis looks at a command before it does it
         return self._taken(function, reply)
 

@@ -47,6 +47,7 @@ class Course:
     was_full: bool = False  # no more operations fit
     read_back_error: str = ""
     by_second: Seconds | None = None  # where somebody wants to know while it goes on
+    trouble: str = ""  # what the last operation came to that was not acknowledged
 
 
 class Run:
@@ -97,7 +98,7 @@ class Run:
                 break
             await asyncio.sleep(RETRY_PAUSE)
         else:
-            raise SilentError("read: got no answer that says something")
+            raise SilentError(f"read: {client.trouble or 'got no answer that says something'}")
         if self._workload.model is Model.SET and answer.value is not None:
             raise SilentError("read: a value that nobody has written is said to be there")
         self._numbering.had(key, answer.value)
@@ -179,6 +180,8 @@ class Run:
         asked_for = key if self._workload.model is Model.SET and function is Function.READ else number
         answer = await self._perform(client, function, key, asked_for)
         ended = self._ends(number, function, key, answer)
+        if answer.outcome is not Outcome.ACKNOWLEDGED:
+            self.course.trouble = client.trouble
         (self.course.writes if function is Function.WRITE else self.course.reads).add(ended - since)
         if self.course.by_second is not None:
             self.course.by_second.add(answer.outcome, ended - since)
