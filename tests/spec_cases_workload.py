@@ -14,6 +14,13 @@ STORE: Final = {
     "write": {"path": "/items/{value}"},
     "list": {"path": "/items"},
 }
+TABLE: Final = {
+    "kind": "PostgreSQL",
+    "host": "db",
+    "database": "shop",
+    "write": "insert into t values ({value})",
+    "list": "select v from t",
+}
 TCP: Final = {"tcp": {"host": "web", "port": 80}}
 HTTP: Final = {"http": {"url": "http://web/"}}
 WATCHED: Final = {"redis": {"host": "redis", "command": ["PING"]}}
@@ -45,6 +52,13 @@ WORKLOADS: Final = (
          "spec.performance"),
     Case("a workload", "RecoveryCheck", worked()),
     Case("a workload on Redis", "RecoveryCheck", having(workload={"model": "Counter", "redis": {"host": "redis"}})),
+    Case("a workload on a database", "RecoveryCheck",
+         having(workload={"model": "Set", "sql": TABLE, "passwordFrom": {"secretName": "shop-db"}})),
+    Case("a workload with a variable of nobody's", "RecoveryCheck",
+         having(workload={"model": "Set", "sql": {**TABLE, "passwordVariable": "PGPASSWORD"}}),
+         check_workload.NO_ENVIRONMENT, "spec.workload.sql.passwordVariable"),
+    Case("a password that nobody asks for", "RecoveryCheck", worked(passwordFrom={"secretName": "shop-db"}),
+         check_workload.NO_PASSWORD, "spec.workload.passwordFrom"),
     Case("a workload at a fixed rate", "RecoveryCheck", worked(load={"open": {"perSecond": 50}}, baselineSeconds=10)),
     Case("a workload that grows", "RecoveryCheck",
          worked(load={"ramp": {"fromPerSecond": 1, "toPerSecond": 9}}, seconds=60)),

@@ -17,7 +17,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.state import Decision, Duty, Seen, State, Work
 from bounceback.engine.working import accounting_seconds, bounded, heard, longest_account, prober_name, with_work
 from bounceback.types.outcome import Aspect, Judgement, Phase, Verdict
-from bounceback.types.prober import LoadEnd
+from bounceback.types.prober import PASSWORD, LoadEnd
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.prober_pod import prober_pod
 from tests.unit.engine_values import START, at, check, experiment, finished, health, injection, preparation
@@ -190,6 +190,20 @@ def test_a_prober_pod_has_no_right_of_its_own_and_goes_with_the_experiment() -> 
     assert large is not None
     with pytest.raises(Refused, match="of at most 102,400: shorten its bodies"):
         prober_pod("p", large, owner=owner, **made)  # type: ignore[arg-type]
+
+
+def test_a_password_comes_from_a_secret_and_stands_in_no_order() -> None:
+    table = {"kind": "PostgreSQL", "host": "db", "database": "shop", "user": "shop", "write": "call w({value})"}
+    asked_for = {"secretName": "shop-db", "key": "word"}
+    workload = check(
+        workload={"model": "Set", "sql": {**table, "list": "select v from t"}, "passwordFrom": asked_for}
+    ).spec.workload
+    assert workload is not None and workload.sql is not None
+    made = {"run": "uid", "number": 1, "not_after": 100.0, "now": 0.0, "image": "i", "pull_policy": "Always"}
+    (container,) = prober_pod("p", workload, owner=None, **made)["spec"]["containers"]  # type: ignore[arg-type]
+    assert {"name": PASSWORD, "valueFrom": {"secretKeyRef": {"name": "shop-db", "key": "word"}}} in container["env"]
+    asking = workload.asking_with(PASSWORD)
+    assert asking.sql == workload.sql.model_copy(update={"password_variable": PASSWORD})
 
 
 def test_seconds_tell_what_ended_in_them_and_how_long_it_took() -> None:

@@ -18,7 +18,7 @@ from bounceback.accounting.seconds import Seconds
 from bounceback.api.check_workload import CheckWorkload
 from bounceback.prober.control import listen
 from bounceback.prober.lines import Lines
-from bounceback.types.prober import ORDERS, LoadEnd, Said
+from bounceback.types.prober import ORDERS, PASSWORD, LoadEnd, Said
 from bounceback.workload.running import NoFirstLookError, Run, now
 from bounceback.workload.systems import system_of
 
@@ -94,7 +94,7 @@ def main() -> int:
 
     try:
         orders = json.loads(os.environ[ORDERS])
-        workload = CheckWorkload.model_validate(orders["workload"])
+        workload = CheckWorkload.model_validate(orders["workload"]).asking_with(PASSWORD)
         prober = (workload, int(orders["run"]), float(orders["notAfter"]))
     except (KeyError, ValueError) as error:
         print(f"{ORDERS} must be set to a prober's orders: {error}", file=sys.stderr)

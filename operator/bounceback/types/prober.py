@@ -7,6 +7,8 @@ from typing import Final
 
 ORDERS: Final = "BOUNCEBACK_PROBER"
 """The variable with its orders: JSON."""
+PASSWORD: Final = "BOUNCEBACK_PASSWORD"
+"""The variable with the password of the workload's user, where it has one."""
 SOCKET: Final = "prober.sock"
 """In the container's own /tmp."""
 

@@ -11,7 +11,7 @@ from bounceback.api.check_workload import CheckWorkload
 from bounceback.api.probes import Probe
 from bounceback.engine.working import accounting_seconds
 from bounceback.kube.client import Json
-from bounceback.types.prober import ORDERS
+from bounceback.types.prober import ORDERS, PASSWORD
 from bounceback.vehicles.containers import LONGEST_PLAN, NO_RIGHTS, ROLE_LABEL, RUN_LABEL, TELLS_ITS_END
 from bounceback.vehicles.errors import Refused
 
@@ -47,7 +47,11 @@ def prober_pod(
     orders = {"workload": workload.to_json(), "run": number, "notAfter": not_after}
     mebibytes = AT_REST + workload.most_operations * OPERATION_BYTES // (1 << 20)
     seconds = not_after - now + accounting_seconds(workload)
-    return _pod(name, "workload", WORK, orders, run, owner, image, pull_policy, mebibytes, seconds)
+    pod = _pod(name, "workload", WORK, orders, run, owner, image, pull_policy, mebibytes, seconds)
+    if (password := workload.password_from) is not None:
+        secret = {"secretKeyRef": {"name": password.secret_name, "key": password.key}}
+        pod["spec"]["containers"][0]["env"].append({"name": PASSWORD, "valueFrom": secret})
+    return pod
 
 
 def lookout_pod(
