@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from bounceback.kube import Kube
+from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import APPLY_PATCH, JSON_PATCH, Json
 from bounceback.kube.resources import POLICIES, VALIDATING_WEBHOOKS
 from bounceback.types.objects import ADMISSION
 from bounceback.types.outcome import Phase
 from bounceback.vehicles.cluster_access import cluster_access_manifest
+from bounceback.vehicles.errors import FORBIDDEN
 from tests.conftest import ACCOUNT
 from tests.survival.operators import OperatorProcess
 from tests.survival.runs import finished, held_no_more, reached, until
@@ -57,7 +58,11 @@ async def granted(kube: Kube, place: str, webhook: str) -> AsyncIterator[Callabl
 
     yield grant
     for body in reversed(manifest):
-        await kube.delete(OF_CLUSTER[body["kind"]], None, body["metadata"]["name"])
+        try:
+            await kube.delete(OF_CLUSTER[body["kind"]], None, body["metadata"]["name"])
+        except KubeError as error:
+            if not error.gone:
+                raise
 
 
 async def allow(kube: Kube, namespace: str, webhook: str) -> str:
@@ -95,7 +100,7 @@ async def test_a_webhook_is_touched_only_as_a_policy_allows_and_put_right_withou
     await aborted("not-allowed", "NotAllowed", f"allows webhookFailurePolicyChanged on {KIND} {webhook}")
     policy = await allow(kube, place, webhook)
     try:
-        await aborted("no-rights", "AccessForbidden", f"--cluster-objects {VALIDATING_WEBHOOKS.plural}.")
+        await aborted("no-rights", FORBIDDEN, f"--cluster-objects {VALIDATING_WEBHOOKS.plural}.")
         await granted()
         theirs = {"service": {"name": "x", "namespace": home}}
         await change(kube, webhook, "replace", "/webhooks/0/clientConfig", theirs)
