@@ -81,6 +81,13 @@ PROBES: Final = (
          "consumer.num_pending == 0 is false"),
 )  # fmt: skip
 
+FROM_A_POD = "tests/relay/test_prober_look.py::test_what_it_sees_is_what_is_there"
+VANTAGES: Final = (
+    pair("Operator", f"{LOOKS}::test_an_answer_is_healthy_when_it_is_as_expected", "answers 200", "answers 503",
+         "status 503, expected 200"),
+    pair("Pod", FROM_A_POD, "answers 200", "answers 404", "status 404, expected 200"),
+)  # fmt: skip
+
 OF_A_KIND = f"{SIGNALS}::test_a_signal_of_this_kind"
 SIGNALLED: Final = (
     *(
@@ -172,6 +179,7 @@ OUTCOMES: Final = (
 
 SECTIONS: Final[dict[str, tuple[Pair, ...]]] = {
     "Probes": PROBES,
+    "Vantages": VANTAGES,
     "Signals": SIGNALLED,
     "Observations": OBSERVED,
     "Invariants": INVARIANTS,

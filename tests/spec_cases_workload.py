@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bounceback.api import check_workload, workload
+from bounceback.api import check_workload, probes, workload
 from bounceback.api.check import PACELESS
 from bounceback.types.rules import exactly_one
-from tests.spec_case import Case, Change, having
+from tests.spec_case import Case, Change, having, probe
 
 STORE: Final = {
     "url": "http://store",
     "write": {"path": "/items/{value}"},
     "list": {"path": "/items"},
 }
+TCP: Final = {"tcp": {"host": "web", "port": 80}}
+HTTP: Final = {"http": {"url": "http://web/"}}
+WATCHED: Final = {"redis": {"host": "redis", "command": ["PING"]}}
 FIELD: Final = "spec.workload"
 
 
@@ -26,6 +29,12 @@ def worked(load: Any = None, performance: Any = None, **fields: Any) -> Change:
 
 
 WORKLOADS: Final = (
+    Case("a look from a pod", "RecoveryCheck", probe(**TCP, vantage="Pod")),
+    Case("a look from a pod by the API", "RecoveryCheck", probe(**WATCHED, vantage="Pod"), probes.NO_POD,
+         "spec.probes[0].vantage"),
+    Case("a signal from a pod that names the trouble", "RecoveryCheck",
+         having(detection=[{"name": "said", **HTTP, "vantage": "Pod", "category": "status == 503"}]),
+         probes.FAR_CATEGORY.message, "spec.detection[0].category"),
     Case("performance", "RecoveryCheck", worked(OPEN, performance={"throughputPercent": 90, "withinSeconds": 10})),
     Case("performance that asks nothing", "RecoveryCheck", worked(OPEN, performance={"withinSeconds": 10}),
          check_workload.NO_BOUND, "spec.performance"),

@@ -13,17 +13,20 @@ import pytest
 from bounceback.api.status import CheckCopy, FaultExperimentStatus
 from bounceback.api.workload_status import WorkloadStatus, WorkState
 from bounceback.controller.office import Office
+from bounceback.controller.outpost import ProberOutpost
 from bounceback.controller.working import Working
+from bounceback.engine.samples import History
 from bounceback.engine.state import Seen, State, Work
-from bounceback.engine.working import prober_name, with_work
+from bounceback.engine.working import lookout_name, prober_name, with_work
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CONFIG_MAPS, NAMESPACES, PODS
+from bounceback.recovery.watching import Watching
 from bounceback.types.outcome import Judgement, Phase
 from bounceback.vehicles.access import access_manifest
 from tests.commands import PROJECT
 from tests.conftest import ACCOUNT, OPERATOR, apply
-from tests.unit.engine_values import at, check
+from tests.unit.engine_values import at, check, experiment
 from tests.workload import pod
 
 pytestmark = pytest.mark.cluster
@@ -182,6 +185,50 @@ async def _orphan(prober: Prober) -> None:
         await until(working, lambda work: len(work.seconds) >= 1)
     await prober.office.kube.delete(CONFIG_MAPS, prober.namespace, prober.owner["metadata"]["name"])
     await _gone(prober)
+
+
+async def test_probes_look_from_a_pod_and_its_going_is_a_gap(kube: Kube, office: Office, namespace: str) -> None:
+    """A second operator goes on from what the first wrote down, and hears what was seen meanwhile."""
+    acting = kube.acting_as(namespace, ACCOUNT)
+    await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, objects=["pods"]))
+    url = await served(kube, namespace, "seen")
+    owner = {"apiVersion": "v1", "kind": "ConfigMap"}
+    owner |= await kube.create(CONFIG_MAPS, namespace, {"metadata": {"generateName": "run-"}})
+    look = {"periodMilliseconds": 200, "timeoutMilliseconds": 1000, "vantage": "Pod"}
+    there = {"name": "there", "http": {"url": f"{url}/items"}, **look}
+    nowhere = {"name": "nowhere", "http": {"url": f"{url}/items/7"}, **look}
+    spec = check(probes=[there, nowhere]).spec
+
+    def operator(restored: Json | None) -> Watching:
+        outpost = ProberOutpost(office, acting, owner, "run", experiment())
+        asked = [("healthy", spec)]
+        return Watching(acting, namespace, asked, restored, lambda: None, outpost=outpost)
+
+    async with asyncio.timeout(3 * PATIENCE):
+        async with operator(None) as first:
+            good = await _seen(first, "there", 10)
+            bad = await _seen(first, "nowhere", 10)
+            assert good.healthy_samples == good.samples and not good.gaps
+            assert bad.healthy_samples == 0 and bad.messages == ["status 404, expected 200"]
+            stored = first.snapshot()
+        await asyncio.sleep(5)
+        async with operator(stored) as second:
+            assert second.problems() == []
+            good = await _seen(second, "there", 30)
+            assert all(gap.width < 3 for gap in good.gaps), "what it saw meanwhile was in its log"
+            before = good.samples
+            await acting.delete(PODS, namespace, lookout_name("run"))
+            good = await _seen(second, "there", before + 15)
+            assert any(gap.width > 1 for gap in good.gaps), "nobody looked until there was another"
+        await ProberOutpost(office, acting, owner, "run", experiment()).remove(
+            FaultExperimentStatus(checks=[CheckCopy(name="healthy", uid="c", generation=1, spec=spec)])
+        )
+
+
+async def _seen(watching: Watching, name: str, samples: int) -> History:
+    while (history := watching.histories("healthy")[name]).samples < samples:
+        await asyncio.sleep(0.1)
+    return history
 
 
 async def _gone(prober: Prober) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from bounceback.accounting.ledger import Model
-from bounceback.api.probes import LOOKS, READINGS
+from bounceback.api.probes import LOOKS, READINGS, Probe
 from bounceback.api.status import Aspects
 from bounceback.types.outcome import Expect
 from tests import calibration
@@ -16,6 +17,7 @@ from tests.calibration import PAGE, PROJECT, SECTIONS, Pair
 
 OFFERED = {
     "Probes": set(LOOKS),
+    "Vantages": set(get_args(Probe.model_fields["vantage"].annotation)),
     "Signals": set(LOOKS),
     "Observations": set(READINGS),
     "Aspects": set(Aspects.model_fields),

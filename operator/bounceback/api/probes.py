@@ -85,9 +85,23 @@ class Look(Model):
         return found
 
 
+FROM_PODS: Final = ("http", "tcp", "dns", "tls", "grpc")
+"""What a prober pod can do, which may ask the API nothing."""
+NO_POD = f"vantage: Pod is for {', '.join(FROM_PODS)}: all else is asked of the API, or takes a Secret"
+NO_SECRETS = "vantage: Pod takes no Secret: a prober pod may read none"
+
+
 class Probe(Look):
     """A look at the system, repeated every period; samples overlap when answers are slow."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *Look.rules,
+        Rule(
+            f"!has(self.vantage) || self.vantage != 'Pod' || {' || '.join(f'has(self.{kind})' for kind in FROM_PODS)}",
+            NO_POD,
+            ".vantage",
+        ),
+    )
     list_keys: ClassVar[tuple[str, ...]] = ("name",)
 
     name: Name = Field(description="Unique in the check.")
@@ -100,9 +114,22 @@ class Probe(Look):
     timeout_milliseconds: int = Field(
         2000, ge=50, le=60_000, description="A sample without an answer for this long is a failure."
     )
+    vantage: Literal["Operator", "Pod"] = Field(
+        "Operator",
+        description="Where it looks from: the operator, which no fault hits, or a prober pod in the experiment's "
+        "namespace, which is in the network like any client. Pod is for http, tcp, dns, tls and grpc.",
+    )
     failure_threshold: int = Field(
         1, ge=1, le=10, description="This many failures in a row are a symptom; the first of them gives its time."
     )
+
+    @model_validator(mode="after")
+    def _can_look_from_there(self) -> Self:
+        if self.vantage == "Pod" and self.kind not in FROM_PODS:
+            raise refuse(NO_POD, "vantage")
+        if self.vantage == "Pod" and any(self.secrets()):
+            raise refuse(NO_SECRETS, "vantage")
+        return self
 
     @property
     def is_moment(self) -> bool:
@@ -127,10 +154,18 @@ NO_CATEGORY = Rule(
 )
 
 
+FAR_CATEGORY = Rule(
+    "!has(self.category) || !has(self.vantage) || self.vantage != 'Pod'",
+    "category must be unset with vantage: Pod: only what is healthy comes from there",
+    ".category",
+    reason="FieldValueForbidden",
+)
+
+
 class Signal(Probe):
     """A probe by which the system itself says that something is wrong."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*Look.rules, NO_CATEGORY)
+    rules: ClassVar[tuple[Rule, ...]] = (*Probe.rules, NO_CATEGORY, FAR_CATEGORY)
 
     category: Cel | None = Field(
         None,
@@ -142,6 +177,8 @@ class Signal(Probe):
     def _says_something(self) -> Self:
         if self.category and self.tcp:
             raise refuse(NO_CATEGORY.message, "category")
+        if self.category and self.vantage == "Pod":
+            raise refuse(FAR_CATEGORY.message, "category")
         return self
 
     def expressions(self) -> Iterator[Expression]:

@@ -15,6 +15,7 @@ from bounceback.engine.reading import Seen, read
 from bounceback.engine.recording import Recorded, Room
 from bounceback.kube.client import Json
 from bounceback.recovery.observing import ObservationError, observe
+from bounceback.recovery.remote import Outpost
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import Mark
@@ -30,8 +31,13 @@ class Looking:
         spec: FaultExperimentSpec,
         changed: Callable[[], None],
         room: Room | None = None,
+        outpost: Outpost | None = None,
     ) -> None:
-        """`room` is what samples are recorded in, for the evidence."""
+        """`room` is what samples are recorded in, for the evidence.
+
+        `outpost` is where probes with vantage: Pod look from.
+        """
+        self._outpost = outpost
         self._namespace = namespace
         self._expect = spec.expect
         self._pulse = office.pulse
@@ -50,7 +56,14 @@ class Looking:
         self._checks = checks
         asked = [(check.name, check.spec) for check in checks]
         looking = Watching(
-            self._acting, self._namespace, asked, self._restored, self._changed, pulse=self._pulse, room=self._room
+            self._acting,
+            self._namespace,
+            asked,
+            self._restored,
+            self._changed,
+            pulse=self._pulse,
+            room=self._room,
+            outpost=self._outpost,
         )
         async with looking as watching:
             self._watching = watching

@@ -21,6 +21,7 @@ from bounceback.controller.keeping import Keeping
 from bounceback.controller.looking import Looking
 from bounceback.controller.loud import loud
 from bounceback.controller.office import Office
+from bounceback.controller.outpost import ProberOutpost
 from bounceback.controller.patching import Patching
 from bounceback.controller.policing import Policing
 from bounceback.controller.prepare import Preparing
@@ -73,12 +74,13 @@ class Run:
         self._injections = Injections(status.injections, self.wake, self._lines)
         self._planned = Planned()
         self._ways: list[Way] = []  # none before anything is planned
-        self._looking = Looking(office, self._namespace, spec, self.wake, self._samples)
         self._keeping = Keeping.of(office, body)
         self._doubt: EvidenceStatus | None = None  # what the evidence store had against it at the start
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
         acting = office.kube.acting_as(self._namespace, spec.service_account_name)
         self._repairing = Repairing(acting, body, spec, office.leadership.check, self.wake)
+        self._outpost = ProberOutpost(office, acting, body, self._run, spec)
+        self._looking = Looking(office, self._namespace, spec, self.wake, self._samples, self._outpost)
         self._working = Working(office, acting, body, self._run, spec.service_account_name, self.wake)
         self._written = 0.0
         self._attending = Attending(
@@ -363,6 +365,7 @@ class Run:
         last = self._state.status.phase is Phase.FINISHED
         await self._repairing.remove(self._state.status.repair)
         await self._working.remove(self._state.status)
+        await self._outpost.remove(self._state.status)
         if last:
             await self._office.results.publish(self._body, self._state.status)
         if not still_needed(self._injections.all()):

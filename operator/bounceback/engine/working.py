@@ -36,6 +36,11 @@ def prober_name(run: str, check: str) -> str:
     return f"bounceback-prober-{digest(run, 'prober', check)}"
 
 
+def lookout_name(run: str) -> str:
+    """Of the prober from which a run's probes with vantage: Pod look."""
+    return f"bounceback-prober-{digest(run, 'lookout')}"
+
+
 def worked(checks: Iterable[CheckCopy]) -> list[tuple[CheckCopy, CheckWorkload]]:
     """Those that have a workload."""
     return [(check, check.spec.workload) for check in checks if check.spec.workload is not None]

@@ -1,10 +1,10 @@
-"""python3 -m bounceback.prober work|control"""
+"""python3 -m bounceback.prober work|look|control"""
 
 from __future__ import annotations
 
 import sys
 
-USAGE = "usage: python3 -m bounceback.prober work|control"
+USAGE = "usage: python3 -m bounceback.prober work|look|control"
 
 
 def main(arguments: list[str]) -> int:
@@ -17,6 +17,10 @@ def main(arguments: list[str]) -> int:
         from bounceback.prober.work import main as work
 
         return work()
+    if arguments == ["look"]:
+        from bounceback.prober.look import main as look
+
+        return look()
     print(USAGE, file=sys.stderr)
     return 2
 

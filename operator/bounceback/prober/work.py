@@ -17,7 +17,7 @@ from bounceback.accounting.checking import check
 from bounceback.accounting.seconds import Seconds
 from bounceback.api.check_workload import CheckWorkload
 from bounceback.prober.control import listen
-from bounceback.types.instants import Instant
+from bounceback.prober.lines import Lines
 from bounceback.types.prober import ORDERS, LoadEnd, Said
 from bounceback.workload.running import NoFirstLookError, Run, now
 from bounceback.workload.systems import system_of
@@ -28,14 +28,14 @@ Json = dict[str, Any]
 
 
 class Prober:
-    """One run of one workload. Each line of `tell` is numbered."""
+    """One run of one workload."""
 
     def __init__(self, workload: CheckWorkload, run: int, not_after: float) -> None:
         self._workload = workload
         self._not_after = not_after
         self._why = LoadEnd.SECONDS
         self._ending = False  # what ends from here on is no measure of a load
-        self._lines = 0
+        self.tell = Lines().tell
         self.run = Run(workload, system_of(workload), run)
         self.run.course.by_second = Seconds()
 
@@ -87,10 +87,6 @@ class Prober:
             "seconds": round(course.seconds, 3),
             "read_back_error": course.read_back_error[:500],
         }
-
-    def tell(self, said: Said, **more: Any) -> None:
-        print(json.dumps({"n": self._lines, "said": said, "at": Instant.now().to_json(), **more}), flush=True)
-        self._lines += 1
 
 
 def main() -> int:

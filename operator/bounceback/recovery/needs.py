@@ -25,6 +25,8 @@ def needs_of(spec: RecoveryCheckSpec) -> frozenset[str]:
 
 def _needs(spec: RecoveryCheckSpec) -> Iterator[frozenset[str]]:
     for _, _, probe in spec.sections():
+        if probe.vantage == "Pod":
+            yield PROBER_NEEDS
         if probe.event:
             yield EVENT_NEEDS
         if probe.log:

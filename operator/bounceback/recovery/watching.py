@@ -18,6 +18,7 @@ from bounceback.kube.client import Json, Kube
 from bounceback.recovery.asking import look_of, new_history, stream_of
 from bounceback.recovery.judging import Said, Values, in_short, judge, nothing_said
 from bounceback.recovery.means import Means
+from bounceback.recovery.remote import NOBODY, Outpost, Remote
 from bounceback.recovery.sampling import Pulse, Sampler
 from bounceback.types.instants import Instant
 
@@ -88,6 +89,7 @@ class Watching:
     `acting` is in the experiment's account: with its rights objects are read. `restored` is an earlier `snapshot`.
     `changed` is called, from the same event loop, when a probe's state or problem changes; it must not block.
     `pulse` is one that somebody else keeps running in this event loop; one is enough however many look.
+    `outpost` is where probes with vantage: Pod look from; without one they have that for a problem.
     `room` is what every sample is recorded in, for the evidence; without it the histories are all that is kept.
     """
 
@@ -101,9 +103,11 @@ class Watching:
         late: Callable[[float], None] | None = None,
         pulse: Pulse | None = None,
         room: Room | None = None,
+        outpost: Outpost | None = None,
     ) -> None:
         self._pulse = pulse
         self._changed = changed
+        self._outpost = outpost
         self._late = late
         self._means = Means(acting, namespace)
         self._watched = [
@@ -114,6 +118,8 @@ class Watching:
         self._recorded = [] if room is None else [each for w in self._watched for each in _recorded(w, room)]
         for watched in self._watched:
             watched.source = stream_of(self._means, watched.probe, watched.history, watched.said(), changed)
+            if watched.probe.vantage == "Pod":
+                watched.source = Remote(watched.history, changed)
         self._group = asyncio.TaskGroup()
         self._all: asyncio.Task[None] | None = None
 
@@ -185,6 +191,8 @@ class Watching:
         async with asyncio.TaskGroup() as group:
             if self._pulse is None:
                 group.create_task(pulse.run())
+            if far := {w.key: w for w in self._watched if isinstance(w.source, Remote)}:
+                group.create_task(self._look_from_afar(far))
             for number, watched in enumerate(self._watched):
                 share = number / len(self._watched)  # of a period, so that not all are due at once
                 period = watched.probe.period_milliseconds / 1000
@@ -194,6 +202,14 @@ class Watching:
                     look = look_of(self._means, watched.probe, watched.said())
                     watched.source = Sampler(watched.history, look, self._changed, group, pulse, self._late)
                     group.create_task(watched.source.run(share * period))
+
+    async def _look_from_afar(self, far: Mapping[str, Watched]) -> None:
+        remotes = {key: each.source for key, each in far.items() if isinstance(each.source, Remote)}
+        if self._outpost is not None:
+            await self._outpost.look({key: each.probe for key, each in far.items()}, remotes)
+            return
+        for remote in remotes.values():
+            remote.tell(NOBODY)
 
 
 def _watched(check: str, section: str, index: int, probe: Probe, restored: Mapping[str, Any]) -> Watched:

@@ -19,6 +19,9 @@ class Said(StrEnum):
     SECOND = "Second"  # what ended in one second of the load: `second`
     LOAD_ENDED = "LoadEnded"  # no more are begun: `why`
     ACCOUNT = "Account"  # its last line, with `account`
+    SAMPLE = "Sample"  # of a probe: `start`, `end`, and what is `wrong`, if anything
+    NO_SAMPLE = "NoSample"  # a look that was held up by ourselves: nobody looked from `start` to `end`
+    PROBLEM = "Problem"  # why a probe cannot look at all, or that it can again
     REFUSED = "Refused"  # its last line: nothing was written; `why`
 
 

@@ -1,12 +1,14 @@
-"""The pod that carries out a check's workload in the experiment's namespace: as it is made. Pure."""
+"""Prober pods in the experiment's namespace, that carry out workloads or look: as they are made. Pure."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from bounceback.api.check_workload import CheckWorkload
+from bounceback.api.probes import Probe
 from bounceback.engine.working import accounting_seconds
 from bounceback.kube.client import Json
 from bounceback.types.prober import ORDERS
@@ -15,9 +17,12 @@ from bounceback.vehicles.errors import Refused
 
 CONTAINER: Final = "prober"
 WORK: Final = ["python3", "-m", "bounceback.prober", "work"]
+LOOK: Final = ["python3", "-m", "bounceback.prober", "look"]
 CONTROL: Final = ["python3", "-m", "bounceback.prober", "control"]
 AT_REST: Final = 128
 """MiB that it takes with its connections, before it knows of any operation."""
+SLACK: Final = 30
+"""Seconds after its own deadline until the kubelet ends it."""
 OPERATION_BYTES: Final = 100
 """Of memory, for each that is in its ledger and is checked."""
 
@@ -39,17 +44,57 @@ def prober_pod(
 
     It runs once: a ledger that is lost is not begun again.
     """
-    orders = json.dumps({"workload": workload.to_json(), "run": number, "notAfter": not_after})
-    if len(orders) > LONGEST_PLAN:
-        told = f"it takes {len(orders):,} bytes of at most {LONGEST_PLAN:,}: shorten its bodies and headers"
-        raise Refused("workload", "WorkloadTooLarge", told)
+    orders = {"workload": workload.to_json(), "run": number, "notAfter": not_after}
     mebibytes = AT_REST + workload.most_operations * OPERATION_BYTES // (1 << 20)
+    seconds = not_after - now + accounting_seconds(workload)
+    return _pod(name, "workload", WORK, orders, run, owner, image, pull_policy, mebibytes, seconds)
+
+
+def lookout_pod(
+    name: str,
+    probes: Mapping[str, Probe],
+    *,
+    namespace: str,
+    run: str,
+    not_after: float,
+    now: float,
+    owner: Json | None,
+    image: str,
+    pull_policy: str,
+) -> Json:
+    """The one from which probes look, by their keys. Raises Refused where there are too many for it."""
+    asked = {key: _plain(probe) for key, probe in probes.items()}
+    orders = {"probes": asked, "namespace": namespace, "notAfter": not_after}
+    return _pod(name, "probes", LOOK, orders, run, owner, image, pull_policy, AT_REST, not_after - now + SLACK)
+
+
+def _plain(probe: Probe) -> Json:
+    """Of a signal what every probe has."""
+    return {name: value for name, value in probe.to_json().items() if name != "category"}
+
+
+def _pod(
+    name: str,
+    field: str,
+    command: list[str],
+    orders: Json,
+    run: str,
+    owner: Json | None,
+    image: str,
+    pull_policy: str,
+    mebibytes: int,
+    seconds: float,
+) -> Json:
+    text = json.dumps(orders)
+    if len(text) > LONGEST_PLAN:
+        told = f"it takes {len(text):,} bytes of at most {LONGEST_PLAN:,}: shorten its bodies and headers"
+        raise Refused(field, "WorkloadTooLarge", told)
     container = {
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": pull_policy,
-        "command": WORK,
-        "env": [{"name": ORDERS, "value": orders}],
+        "command": command,
+        "env": [{"name": ORDERS, "value": text}],
         **TELLS_ITS_END,
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": f"{mebibytes}Mi"}},
         "securityContext": {**NO_RIGHTS, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True},
@@ -68,7 +113,7 @@ def prober_pod(
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 1,
-            "activeDeadlineSeconds": max(1, math.ceil(not_after - now + accounting_seconds(workload))),
+            "activeDeadlineSeconds": max(1, math.ceil(seconds)),
             "containers": [container],
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}}],
         },
