@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,6 +89,12 @@ def test_what_it_was_before_during_and_after_is_told_with_when_it_was_back() -> 
     assert found.during.p99_milliseconds == pytest.approx(80, rel=0.035)
     assert found.back_milliseconds == pytest.approx(4500, abs=200), "between 4 and 5 s after it was cleared"
     assert found.back_plus_minus_milliseconds >= 500
+
+
+def test_an_hour_is_looked_through_at_once() -> None:
+    began = time.monotonic()
+    judged(work(slow_until(3600, count=50), lasts=3700), asked(**BOTH))
+    assert time.monotonic() - began < 5
 
 
 def test_one_good_window_is_not_enough() -> None:

@@ -15,7 +15,7 @@ from bounceback.api.workload_status import WorkState
 from bounceback.engine.advance import advance
 from bounceback.engine.judge import judge
 from bounceback.engine.state import Decision, Duty, Seen, State, Work
-from bounceback.engine.working import accounting_seconds, heard, longest_account, prober_name, with_work
+from bounceback.engine.working import accounting_seconds, bounded, heard, longest_account, prober_name, with_work
 from bounceback.types.outcome import Aspect, Judgement, Phase, Verdict
 from bounceback.types.prober import LoadEnd
 from bounceback.vehicles.errors import Refused
@@ -158,6 +158,12 @@ def test_reading_a_log_twice_changes_nothing() -> None:
     assert twice == once and len(once.seconds) == 3
 
 
+def test_of_a_load_that_goes_on_for_a_day_the_first_and_the_last_hour_are_kept() -> None:
+    kept = bounded(tuple(map(Second, range(7201))))
+    assert [each.number for each in (kept[0], kept[3599], kept[3600], kept[-1])] == [0, 3599, 3601, 7200]
+    assert len(kept) == 7200
+
+
 def test_a_line_of_a_log_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError):
         heard(Work("healthy"), {"said": "Hello"})
@@ -195,7 +201,7 @@ def test_seconds_tell_what_ended_in_them_and_how_long_it_took() -> None:
     seconds.add(Outcome.FAILED, 1)
     first, second = seconds.over(7 * NANOS + 1)
     assert (first.acknowledged, first.failed, second.acknowledged) == (100, 1, 0)
-    assert percentile([first], 99) == pytest.approx(0.099, rel=0.035)
-    assert percentile([first], 50) == pytest.approx(0.050, rel=0.035)
-    assert percentile([second], 99) is None
+    assert percentile(first.latencies, 99) == pytest.approx(0.099, rel=0.035)
+    assert percentile(first.latencies, 50) == pytest.approx(0.050, rel=0.035)
+    assert percentile(second.latencies, 99) is None
     assert Second.from_json(first.to_json()) == first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -50,6 +50,13 @@ class Second:
             self.unknown += 1
         self.latencies[class_of(nanoseconds)] += 1
 
+    def join(self, other: Second) -> None:
+        """Have also what ended in the other."""
+        self.acknowledged += other.acknowledged
+        self.failed += other.failed
+        self.unknown += other.unknown
+        self.latencies.update(other.latencies)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "number": self.number,
@@ -93,14 +100,11 @@ class Seconds:
         return passed
 
 
-def percentile(seconds: Iterable[Second], share: float) -> float | None:
-    """Seconds that this percentage of all latencies were not above; None without any."""
-    together: Counter[int] = Counter()
-    for second in seconds:
-        together.update(second.latencies)
-    rank, passed = max(1, -(-together.total() * share // 100)), 0
-    for index in sorted(together):
-        passed += together[index]
+def percentile(latencies: Counter[int], share: float) -> float | None:
+    """Seconds that this percentage of all were not above; None without any."""
+    rank, passed = max(1, -(-latencies.total() * share // 100)), 0
+    for index in sorted(latencies):
+        passed += latencies[index]
         if passed >= rank:
             return upper(index)
     return None

@@ -102,13 +102,20 @@ def _since(began: Instant, offset: Span | None, moment: Instant) -> Span:
 
 
 def _pace(seconds: Sequence[Second]) -> Pace:
-    if not seconds:
+    together = Second(0)
+    for second in seconds:
+        together.join(second)
+    return _pace_of(together, len(seconds))
+
+
+def _pace_of(together: Second, count: int) -> Pace:
+    """Of so many seconds."""
+    if not count:
         return Pace()
-    acknowledged = sum(second.acknowledged for second in seconds)
-    p50, p99 = (percentile(seconds, share) for share in (50, 99))
+    p50, p99 = (percentile(together.latencies, share) for share in (50, 99))
     return Pace(
-        seconds=len(seconds),
-        per_second=round(acknowledged / len(seconds), 2),
+        seconds=count,
+        per_second=round(together.acknowledged / count, 2),
         p50_milliseconds=None if p50 is None else round(p50 * 1000, 3),
         p99_milliseconds=None if p99 is None else round(p99 * 1000, 3),
     )
@@ -116,12 +123,14 @@ def _pace(seconds: Sequence[Second]) -> Pace:
 
 def _back(after: Sequence[Second], baseline: Pace, asked: Performance, window: int) -> int | None:
     """The first place from which on a whole window, and all that follows, is as fast as it must be."""
-    for first in range(len(after) - window + 1):
-        if _is_met(_pace(after[first : first + window]), baseline, asked) and _is_met(
-            _pace(after[first:]), baseline, asked
-        ):
-            return first
-    return None
+    rest, back = Second(0), None
+    for first in reversed(range(len(after))):
+        rest.join(after[first])
+        if first + window > len(after) or not _is_met(_pace_of(rest, len(after) - first), baseline, asked):
+            continue
+        if _is_met(_pace(after[first : first + window]), baseline, asked):
+            back = first
+    return back
 
 
 def _is_met(pace: Pace, baseline: Pace, asked: Performance) -> bool:

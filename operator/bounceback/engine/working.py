@@ -22,6 +22,7 @@ from bounceback.types.prober import LoadEnd, Said
 
 CHECK_SECONDS: Final = 120
 """The account itself may take so long."""
+MOST_SECONDS: Final = 7200
 WORKING: Final = frozenset(Phase) - {Phase.PENDING, Phase.REPEATING, Phase.FINISHED}
 """Phases in which operations go on, or are accounted for."""
 TOO_SHORT: Final = {
@@ -63,7 +64,7 @@ def heard(work: Work, line: Json) -> Work:
         case Said.SECOND:
             second = Second.from_json(line["second"])
             known = work.seconds and second.number <= work.seconds[-1].number
-            return work if known else replace(work, seconds=(*work.seconds, second))
+            return work if known else replace(work, seconds=bounded((*work.seconds, second)))
         case Said.LOAD_ENDED:
             return replace(work, load_end=LoadEnd(line["why"]))
         case Said.ACCOUNT:
@@ -73,6 +74,12 @@ def heard(work: Work, line: Json) -> Work:
             return replace(work, refused=str(line["why"]))
         case _:
             return replace(work, waits="it looks at what is there before the first write")
+
+
+def bounded(seconds: tuple[Second, ...]) -> tuple[Second, ...]:
+    """Of a load that goes on for long the first hour and the last one."""
+    half = MOST_SECONDS // 2
+    return seconds if len(seconds) <= MOST_SECONDS else (*seconds[:half], *seconds[-half:])
 
 
 # What stands in the status
