@@ -84,3 +84,6 @@ def test_a_problem_is_told_until_it_is_gone() -> None:
     assert remote.problem == "no such host"
     remote.hear({"said": "Problem", "probe": "p", "problem": None}, reading)
     assert remote.problem is None and len(told) == 2
+    remote.tell("no prober pod can be made")
+    remote.hear(line(0, 0.1, from_=START), reading)
+    assert remote.problem is None, "somebody looks again"

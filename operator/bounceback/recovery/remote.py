@@ -55,7 +55,9 @@ class Remote:
                 if line["said"] == Said.NO_SAMPLE:
                     self.history.begin(start)
                     self.history.lose(start, end)
-                elif self.history.add(Sample(start, end, line["wrong"] is None, line["wrong"] or "")):
+                    return
+                self.tell(None)
+                if self.history.add(Sample(start, end, line["wrong"] is None, line["wrong"] or "")):
                     self._changed()
 
     def tell(self, problem: str | None) -> None:
