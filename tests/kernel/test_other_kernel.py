@@ -17,8 +17,8 @@ from tests.commands import Commands
 from tests.conftest import at_hand
 
 PROJECT = Path(__file__).resolve().parents[2]
-SAME_EVERYWHERE = ("test_api_rules.py",)
-"""What asks nothing of a kernel but sockets: that one is slow, and there is nothing to find."""
+SAME_EVERYWHERE = ("test_api_rules.py", "test_kubelet_service.py")
+"""What asks nothing of a kernel but sockets and processes: that one is slow, and there is nothing to find."""
 NOT_YET = (
     "test_crowd.py",
     "test_descriptors.py",
