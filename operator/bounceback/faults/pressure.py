@@ -41,7 +41,8 @@ class PressureFault(InsideFault):
                 return Obstacle(
                     "NoLimit",
                     f"container {each.name} has no {missing}, nor has its pod, so there is nothing to take "
-                    f"{self.percent_of_limit} percent of; set one, name another container, or say how much by {to_camel(self.amount)}",
+                    f"{self.percent_of_limit} percent of; set one, name another container, or say how much "
+                    f"by {to_camel(self.amount)}",
                 )
         return None
 
