@@ -1,7 +1,7 @@
 """A kubelet that a node's systemd runs: stopped as a service, and started again whatever becomes of who stopped it.
 
-The node's process 1 is a real systemd, in processes, mounts and cgroups of its own; the kubelet is a program of that
-name."""
+The node's process 1 is a real systemd, in processes, mounts and cgroups of its own, with what it could change of this machine
+read-only; the kubelet is a program of that name."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ BEGIN = """
 set -e
 mount -t tmpfs tmpfs /run
 {cgroups}
+for kept in /dev /etc /proc/sys; do mount --bind $kept $kept; mount -o remount,bind,ro $kept; done
 mkdir -p /run/systemd/system
 for target in bbt needs sysinit basic timers shutdown; do
   printf '[Unit]\\nDefaultDependencies=no\\n' > /run/systemd/system/$target.target
@@ -47,10 +48,13 @@ export container=bbt SYSTEMD_UNIT_PATH=/run/systemd/system:/run/systemd/transien
 exec {systemd} --system --unit=bbt.target --log-target=null --show-status=no
 """
 OWN_V1 = """
+printf '#subsys_name\\thierarchy\\tnum_cgroups\\tenabled\\n' > /run/cgroups
+mount --bind /run/cgroups /proc/cgroups
 mount -t tmpfs tmpfs /sys/fs/cgroup
 mkdir /sys/fs/cgroup/systemd
 mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
 """
+"""It would mount all controllers that it hears of, and make cgroups at their top, which are not only its own."""
 OWN_V2 = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 
 
