@@ -1,7 +1,7 @@
 """A kubelet that a node's systemd runs: stopped as a service, and started again whatever becomes of who stopped it.
 
-The node's process 1 is a real systemd, in processes, mounts and cgroups of its own, with what it could change of this machine
-read-only; the kubelet is a program of that name."""
+The node's process 1 is a real systemd, in processes, mounts and cgroups of its own, with what it could change of this
+machine read-only; the kubelet is a program of that name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from tests.kernel.lab import Agent, Lab, plan
 from tests.kernel.test_kubelet import start_looking, still
 
 SYSTEMD = Path("/lib/systemd/systemd")
-HIERARCHY = Path("/sys/fs/cgroup/systemd")  # with version 1; with version 2 there is one for all
+ALL = Path("/sys/fs/cgroup")  # of version 2
+WITH_V1 = (ALL / "systemd", ALL / "unified")  # what systemd uses for itself where version 1 is there
 STOPPING = """
 [Unit]
 DefaultDependencies=no
@@ -114,15 +115,18 @@ def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
 def host(lab: Lab) -> Iterator[Host]:
     if not (SYSTEMD.exists() and shutil.which("systemctl")):
         pytest.skip("there is no systemd here")
-    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    group = (Path("/sys/fs/cgroup") if unified else HIERARCHY) / f"bbt-host-{os.getpid()}"
+    unified = (ALL / "cgroup.controllers").exists()
+    tops = [ALL] if unified else [each for each in WITH_V1 if (each / "cgroup.procs").exists()]
+    groups = [each / f"bbt-host-{os.getpid()}" for each in tops]
     try:
-        group.mkdir()
+        for group in groups:
+            group.mkdir()
     except OSError as error:
         pytest.skip(f"makes cgroups, which it may not here: {error}")
     begin = BEGIN.format(cgroups=OWN_V2 if unified else OWN_V1, systemd=SYSTEMD)
     apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "--uts", "--ipc", "--cgroup"]
-    line = ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *apart, "sh", "-c", begin]
+    join = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
+    line = ["sh", "-c", f'{join}; exec "$@"', "sh", *apart, "sh", "-c", begin]
     with lab.node.entered():
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -137,9 +141,10 @@ def host(lab: Lab) -> Iterator[Host]:
     finally:
         process.kill()
         process.wait()
-        for folder in sorted((each for each in group.rglob("*") if each.is_dir()), key=lambda each: -len(each.parts)):
-            gone(folder)
-        gone(group)
+        for group in groups:
+            below = [Path(folder) for folder, _, _ in os.walk(group, topdown=False)]
+            for folder in below:
+                gone(folder)
 
 
 def gone(group: Path) -> None:
