@@ -37,8 +37,8 @@ DEPLOYMENTS = Resource("apps/v1", "deployments")
 CROWD = {"matchLabels": {"role": "crowd"}}
 Faults = dict[str, Json]
 FAULTS: Faults = {
-    "podDelete": {"podDelete": {"gracePeriodSeconds": 0}},
     "processSignal KILL": {"processSignal": {"signal": "KILL"}},
+    "podDelete": {"podDelete": {"gracePeriodSeconds": 0}},
 }
 
 

@@ -27,6 +27,8 @@ NOT_YET = (
     "test_rights.py",
 )
 """Most of it would be skipped there, where no file system but those in memory can be mounted, or it takes minutes."""
+ELSEWHERE = ("test_pressure.py::test_what_cannot_be_had_is_refused",)
+"""Long there, and decided before any kernel is asked."""
 CLUSTER = at_hand(f"bbt-kernel-{os.getpid()}")
 
 
@@ -61,6 +63,7 @@ def node() -> Iterator[str]:
 @pytest.mark.timeout(900)
 def test_netem_does_what_it_promises(node: str) -> None:
     ignored = " ".join(f"--ignore tests/kernel/{name}" for name in (Path(__file__).name, *SAME_EVERYWHERE, *NOT_YET))
+    ignored += "".join(f" --deselect tests/kernel/{name}" for name in ELSEWHERE)
     tests = f"tests/kernel -q -p no:cacheprovider --durations 10 {ignored}"
     there = f"cd {PROJECT} && {sys.executable} -m pytest {tests}"
     done = dev("exec", "--name", node, "--node", OTHER_KERNEL_NODE, "--", "sh", "-c", there)
