@@ -1,6 +1,6 @@
-"""How exact pressure on processors and memory is, what it takes itself, and what a neighbour notices of it.
+"""How exact pressure on processors and memory is, and what it takes itself.
 
-    python -m benchmarks.pressure [--only NAME...] [--seconds N] [--rounds N]
+    python -m benchmarks.pressure [--only NAME...] [--seconds N]
 
 By a real agent on a container in cgroups of its own, as root; needs no cluster. What was burned and held is what the
 container's cgroup says, not we. Where stress-ng is installed it does the same in the same cgroup. Exit code 1:
@@ -13,7 +13,6 @@ import argparse
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,31 +27,19 @@ from bounceback.drivers.cgroups import counter
 from bounceback.types.inside import InsideAct
 from bounceback.types.plan import Told
 from bounceback.types.pressure import Cpu, Memory, Pids
-from tests.kernel.lab import ONE, PORT, Agent, Lab, network, order, plan
-from tests.kernel.pods import Inside, container, with_processes
+from tests.kernel.lab import Agent, Lab, network, order, plan
+from tests.kernel.pods import ANSWERS, Inside, container, with_processes
 
 MIB: Final = 1 << 20
 CONTROLLERS: Final = ("cpu", "cpuacct", "memory", "pids")
 SETTLED_SECONDS: Final = 2.0
 LONGEST_SECONDS: Final = 60.0
-PAUSE_SECONDS: Final = 0.005
-SERVER: Final = f"""
-import os, socket
-server = socket.create_server(("{ONE}", {PORT}))
-print(os.getpid(), flush=True)
-while True:
-    connection, _ = server.accept()
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while data := connection.recv(100):
-        connection.sendall(data)
-"""
 
 
 @dataclass
 class Bench:
     lab: Lab
     seconds: float
-    rounds: int
     rows: list[str] = field(default_factory=list)
     missed: int = 0
 
@@ -63,8 +50,10 @@ class Bench:
 
 
 @contextmanager
-def limited(bench: Bench, processors: float, memory: int, pids: int = 0) -> Iterator[Inside]:
-    with container(bench.lab, bench.lab.target, controllers=CONTROLLERS) as app:
+def limited(
+    bench: Bench, processors: float, memory: int, pids: int = 0, program: str = ANSWERS, kind: str = "tmpfs"
+) -> Iterator[Inside]:
+    with container(bench.lab, bench.lab.target, controllers=CONTROLLERS, program=program, kind=kind) as app:
         cpu, mem, tasks = (app.group(name) for name in ("cpu", "memory", "pids"))
         if (cpu / "cpu.max").exists():
             (cpu / "cpu.max").write_text(f"{int(processors * 100_000)} 100000")
@@ -182,48 +171,6 @@ def memory(bench: Bench) -> None:
         bench.add(f"memory: {what}", "within 1 %", f"{ours:+.2f} %", other, abs(ours) <= 1)
 
 
-ACTS: Final[dict[str, InsideAct]] = {
-    "processors": Cpu(percent=100),
-    "memory": Memory(percent=90),
-    "processes": Pids(percent=100),
-}
-
-
-def neighbours(bench: Bench) -> None:
-    """What a container beside the target, idle but for the requests to it, notices while the target is pressed."""
-    for name, act in ACTS.items():
-        with (
-            limited(bench, 1.0, 256 * MIB, pids=500) as app,
-            container(bench.lab, bench.lab.one, program=SERVER, controllers=CONTROLLERS),
-        ):
-            calm: list[float] = []
-            under: list[float] = []
-            for _ in range(bench.rounds):
-                calm += requests(bench, bench.seconds / 2)
-                with pressed(bench, app, act):
-                    time.sleep(SETTLED_SECONDS)
-                    under += requests(bench, bench.seconds / 2)
-        before, after = (sorted(each)[int(len(each) * 0.99)] for each in (calm, under))
-        change = off(after, before)
-        figures = f"{before * 1e6:.0f} us before, {after * 1e6:.0f} us then ({change:+.1f} %)"
-        bench.add(f"a neighbour's p99 under pressure on {name}", "at most +10 %", figures, "", change <= 10)
-
-
-def requests(bench: Bench, seconds: float) -> list[float]:
-    """How long each took, in seconds, on one connection, with pauses."""
-    with bench.lab.node.entered():
-        connection = socket.create_connection((ONE, PORT))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    took, end = [], time.monotonic() + seconds
-    with connection:
-        while (began := time.perf_counter()) and time.monotonic() < end:
-            connection.sendall(b"x")
-            connection.recv(1)
-            took.append(time.perf_counter() - began)
-            time.sleep(PAUSE_SECONDS)
-    return took
-
-
 def overhead(bench: Bench) -> None:
     """What the agent takes, and its children beside what they are there for."""
     acts = {"processors": Cpu(percent=50), "memory": Memory(percent=50), "processes": Pids(amount=200)}
@@ -266,20 +213,17 @@ def _sum(path: str, name: str) -> int:
     return sum(int(line.split()[1]) * 1024 for line in Path(path).read_text().splitlines() if line.startswith(name))
 
 
-PARTS: Final[dict[str, Callable[[Bench], None]]] = {
-    part.__name__: part for part in (processors, memory, neighbours, overhead)
-}
+PARTS: Final[dict[str, Callable[[Bench], None]]] = {part.__name__: part for part in (processors, memory, overhead)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement (default 10)")
-    parser.add_argument("--rounds", type=int, default=4, help="with and without, for the neighbour (default 4)")
     options = parser.parse_args()
     stretch = Stretch()
     with network() as lab, with_processes(lab):
-        bench = Bench(lab, options.seconds, options.rounds)
+        bench = Bench(lab, options.seconds)
         for name in options.only:
             PARTS[name](bench)
     print(f"Linux {os.uname().release}\n\n| | promised | ours | stress-ng | |\n|---|---|---|---|---|")

@@ -86,6 +86,15 @@ def on_nodes(nodes: dict[str, Any] | None = None, **fields: Any) -> Change:
 
 NODES: Final = (
     Case("nodes that pods run on", "FaultExperiment", on_nodes()),
+    Case("a kubelet that is stopped", "FaultExperiment", on_nodes(nodeCordon=None, nodeNotReady={"mode": "Stop"})),
+    Case(
+        "a mode that there is not",
+        "FaultExperiment",
+        on_nodes(nodeCordon=None, nodeNotReady={"mode": "Kill"}),
+        "must be one of Freeze, Stop",
+        "spec.faults[0].nodeNotReady.mode",
+        "Unsupported value",
+    ),
     Case("one node of a pool", "FaultExperiment", on_nodes({"selector": POOL, "mode": "One"})),
     Case("nodes in no way", "FaultExperiment", on_nodes({}), NODE_WAYS, "spec.targets[0].nodes"),
     Case(

@@ -172,6 +172,7 @@ def container(
             finally:
                 for number in (groups[0] / "cgroup.procs").read_text().split():
                     os.kill(int(number), signal.SIGKILL)
+                process.send_signal(signal.SIGCONT)  # nsenter(1) stands still when its child does
                 process.wait()
         if not own:
             subprocess.run([*node.among, "umount", str(volume)], check=True)

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bounceback.drivers.kubelet import TIMER
-from bounceback.types.kubelet import StopKubelet
+from bounceback.types.inside import InsideAct
+from bounceback.types.kubelet import StopKubelet, StopKubeletService
 from bounceback.types.pattern import OnOff
 from bounceback.types.plan import Order, Told
 from tests.kernel.lab import Agent, Lab, order, plan
@@ -73,8 +74,9 @@ def kubelet(*among: str) -> Iterator[Kubelet]:
                     os.kill(number, signal.SIGKILL)
 
 
-def still(**times: object) -> Order:
-    return replace(order(StopKubelet(), **times), pod_namespace="", pod_name="", pod_uid="")  # type: ignore[arg-type]
+def still(act: InsideAct | None = None, **times: object) -> Order:
+    made = order(act or StopKubelet(), **times)  # type: ignore[arg-type]
+    return replace(made, pod_namespace="", pod_name="", pod_uid="")
 
 
 def start(node: Lab, each: Order) -> Agent:
@@ -174,6 +176,14 @@ def test_turns_of_a_pattern_let_it_go_on_in_between(node: Lab) -> None:
         assert one.goes_on_within(5) < 5
         agent.control({"stop": True})
         agent.end()
+        assert one.answers(5)
+
+
+def test_where_no_systemd_runs_it_it_is_not_stopped_as_a_service(node: Lab) -> None:
+    with kubelet(*node.among) as one:
+        refused = start(node, still(StopKubeletService())).until(Told.REFUSED)
+        assert refused.detail["reason"] == "NoSystemd"
+        assert "process 1 of this node is sleep and not systemd" in refused.detail["message"]
         assert one.answers(5)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from bounceback.drivers import Refused
-from bounceback.drivers.targets import find, in_pod, own
+from bounceback.drivers.targets import find, in_pod, own, read
 
 UID = "6f1c1b8e-8a5b-4a3c-9d1e-0123456789ab"
 UNDERSCORES = UID.replace("-", "_")
@@ -121,3 +123,15 @@ def test_a_pod_that_was_restarted_in_another_network_is_gone(proc: Proc, tmp_pat
 
 def test_ones_own_pod_is_there_as_long_as_oneself() -> None:
     assert own().alive()
+
+
+def test_a_zombie_has_ended() -> None:
+    """The kernel refuses to open some of its files (EINVAL), and shows others empty."""
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked how
+        folder = os.open(f"/proc/{child.pid}", os.O_RDONLY)
+        try:
+            assert read(folder, "mountinfo", whole=True) == ""
+            assert read(folder, "stat")
+        finally:
+            os.close(folder)

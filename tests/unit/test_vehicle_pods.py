@@ -40,6 +40,19 @@ def test_a_pod_is_bounded_where_each_of_its_containers_is(spec: dict[str, Any], 
     assert memory_limit(spec) == limit
 
 
+def test_a_container_without_a_limit_of_its_own_has_that_of_its_pod() -> None:
+    def limits(**limits: str) -> dict[str, Any]:
+        return {"resources": {"limits": limits}}
+
+    spec = {**limits(cpu="1500m", memory="64Mi"), "containers": [{"name": "a"}, {"name": "b", **limits(cpu="250m")}]}
+    metadata = {"namespace": "shop", "name": "web-0", "uid": "u"}
+    a, b = pod_info({"metadata": metadata, "spec": spec}).containers
+    assert (a.cpu_limit, a.memory_limit) == (1500, 64 << 20)
+    assert (b.cpu_limit, b.memory_limit) == (250, 64 << 20)
+    (neither,) = pod_info({"metadata": metadata, "spec": {"containers": [{"name": "a"}]}}).containers
+    assert (neither.cpu_limit, neither.memory_limit) == (None, None)
+
+
 def ended(name: str) -> dict[str, Any]:
     return {"name": name, "state": {"terminated": {"exitCode": 0}}}
 

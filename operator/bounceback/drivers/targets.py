@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -145,6 +146,10 @@ def read(folder: int, name: str, *, whole: bool = False) -> str:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a zombie has no mounts any more: its mountinfo
+            return ""
+        raise
     try:
         text = part = os.read(fd, 1 << 16)
         while whole and part:

@@ -40,8 +40,9 @@ class PressureFault(InsideFault):
             if meant and (missing := self.missing_limit(each)):
                 return Obstacle(
                     "NoLimit",
-                    f"container {each.name} has no {missing}, so there is nothing to take {self.percent_of_limit} "
-                    f"percent of; set one, name another container, or say how much by {to_camel(self.amount)}",
+                    f"container {each.name} has no {missing}, nor has its pod, so there is nothing to take "
+                    f"{self.percent_of_limit} percent of; set one, name another container, or say how much "
+                    f"by {to_camel(self.amount)}",
                 )
         return None
 

@@ -31,7 +31,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One of a pod's, as its specification has it."""
+    """One of a pod's, as its specification has it; a limit is the pod's where only that has one."""
 
     name: str
     memory_limit: int | None = None  # bytes

@@ -19,3 +19,17 @@ class StopKubelet(InsideAct):
     def scaled(self, share: float) -> StopKubelet:
         """A kubelet stands still or not: any share of it is all of it."""
         return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopKubeletService(InsideAct):
+    """The kubelet is stopped by the node's systemd, whose own timer starts it again; a guard does so earlier."""
+
+    capabilities: ClassVar[tuple[str, ...]] = ("SYS_CHROOT",)  # to enter the host's mounts
+    outlives: ClassVar[bool] = True
+
+    driver: str = field(default="kubelet_service", init=False)
+
+    def scaled(self, share: float) -> StopKubeletService:
+        """It is stopped or not: any share of it is all of it."""
+        return self

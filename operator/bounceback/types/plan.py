@@ -260,6 +260,7 @@ _INSIDE: Final[dict[str, str]] = {
     "files": "files.Spoil",
     "freeze": "signals.Freeze",
     "kubelet": "kubelet.StopKubelet",
+    "kubelet_service": "kubelet.StopKubeletService",
     "memory": "pressure.Memory",
     "pids": "pressure.Pids",
     "signals": "signals.Signal",

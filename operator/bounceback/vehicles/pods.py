@@ -50,7 +50,9 @@ def pod_info(pod: Json) -> PodInfo:
         finished_agents=sum(_is_finished_agent(entry) for entry in status.get("ephemeralContainerStatuses") or []),
         memory_limit=memory_limit(spec),
         armed=any(each["name"] == PROXY for each in spec.get("initContainers") or []),
-        containers=tuple(_container(each, annotations) for each in (*(spec.get("containers") or []), *_sidecars(spec))),
+        containers=tuple(
+            _container(each, spec, annotations) for each in (*(spec.get("containers") or []), *_sidecars(spec))
+        ),
         controller=_controller(metadata),
         restarts=sum(each.get("restartCount") or 0 for each in _statuses(status)),
         not_armed=annotations.get(NOT_ARMED, ""),
@@ -73,12 +75,12 @@ def _sidecars(spec: Json) -> list[Json]:
     return [each for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"]
 
 
-def _container(spec: Json, annotations: Json) -> Container:
-    limits = (spec.get("resources") or {}).get("limits") or {}
-    cpu = limits.get("cpu")
+def _container(spec: Json, pod: Json, annotations: Json) -> Container:
+    """`pod`: its specification. Limits of the pod as a whole (PodLevelResources) hold its containers to them, too."""
+    cpu, memory = (_limit(spec, what) or _limit(pod, what) for what in ("cpu", "memory"))
     return Container(
         spec["name"],
-        _memory(spec),
+        None if memory is None else in_bytes(memory),
         None if cpu is None else int(in_units(cpu) * 1000),
         clock=has_clock(spec),
         no_clock=annotations.get(NO_CLOCK, ""),
@@ -145,8 +147,14 @@ async def watch_pods(
 
 
 def _memory(holder: Json) -> int | None:
-    limit = ((holder.get("resources") or {}).get("limits") or {}).get("memory")
+    limit = _limit(holder, "memory")
     return in_bytes(limit) if limit is not None else None
+
+
+def _limit(holder: Json, what: str) -> str | None:
+    """A container's or a pod's own, by their specifications; a quantity."""
+    limit = ((holder.get("resources") or {}).get("limits") or {}).get(what)
+    return None if limit is None else str(limit)
 
 
 def _is_finished_agent(status: Json) -> bool:
