@@ -207,6 +207,9 @@ WORKLOADS: Final = (
     pair("nats, what comes twice", f"{WORKLOAD}_nats.py::test_what_comes_twice_is_kept_once_by_its_message_id_only",
          "messages come twice, with a Nats-Msg-Id", "they come twice without one", "Failed: Duplicated",
          well="Passed"),
+    pair("kubernetes", "tests/integration/test_workload_objects.py::test_objects_that_are_left_alone_pass",
+         "a real API server", "somebody deletes five ConfigMaps", "Failed: Lost",
+         "tests/integration/test_workload_objects.py::test_somebody_who_cleans_up_is_told", "Passed"),
 )  # fmt: skip
 
 SECTIONS: Final[dict[str, tuple[Pair, ...]]] = {

@@ -175,6 +175,29 @@ async def looked(means: Means, **look: Any) -> str | None:
     return await look_of(means, probe, nothing_said)()
 
 
+async def test_commands_that_do_not_end_in_time_do_not_pile_up(kube: Kube, acting: Kube, namespace: str) -> None:
+    """Twenty samples are due while the first one's command sleeps: no other follows before it ends; then one does."""
+    await running(kube, namespace, [pod("web", "python3", "-c", "import time; time.sleep(3600)")])
+    count = (
+        "import glob; print(sum(b'time.sleep(4)' in open(p, 'rb').read() and b'glob' not in open(p, 'rb').read() "
+        "for p in glob.glob('/proc/[0-9]*/cmdline')))"
+    )
+    slow = {"pods": {"name": "web"}, "command": ["python3", "-c", "import time; time.sleep(4)"]}
+    probe = {"name": "slow", "exec": slow, "periodMilliseconds": 200, "timeoutMilliseconds": 500}
+    async with looking(acting, namespace, probes=[probe]) as (watching, seen):
+        await until(lambda: any("timed out after 500 ms" in m for m in seen.probes["slow"].messages))
+        await until(lambda: watching.problems())
+        assert "the command of an earlier look goes on in container main of pod web" in watching.problems()[0]
+        most = 0
+        for _ in range(5):
+            code, output, errors = await kube.exec(namespace, "web", "main", ["python3", "-c", count])
+            assert code == 0, errors
+            most = max(most, int(output))
+        samples = seen.probes["slow"].samples
+        await until(lambda: seen.probes["slow"].samples > samples)  # once it has ended another one is begun
+    assert 1 <= most <= 4, "as many as are due within a timeout, and no more"
+
+
 async def test_commands_and_jobs(kube: Kube, acting: Kube, namespace: str) -> None:
     await running(kube, namespace, [pod("web", "python3", "-c", "import time; time.sleep(3600)")])
     await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, objects=["jobs.batch"]))

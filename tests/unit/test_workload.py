@@ -136,6 +136,18 @@ WRONG: Mapping[str, tuple[Json, str]] = {
         a_set(write={"path": "/", "jsonRpc": {"method": "add"}}),
         "http.write.body: must have {value}, here or in the path: values tell operations apart",
     ),
+    "objects as a queue": (
+        {"model": "Queue", "kubernetes": {"namespace": "shop"}},
+        "model: must be Register or Set with kubernetes: objects are no other",
+    ),
+    "an object's kind, twice": (
+        {"model": "Set", "kubernetes": {"namespace": "shop", "rest": {"kind": "Order"}}},
+        "kubernetes.rest.kind: must be unset: kind is said already, or by us",
+    ),
+    "a value where a name is": (
+        {"model": "Set", "kubernetes": {"namespace": "shop", "field": "metadata.name"}},
+        "kubernetes.field: must not be within apiVersion, kind, metadata",
+    ),
     "a prefix with a space": (
         {"model": "Set", "redis": {"host": "db", "prefix": "a b"}},
         'redis.prefix: must be text of 1 to 200 characters: printable ASCII without spaces; found "a b"',

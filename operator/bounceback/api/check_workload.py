@@ -14,6 +14,7 @@ from bounceback.types.rules import Rule, refuse
 LONGEST: Final = 86_400
 NO_END: Final = "must be given with load.ramp: the rate grows, or falls, over these seconds"
 NO_ENVIRONMENT: Final = "must be unset in a check, whose pod has no environment of yours: give passwordFrom, a Secret"
+NO_TOKEN: Final = "must be unset in a check, whose pod has no token: use `bounceback workload` beside the run"
 NO_PASSWORD: Final = "must be unset without sql and nats, which alone take a password"
 NO_BOUND: Final = "throughputPercent or latencyP99Percent must be given"
 
@@ -71,6 +72,7 @@ class CheckWorkload(Workload):
             )
             for name in ("sql", "nats")
         ),
+        Rule("!has(self.kubernetes)", NO_TOKEN, ".kubernetes", reason="FieldValueForbidden"),
         Rule(
             "!has(self.passwordFrom) || has(self.sql) || has(self.nats)",
             NO_PASSWORD,
@@ -109,6 +111,12 @@ class CheckWorkload(Workload):
         return self.model_copy(
             update={name: each.model_copy(update=update) for name, each in systems.items() if each is not None}
         )
+
+    @model_validator(mode="after")
+    def _takes_no_token(self) -> Self:
+        if self.kubernetes is not None:
+            raise refuse(NO_TOKEN, "kubernetes")
+        return self
 
     @model_validator(mode="after")
     def _password_is_in_a_secret(self) -> Self:

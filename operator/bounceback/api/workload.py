@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from bounceback.accounting import ledger
 from bounceback.accounting.account import SEEN, Flaw
 from bounceback.api.operations import KEY, VALUE, HttpOperation, HttpWorkload, RedisWorkload
+from bounceback.api.operations_objects import KubernetesWorkload
 from bounceback.api.operations_stores import NatsWorkload, SqlWorkload
 from bounceback.types.fields import Milliseconds, Model
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
@@ -24,7 +25,7 @@ NEEDED: Final = {
     ledger.Model.QUEUE: ("write", "take"),
 }
 OFFERED: Final = NEEDED | {ledger.Model.SET: ("write", "read", "list")}
-SYSTEMS: Final = ("http", "redis", "sql", "nats")
+SYSTEMS: Final = ("http", "redis", "sql", "nats", "kubernetes")
 OPERATIONS: Final = ("write", "read", "take", "list")
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
@@ -99,6 +100,7 @@ class Workload(Model):
     redis: RedisWorkload | None = Field(None, description="Operations on a Redis server.")
     sql: SqlWorkload | None = Field(None, description="Statements on a PostgreSQL or MySQL server.")
     nats: NatsWorkload | None = Field(None, description="Messages of a NATS JetStream stream; Set or Queue.")
+    kubernetes: KubernetesWorkload | None = Field(None, description="Objects of the Kubernetes API; Register or Set.")
     load: Load = Field(
         default_factory=lambda: Load(closed=ClosedLoad()),
         description="How operations come.",
@@ -136,6 +138,8 @@ class Workload(Model):
             return f"{self.sql.kind} {self.sql.host}:{self.sql.at_port}/{self.sql.database}"
         if self.nats is not None:
             return f"nats://{self.nats.host}:{self.nats.port}"
+        if self.kubernetes is not None:
+            return f"Kubernetes, namespace {self.kubernetes.namespace}"
         return self.http.url if self.http is not None else ""
 
     @property
@@ -182,6 +186,8 @@ class Workload(Model):
                 yield ("readPercent",), f"must be 0, or unset, without {name}.read"
         if self.nats is not None:
             yield from self._unfit_for_nats(self.nats)
+        if self.kubernetes is not None and self.model not in (ledger.Model.REGISTER, ledger.Model.SET):
+            yield ("model",), "must be Register or Set with kubernetes: objects are no other"
         for n, flaw in enumerate(self.allow):
             if flaw not in SEEN[self.model]:
                 yield ("allow", n), f"must be one of {', '.join(SEEN[self.model])}: no other is seen of a {self.model}"

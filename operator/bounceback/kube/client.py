@@ -262,8 +262,12 @@ class Kube:
         *,
         stdin: str | None = None,
         seconds: float = 30,
+        begun: Callable[[], None] | None = None,
     ) -> tuple[int, str, str]:
-        """Run a command by pods/exec: its exit code, output and errors. Raises KubeError where exec is refused."""
+        """Run a command by pods/exec: its exit code, output and errors. Raises KubeError where exec is refused.
+
+        It goes on in its pod where nobody waits for its end. `begun` is told that the server has taken it.
+        """
         query = [("container", container), ("stdout", "1"), ("stderr", "1"), *(("command", c) for c in command)]
         if stdin is not None:
             query.append(("stdin", "1"))
@@ -277,6 +281,8 @@ class Kube:
                     url, params=query, headers=headers, protocols=["v5.channel.k8s.io"], max_msg_size=LONGEST_LINE
                 ) as socket,
             ):
+                if begun is not None:
+                    begun()
                 if stdin is not None:
                     await socket.send_bytes(bytes([STDIN]) + stdin.encode())
                     await socket.send_bytes(bytes([CLOSE, STDIN]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any, Final
@@ -18,6 +19,8 @@ from bounceback.recovery.pods import cannot, chosen_pods, first_container, is_re
 
 MOST_OUTPUT: Final = 64 * 1024
 NEVER_ENDED: Final = -1
+LONGEST_SECONDS: Final = 86_400.0
+"""After this time nobody waits for the end of a command."""
 
 
 async def ask_by_exec(means: Means, look: ExecLook, seconds: float) -> dict[str, Any]:
@@ -50,19 +53,16 @@ async def read_by_exec(means: Means, wanted: ExecObservation, seconds: float) ->
 
 
 async def run(means: Means, wanted: Command, seconds: float) -> tuple[int, str, str]:
-    """Exit code, output and errors. A command that outlasts `seconds` goes on in its pod: the API cannot end it.
+    """Exit code, output and errors. A command that outlasts `seconds` goes on in its pod, as the API cannot end it, and
+    none like it is begun before it ends.
 
     Raises NotHealthyError, CannotLookError.
     """
+    key = (str(wanted.pods), wanted.container or "", *wanted.command)
+    means.commands.refuse_another(key)
     try:
         pod = _chosen(wanted, await chosen_pods(means, wanted.pods))
-        code, output, errors = await means.acting.exec(
-            means.namespace,
-            pod["metadata"]["name"],
-            wanted.container or first_container(pod),
-            wanted.command,
-            seconds=seconds + 1,  # the sample's own time is over first, and says so
-        )
+        code, output, errors = await _followed(means, wanted, pod, key, seconds)
     except KubeError as error:
         if error.gone or error.status == 400:
             raise NotHealthyError(error.message) from error
@@ -72,6 +72,26 @@ async def run(means: Means, wanted: Command, seconds: float) -> tuple[int, str, 
     if code == NEVER_ENDED:
         raise NotHealthyError(f"the command could not be started, or was cut off: {last_line(errors or output)}")
     return code, output[:MOST_OUTPUT], errors[:MOST_OUTPUT]
+
+
+async def _followed(
+    means: Means, wanted: Command, pod: Json, key: tuple[str, ...], seconds: float
+) -> tuple[int, str, str]:
+    """To its end, or until nobody waits for it any more; then it is kept for as long as it goes on."""
+    name, container = pod["metadata"]["name"], wanted.container or first_container(pod)
+    begun = asyncio.Event()
+    began = time.monotonic()
+    work = asyncio.create_task(
+        means.acting.exec(means.namespace, name, container, wanted.command, seconds=LONGEST_SECONDS, begun=begun.set)
+    )
+    try:
+        async with asyncio.timeout(seconds + 1):  # the sample's own time is over first, and says so
+            return await asyncio.shield(work)
+    finally:
+        if not work.done() and begun.is_set():
+            means.commands.keep(key, work, f"container {container} of pod {name}", began)
+        elif not work.done():
+            work.cancel()  # neither API server nor kubelet has said that it is begun
 
 
 def _chosen(wanted: Command, pods: list[Json]) -> Json:

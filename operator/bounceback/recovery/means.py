@@ -16,6 +16,7 @@ from bounceback.kube.kinds import Kinds
 from bounceback.recovery.errors import CannotLookError, NotHealthyError
 from bounceback.recovery.looks import in_a_line, probe_session
 from bounceback.recovery.names import Names, refuse_forbidden
+from bounceback.recovery.outlasting import Commands
 from bounceback.recovery.secrets import Secrets
 
 Reached = TypeVar("Reached")
@@ -30,6 +31,7 @@ class Means:
         self.names = Names(namespace)
         self.kinds = Kinds(acting)
         self.secrets = Secrets(acting, namespace)
+        self.commands = Commands()
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -44,6 +46,7 @@ class Means:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.commands.close()
         await self.session.close()
         await self.names.close()
 

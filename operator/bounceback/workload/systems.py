@@ -29,6 +29,10 @@ def system_of(workload: Workload) -> System:
         from bounceback.workload.nats import NatsSystem
 
         return NatsSystem(workload.nats, workload.model, seconds)
+    if workload.kubernetes is not None:
+        from bounceback.workload.kubernetes import KubernetesSystem
+
+        return KubernetesSystem(workload.kubernetes, workload.model, seconds)
     from bounceback.workload.http import HttpSystem
 
     assert workload.http is not None
