@@ -16,10 +16,13 @@ def name_of(cluster: str) -> str:
 
 
 def hierarchies(mount: Path = MOUNT) -> list[Path]:
-    """The roots: the one of version 2, or each controller's of version 1 (several names may lead to one)."""
+    """The roots: the one of version 2, or each controller's of version 1 (several names may lead to one).
+
+    A folder where none is mounted is left alone: a systemd in some container of this machine may have made it.
+    """
     if (mount / "cgroup.controllers").exists():
         return [mount]
-    return sorted({path.resolve() for path in mount.iterdir() if path.is_dir()})
+    return sorted({path.resolve() for path in mount.iterdir() if (path / "cgroup.procs").exists()})
 
 
 def make(cluster: str) -> list[str]:

@@ -96,6 +96,11 @@ class Foresight:
         if spec.runs is not None:
             outlook.note(f"the first of up to {spec.runs.count} runs; each of the others chooses anew, by its own seed")
             spec = spec_of_run(spec, begun(spec, FaultExperimentStatus()))
+        if spec.reference is not None:
+            compared = ", ".join(str(entry) for entry in spec.reference.objects)
+            outlook.note(
+                f"a reference run of {spec.longest_fault_seconds} s without faults comes first; compared: {compared}"
+            )
         self._freeze(outlook)
         self._checks(outlook, spec)
         acting = self._as_account(outlook, spec)

@@ -19,11 +19,13 @@ from bounceback.controller.deleting import Deleting
 from bounceback.controller.following import Following
 from bounceback.controller.keeping import Keeping
 from bounceback.controller.looking import Looking
+from bounceback.controller.loud import loud
 from bounceback.controller.office import Office
 from bounceback.controller.patching import Patching
 from bounceback.controller.policing import Policing
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import Planned, journal_record, restored
+from bounceback.controller.referring import Referring
 from bounceback.controller.repairing import Repairing
 from bounceback.controller.way import Way, all_of
 from bounceback.engine.advance import advance
@@ -33,6 +35,7 @@ from bounceback.engine.evidence import counts
 from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
 from bounceback.engine.recording import LINES_OF_RUN, SAMPLES_OF_RUN, Room
+from bounceback.engine.reference_run import goes_on
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION
 from bounceback.engine.repeats import begun, next_run, spec_of_run
 from bounceback.engine.state import Decision, Duty, Seen, State
@@ -72,6 +75,7 @@ class Run:
         self._planned = Planned()
         self._ways: list[Way] = []  # none before anything is planned
         self._looking = Looking(office, self._namespace, spec, self.wake, self._samples)
+        self._referring = Referring(office, body, spec, self.wake)
         self._keeping = Keeping.of(office, body)
         self._doubt: EvidenceStatus | None = None  # what the evidence store had against it at the start
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
@@ -94,6 +98,8 @@ class Run:
                 Duty.STOP: self._stop,
                 Duty.MAKE_REPAIR: self._make_repair,
                 Duty.REPAIR: self._repair,
+                Duty.FOLLOW: lambda: self._referring.follow(self._state.status),
+                Duty.READ_END: lambda: self._referring.read_end(self._state),
                 Duty.VERIFY: self._verify,
                 Duty.OBSERVE_AFTER: self._observe_after,
                 Duty.PACK: self._pack,
@@ -204,7 +210,9 @@ class Run:
             more=more,
             missed=missed,
             task=self._repairing.task,
-            keeps=self._keeping.wanted and self._seen.claimed,
+            keeps=self._keeping.wanted and self._seen.claimed and not goes_on(state.status),
+            followed=self._referring.followed,
+            end=self._referring.end,
         )
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
@@ -215,12 +223,13 @@ class Run:
                 "injection_counts": counts(after.injections),
                 "observed_generation": self._body["metadata"].get("generation"),
                 "evidence": after.status.evidence or self._doubt,
+                "reference": self._referring.told(after.status.reference, now),
             }
         )
         listed = conditions(status, self._body["metadata"].get("generation", 0), now.rfc3339())
         status = status.model_copy(update={"conditions": listed})
         self._state = State(status, after.injections)
-        quiet = _loud(before.status) == _loud(status)
+        quiet = loud(before.status) == loud(status)
         if status == before.status or (quiet and now.since(_epoch(now, self._written)) < QUIET_WRITES):
             if quiet and status != before.status:
                 self._state = State(before.status, after.injections)
@@ -258,7 +267,7 @@ class Run:
             metrics.INJECTIONS.labels(state).inc(max(0, grown))
         if after.repair is not None and after.repair.state in OVER and after.repair.state is not _repair_state(before):
             metrics.REPAIRS.labels(after.repair.state).inc()
-        if after.phase in RUN_OVER and before.phase not in RUN_OVER:
+        if outcome is not None and after.phase in RUN_OVER and before.phase not in RUN_OVER:
             metrics.RUNS.labels(after.runs.listed[-1].verdict if after.runs else after.verdict).inc()
             if after.runs and after.phase is Phase.FINISHED:
                 metrics.REPEATED.labels(after.verdict).inc()
@@ -285,6 +294,7 @@ class Run:
         self._injections.decided(injections)
         self._injections.written(status.starts)
         self._looking.resume(status)
+        self._referring.resume(status)
         if status.phase is not Phase.FINISHED:
             self._office.locks.take(self._uid, (each for i in injections for each in i.holds))
         self._set_out()
@@ -362,28 +372,12 @@ class Run:
         await self._repairing.remove(self._state.status.repair)
         if last:
             await self._office.results.publish(self._body, self._state.status)
+            await self._referring.remove()
         if not still_needed(self._injections.all()):
             await self._office.journal.remove(self._run)
         if last and resources.is_claimed(self._body):
             await resources.let_go(self._office.kube, self._body)
         self._seen = replace(self._seen, released=True)
-
-
-def _loud(status: FaultExperimentStatus) -> tuple[object, ...]:
-    """What must be written at once when it changes; all else may wait for the next write."""
-    states = tuple((i.name, i.state, i.cleanup) for i in status.injections)
-    return (
-        status.phase,
-        status.reason,
-        status.ending,
-        status.marks and len(status.marks),
-        status.repair and (status.repair.state, status.repair.uid),
-        states,
-        tuple((start.fault, start.state) for start in status.starts),
-        tuple((each.fault, each.counting, each.state) for each in status.collapses),
-        len(status.timeline),
-        status.evidence,
-    )
 
 
 def _repair_state(status: FaultExperimentStatus) -> RepairState | None:
