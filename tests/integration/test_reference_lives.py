@@ -1,4 +1,4 @@
-"""What comes and goes, counted against a real API server: also while nobody looks, and with a word where it cannot be."""
+"""What comes and goes, counted against a real API server: also while nobody looks; and a word where it cannot be."""
 
 from __future__ import annotations
 
@@ -80,15 +80,6 @@ async def test_whoever_comes_after_counts_on_though_nobody_looked_meanwhile(kube
     await second.end()
     (known,) = second.known()
     assert known.changed == {"one": [1, 0], "brief": [1, 1], "two": [1, 0]} and not known.gap
-
-
-async def test_what_the_api_server_has_forgotten_is_a_gap(kube: Kube, namespace: str) -> None:
-    await make(kube, namespace, "there")
-    mine = lives(kube, namespace)
-    mine.resume([Lives(version="1", before=1)])
-    await mine.end()
-    (known,) = mine.known()
-    assert "forgotten" in known.gap and known.version != "1"
 
 
 async def test_what_cannot_be_compared_is_told(kube: Kube, acting: Kube, namespace: str) -> None:

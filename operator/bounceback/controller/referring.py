@@ -76,7 +76,7 @@ class Referring:
     def told(self, status: ReferenceStatus | None, now: Instant) -> ReferenceStatus | None:
         """With what is known of what came and went: at once where there is more of it, else now and then."""
         known, seconds = self._lives.known(), now.nanos / 1e9
-        if status is None or not self._lives.begun:
+        if status is None or not self._entries or not self._lives.is_known:
             return status
         if seconds - self._told[0] >= HEARTBEAT or list(map(_news, known)) != list(map(_news, self._told[1])):
             self._told = seconds, known

@@ -127,7 +127,7 @@ class LivesOf:
 
 
 class LivesOfAll:
-    """All entries. `changed` is called when watching has begun."""
+    """All entries. `begun` while they are watched; `changed` is called when that begins."""
 
     def __init__(
         self, acting: Kube, namespace: str, entries: Sequence[ComparedObjects], changed: Callable[[], None]
@@ -142,22 +142,28 @@ class LivesOfAll:
         if len(known) == len(self._all):
             for each, lives in zip(self._all, known, strict=True):
                 each.known = lives
-            self.begun = True
+
+    @property
+    def is_known(self) -> bool:
+        """From some version on."""
+        return all(each.known.version for each in self._all)
 
     def known(self) -> list[Lives]:
         return [each.known for each in self._all]
 
     async def watch(self, *, anew: bool) -> None:
         """Until cancelled; `anew`: from what there is now. Raises LivesError, and what Kube raises, as it begins."""
-        if anew or not self.begun:
-            self.begun = False
+        if anew or not self.is_known:
             for each in self._all:
                 await each.begin()
-            self.begun = True
-            self._changed()
-        async with asyncio.TaskGroup() as group:
-            for each in self._all:
-                group.create_task(each.watch())
+        self.begun = True
+        self._changed()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in self._all:
+                    group.create_task(each.watch())
+        finally:
+            self.begun = False
 
     async def end(self) -> list[list[Json]]:
         """By entry. Raises LivesError, and what Kube raises."""
