@@ -7,6 +7,7 @@ from typing import Final
 from dev.progress import DevError
 
 MOUNT: Final = Path("/sys/fs/cgroup")
+PROCESSES: Final = "cgroup.procs"
 DAEMONS: Final = "daemons"  # the cluster's programs; its pods are beside it
 INHERITED: Final = ("cpuset.cpus", "cpuset.mems")  # version 1 starts these empty, and an empty one takes no process
 
@@ -18,11 +19,11 @@ def name_of(cluster: str) -> str:
 def hierarchies(mount: Path = MOUNT) -> list[Path]:
     """The roots: the one of version 2, or each controller's of version 1 (several names may lead to one).
 
-    A folder where none is mounted is left alone: a systemd in some container of this machine may have made it.
+    Folders that are none may be among them: mount points at which nothing is mounted.
     """
     if (mount / "cgroup.controllers").exists():
         return [mount]
-    return sorted({path.resolve() for path in mount.iterdir() if (path / "cgroup.procs").exists()})
+    return sorted({path.resolve() for path in mount.iterdir() if (path / PROCESSES).exists()})
 
 
 def make(cluster: str) -> list[str]:
@@ -73,7 +74,7 @@ def members(cluster: str) -> set[int]:
     pids: set[int] = set()
     for group in branches(cluster):
         try:
-            pids.update(int(line) for line in (group / "cgroup.procs").read_text().split())
+            pids.update(int(line) for line in (group / PROCESSES).read_text().split())
         except FileNotFoundError:  # gone between the two looks
             continue
     return pids

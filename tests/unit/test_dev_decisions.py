@@ -154,9 +154,11 @@ def test_every_program_waits_only_for_programs_that_exist() -> None:
 
 
 def test_hierarchies_of_both_cgroup_versions_are_found(tmp_path: Path) -> None:
-    (tmp_path / "cpu,cpuacct").mkdir()
+    for name in ("cpu,cpuacct", "memory", "perf_event"):
+        (tmp_path / name).mkdir()
     (tmp_path / "cpu").symlink_to("cpu,cpuacct")
-    (tmp_path / "memory").mkdir()
+    for name in ("cpu", "memory"):  # nothing is mounted at perf_event
+        (tmp_path / name / cgroups.PROCESSES).touch()
     assert cgroups.hierarchies(tmp_path) == [tmp_path / "cpu,cpuacct", tmp_path / "memory"]
     (tmp_path / "cgroup.controllers").write_text("cpu memory")
     assert cgroups.hierarchies(tmp_path) == [tmp_path]
@@ -165,6 +167,8 @@ def test_hierarchies_of_both_cgroup_versions_are_found(tmp_path: Path) -> None:
 def test_a_cluster_is_found_by_its_cgroups_alone(tmp_path: Path) -> None:
     for group in ("memory/bounceback-one", "cpu/bounceback-one", "cpu/bounceback-two/daemons", "cpu/other"):
         (tmp_path / group).mkdir(parents=True)
+    for root in ("memory", "cpu"):
+        (tmp_path / root / cgroups.PROCESSES).touch()
     assert cgroups.clusters(tmp_path) == {"one", "two"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,10 @@ from hypothesis import strategies as some
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.reference_run import MOST_CHANGED, MOST_ENTRIES, Lives, ReferenceStatus
 from bounceback.api.status import FaultExperimentStatus, InvariantResult, Moment, ObjectStatus
+from bounceback.cli.cluster import Cluster
+from bounceback.cli.follow import Key
+from bounceback.cli.foresight_reference import compared as would_compare
+from bounceback.cli.progress import JsonTeller, TextTeller
 from bounceback.engine.advance import advance
 from bounceback.engine.comparing import compared, record
 from bounceback.engine.end_state import end_state
@@ -317,3 +321,45 @@ def test_its_record_has_a_name_that_leads_to_the_experiment() -> None:
     assert experiment_of(reference_record(UID)) == UID
     assert len(reference_record(UID)) <= 63, "it is the value of a label"
     assert Mark.PLANNED in {mark.mark for mark in active(compares()).status.marks}
+
+
+def test_the_lines_of_the_reference_run_are_told_by_its_name_and_those_of_the_next_run_anew() -> None:
+    def status(message: str, **more: Any) -> dict[str, Any]:
+        line = {"elapsedMilliseconds": 0, "event": "Steady", "message": message}
+        return {"metadata": {}, "status": {"timeline": [line], **more}}
+
+    key = Key("shop", "compared", "u")
+    text, lines = TextTeller(key, 8), JsonTeller(key)
+    for teller, numbers in ((text, (" reference ", "compared     0.0")), (lines, ('"run": 0', ""))):
+        (first,) = teller.changed(status("a", reference={"over": False}))
+        assert not list(teller.changed(status("a", reference={"over": False})))
+        (second,) = teller.changed(status("b", reference={"over": True}))
+        assert numbers[0] in first and numbers[0] not in second and numbers[1] in second
+    (third,) = TextTeller(key, 8).changed(status("c", reference={"over": True}, runs={"told": "1/3"}))
+    assert " 1/3 " in third
+
+
+@pytest.mark.parametrize(
+    ("served", "there", "told"),
+    [
+        ([{"kind": "ConfigMap", "name": "configmaps", "namespaced": True}], [{}], ["1 ConfigMaps with app=web"]),
+        (
+            [{"kind": "ConfigMap", "name": "configmaps", "namespaced": True}],
+            [],
+            ["selects nothing", "0 ConfigMaps"],
+        ),
+        ([{"kind": "ConfigMap", "name": "configmaps", "namespaced": False}], [], ["not in a namespace"]),
+        ([], [], ["serves no such kind"]),
+    ],
+)
+def test_plan_tells_what_would_be_compared(served: list[Any], there: list[Any], told: list[str]) -> None:
+    class Asked:
+        def served(self, _: str) -> list[Any]:
+            return served
+
+        def list(self, *_: object) -> list[Any]:
+            return there
+
+    found = list(map(str, would_compare(cast(Cluster, Asked()), "shop", compares())))
+    assert len(found) == len(told) and all(words in each for words, each in zip(told, found, strict=True)), found
+    assert not list(would_compare(cast(Cluster, Asked()), "shop", experiment()))

@@ -14,6 +14,7 @@ from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, STRAT
 from bounceback.cli.exits import CommandError
 from bounceback.cli.follow import is_finished
 from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
+from bounceback.cli.foresight_reference import compared
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.planning import act_of, needs_guard, rung_for
@@ -96,14 +97,11 @@ class Foresight:
         if spec.runs is not None:
             outlook.note(f"the first of up to {spec.runs.count} runs; each of the others chooses anew, by its own seed")
             spec = spec_of_run(spec, begun(spec, FaultExperimentStatus()))
-        if spec.reference is not None:
-            compared = ", ".join(str(entry) for entry in spec.reference.objects)
-            outlook.note(
-                f"a reference run of {spec.longest_fault_seconds} s without faults comes first; compared: {compared}"
-            )
         self._freeze(outlook)
         self._checks(outlook, spec)
         acting = self._as_account(outlook, spec)
+        for told in compared(acting, namespace, spec):
+            outlook.refuse(told.field, told.message) if isinstance(told, Unforeseen) else outlook.note(told)
         pods = self._pods(outlook, spec, acting)
         nodes = self._nodes(outlook, spec)
         objects = ForesightObjects(acting, namespace, spec)
