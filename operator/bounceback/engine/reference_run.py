@@ -43,14 +43,16 @@ def with_following(spec: FaultExperimentSpec, decision: Decision) -> Decision:
     return replace(decision, duties=decision.duties | {Duty.FOLLOW})
 
 
-def left_to_settle(spec: FaultExperimentSpec, state: State, seen: Seen, waited: float) -> Decision | None:
-    """What the end waits for; None: for nothing any more."""
+def left_to_settle(
+    spec: FaultExperimentSpec, state: State, seen: Seen, waited: float, more: float = 0.0
+) -> Decision | None:
+    """What the end waits for; None: for nothing any more. `more` seconds may have gone by for something else."""
     if spec.reference is None or not _is_compared(state, seen) or seen.end is not None:
         return None
     left = spec.reference.settle_seconds - waited
     if left > 0:
         return Decision(state, frozenset({Duty.LOOK}), again=min(1.0, left))
-    return Decision(state, frozenset({Duty.LOOK, Duty.READ_END})) if -left < END_GRACE else None
+    return Decision(state, frozenset({Duty.LOOK, Duty.READ_END})) if -left < END_GRACE + more else None
 
 
 def with_comparison(spec: FaultExperimentSpec, state: State, seen: Seen, observed: dict[str, Any]) -> dict[str, Any]:
