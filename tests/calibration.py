@@ -31,6 +31,7 @@ OBJECTS = "tests/integration/test_recovery_objects.py"
 SIGNALS = "tests/integration/test_recovery_signals.py"
 ASPECTS = "tests/unit/test_aspects.py::test_an_aspect_passes_one_system_and_fails_another"
 JUDGE = "tests/unit/test_judge.py"
+REFERENCE = "tests/unit/test_reference_run.py::test_what_came_of_the_comparison_is_on_the_consistency_axis"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ INVARIANTS: Final = (
          well="true"),
     pair("what was lost", f"{ASPECTS}", "an order more than before", "one fewer", "Failed: InvariantBroken",
          f"{JUDGE}::test_lost_data_outweighs_everything_also_after_an_abort", "Passed"),
+    pair("the end of a run without faults", REFERENCE, "is as it was there", "a copy that nobody took away",
+         "Failed: DiffersFromReference", well="Passed"),
     pair("what was not read", f"{ASPECTS}", "read before and after", "not read after", "Inconclusive",
          f"{JUDGE}::test_an_invariant_over_something_that_was_not_read_is_undecided", "Passed"),
     pair("what says nothing", "tests/unit/test_verdict_truth.py::test_what_shows_everything_passes",

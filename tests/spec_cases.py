@@ -37,6 +37,7 @@ from tests.spec_cases_packets import PACKETS
 from tests.spec_cases_policy import NODES, POLICIES
 from tests.spec_cases_pressure import PRESSURE
 from tests.spec_cases_probes import ONE_READING, PROBES
+from tests.spec_cases_reference import REFERENCE
 from tests.spec_cases_runs import RUNS
 from tests.spec_cases_scarce import SCARCE
 from tests.spec_cases_signals import SIGNALS
@@ -264,6 +265,7 @@ EXPERIMENTS: Final = (
         "spec.deadlineSeconds",
     ),
     *RUNS,
+    *REFERENCE,
     Case(
         "two targets of one name",
         "FaultExperiment",

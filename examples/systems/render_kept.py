@@ -13,6 +13,7 @@ VARIANTS: Final = {
     "kept-stubborn": ("no-lease", "It works on though another holds its lease."),
     "kept-resigned": ("resigned", "It gives up a write that did not last."),
     "kept-shrill": ("shrill", "For most repairs it calls somebody twice."),
+    "kept-untidy": ("untidy", "Each repair leaves a copy of the settings behind."),
     "kept-forceful": ("forceful", "It takes away finalizers that are not its own."),
 }
 ABOUT: Final = "a web site, and a keeper that puts back what others change of it"

@@ -11,7 +11,7 @@ import pytest
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube
 from bounceback.kube.client import Json
-from bounceback.kube.resources import EXPERIMENTS, SECRETS
+from bounceback.kube.resources import EXPERIMENTS, SECRETS, SERVICES
 from bounceback.types.outcome import Phase
 from bounceback.types.plan import Line, Told
 from dev.state import Cluster
@@ -120,6 +120,42 @@ async def test_repeated_runs_go_on_where_a_killed_operator_left_them(
 
 def started(state: str) -> Callable[[Json], bool]:
     return lambda status: [start["state"] for start in status.get("starts") or ()] == [state]
+
+
+@together
+async def test_a_reference_run_knows_what_came_and_went_while_no_operator_was_there(
+    kube: Kube, home: str, namespace: str, shop: Shop, make_operator: Callable[..., OperatorProcess]
+) -> None:
+    """It did so in the run without faults, and not in the one with them: that is a difference, and the only one."""
+    _, server = shop
+    labels = {"role": "seen"}
+    compared = {"apiVersion": "v1", "kind": "Service", "selector": {"matchLabels": labels}}
+
+    async def serve(name: str) -> None:
+        body = {"metadata": {"name": name, "labels": labels}, "spec": {"ports": [{"port": 80}]}}
+        await kube.create(SERVICES, namespace, body)
+
+    await serve("there")
+    operator = make_operator("operator-0")
+    operator.start()
+    reference = {"objects": [compared], "settleSeconds": 1}
+    await make_experiment(kube, namespace, "compared", partition(server, seconds=4), reference=reference)
+    for phase in (Phase.ACTIVE, Phase.REPEATING):
+        seen = await until(kube, namespace, "compared", reached(phase))
+        assert not seen["status"]["reference"].get("over") and not seen["status"].get("injections")
+        operator.kill()
+        if phase is Phase.ACTIVE:
+            await serve("brief")
+            await kube.delete(SERVICES, namespace, "brief")
+        operator = make_operator("operator-0")
+        operator.start()
+    status = await finished(kube, namespace, "compared", 240)
+    told = "reference run/Service brief: 1 came and 1 went in the reference run, 0 came and 0 went now"
+    assert (status["verdict"], [each["message"] for each in status["findings"]]) == ("Failed", [told])
+    assert status["axes"]["injection"] == "Proven"
+    await held_no_more(kube, namespace, "compared")
+    secrets, _ = await kube.list(SECRETS, home, labels="bounceback.dev/experiment-uid")
+    assert not secrets, "what runs were held against goes with the last of them"
 
 
 @together

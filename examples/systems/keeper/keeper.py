@@ -140,20 +140,21 @@ class Keeper:
             owner = api.get("Deployment", "keeper")["metadata"]
             for body in wanted:
                 now = api.apply(owned(body, owner["uid"]))
-                if body["metadata"]["name"] == "settings":
-                    self._call(now)
+                if body["metadata"]["name"] == "settings" and self._call(now) and FLAW == "untidy":
+                    api.create(copied(now))
         if FLAW == "forceful":
             api.merge("ConfigMap", "settings", {"metadata": {"finalizers": None}})
         self._release(api)
         self._rounds += 1
 
-    def _call(self, settings: Json) -> None:
+    def _call(self, settings: Json) -> bool:
         """Somebody is called each time that the settings had to be put right: they are another version then."""
         before, self._settings = self._settings, settings["metadata"]["resourceVersion"]
         if before in ("", self._settings):
-            return
+            return False
         self._repairs += 1
         self.calls += 2 if FLAW == "shrill" and self._repairs % QUIET_ONES != 1 else 1
+        return True
 
     def _lead(self, api: Api) -> None:
         now = datetime.datetime.now(datetime.UTC)
@@ -203,6 +204,12 @@ def owned(body: Json, uid: str) -> Json:
         return body
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "keeper", "uid": uid}
     return {**body, "metadata": {**body["metadata"], "ownerReferences": [owner]}}
+
+
+def copied(body: Json) -> Json:
+    """Under a name of its own: nobody ever takes it away."""
+    metadata = {"generateName": f"{body['metadata']['name']}-", "labels": body["metadata"]["labels"]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": body["data"]}
 
 
 def stamp(moment: datetime.datetime) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, create_model, model_validator
 from bounceback.api.collapse import COLLAPSE_ENTRY_RULES, COLLAPSE_RULE, Collapse, collapse_problems
 from bounceback.api.meta import repeated
 from bounceback.api.pattern import Pattern
+from bounceback.api.reference_run import ReferenceRun
 from bounceback.api.repair import Repair
 from bounceback.api.runs import Runs
 from bounceback.api.start import MOST_FAULTS, START_RULES, StartWhen, start_problems
@@ -274,7 +275,7 @@ class FaultExperimentSpec(Model):
             "self.faults.all(f, ((has(f.startWhen) ? f.startWhen.withinSeconds : 0) + f.startAfterSeconds"
             " + f.durationSeconds + self.steadyState.holdSeconds"
             " + (has(self.repair) ? self.repair.afterSeconds + self.repair.timeoutSeconds : 0))"
-            " * (has(self.runs) ? self.runs.count : 1) < self.deadlineSeconds)",
+            " * ((has(self.runs) ? self.runs.count : 1) + (has(self.reference) ? 1 : 0)) < self.deadlineSeconds)",
             "deadlineSeconds must be above the time that the faults and the steady state before them take, and the "
             "repair after them, in all runs",
             ".deadlineSeconds",
@@ -321,6 +322,9 @@ class FaultExperimentSpec(Model):
         3600, ge=10, le=604_800, description="The run, or all runs, end by then: cleared, reported as Aborted."
     )
     runs: Runs | None = Field(None, description="Run it several times, and judge how often it passed; unset: once.")
+    reference: ReferenceRun | None = Field(
+        None, description="Run it once without the faults first, and compare; unset: nothing is compared."
+    )
     seed: int = Field(
         0, ge=0, le=2_147_483_647, description="Decides which pods are chosen; the same seed, the same choice."
     )
@@ -334,6 +338,11 @@ class FaultExperimentSpec(Model):
         if problems := tuple(self._problems()):
             raise FieldError(problems)
         return self
+
+    @property
+    def longest_fault_seconds(self) -> int:
+        """From when the injections begin to the latest end of any."""
+        return max(fault.latest_start_seconds + fault.duration_seconds for fault in self.faults)
 
     def _problems(self) -> Iterator[tuple[Path, str]]:
         targets, checks = [t.name for t in self.targets], [c.name for c in self.checks]
@@ -353,8 +362,10 @@ class FaultExperimentSpec(Model):
                 yield ("abortWhen", index, "check"), f"must be one of spec.checks: {', '.join(checks)}"
         yield from start_problems(self.faults, checks, fail_safe=self.expect is Expect.FAIL_SAFE)
         yield from collapse_problems(self.faults, checks)
-        longest = max(f.latest_start_seconds + f.duration_seconds for f in self.faults)
-        hold, times = self.steady_state.hold_seconds, self.runs.count if self.runs else 1
+        if self.reference is not None:
+            yield from ((("reference", *path), told) for path, told in self.reference.problems())
+        longest = self.longest_fault_seconds
+        hold, times = self.steady_state.hold_seconds, (self.runs.count if self.runs else 1) + bool(self.reference)
         repair = self.repair.after_seconds + self.repair.timeout_seconds if self.repair else 0
         if (longest + hold + repair) * times >= self.deadline_seconds:
             yield (

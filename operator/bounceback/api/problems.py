@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from bounceback.api.operations import PATH_PATTERN as REQUEST_PATTERN
 from bounceback.api.operations import PREFIX_PATTERN
+from bounceback.api.reference_run import MASK_PATTERN, MASK_WORDS
 from bounceback.api.schema import structural
 from bounceback.faults.api_fault import HEADER_PATTERN, REASON_PATTERN, VALUE_PATTERN
 from bounceback.faults.client_fault import GROUP_PATTERN, PATH_PATTERN, RESOURCE_PATTERN
@@ -37,6 +38,7 @@ PATTERNS: Final[Mapping[str, str]] = {
     FILE_PATTERN: "a file's path in the container, with a slash first and none at the end",
     REQUEST_PATTERN: "printable ASCII with a slash first and no spaces",
     PREFIX_PATTERN: "printable ASCII without spaces",
+    MASK_PATTERN: MASK_WORDS,
     REASON_PATTERN: "a reason such as AlreadyExists: letters, a capital first",
 }
 LONGEST_VALUE: Final = 60

@@ -10,6 +10,7 @@ from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.collapse import CollapseStatus
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.meta import Condition
+from bounceback.api.reference_run import ReferenceStatus
 from bounceback.api.runs import RunsStatus
 from bounceback.api.workload_status import WorkloadStatus
 from bounceback.types.fields import StatusModel
@@ -30,7 +31,7 @@ from bounceback.types.outcome import (
     Verdict,
 )
 from bounceback.types.plan import Rung
-from bounceback.types.run_names import run_name
+from bounceback.types.run_names import REFERENCE, run_name
 
 STATUS_FORMAT = 1
 LISTED_INJECTIONS = 100
@@ -355,10 +356,18 @@ class FaultExperimentStatus(StatusModel):
     detected: str | None = Field(None, description="For the DETECTED column; of repeated runs the median.")
     recovered: str | None = Field(None, description="For the RECOVERED column; of repeated runs the median.")
     runs: RunsStatus | None = Field(None, description="Of repeated runs: all of them so far.")
+    reference: ReferenceStatus | None = Field(None, description="The reference run, where one is asked for.")
     evidence: EvidenceStatus | None = Field(None, description="Where the evidence is kept, and its digest.")
 
     @property
     def run(self) -> str:
         """What the names of all that this run makes follow from: the experiment's UID, and a later run's number."""
         uid = self.run_uid or ""
+        if self.is_reference:
+            return run_name(uid, REFERENCE)
         return uid if self.runs is None else run_name(uid, self.runs.number)
+
+    @property
+    def is_reference(self) -> bool:
+        """It tells of the run without faults that comes first."""
+        return self.reference is not None and not self.reference.over

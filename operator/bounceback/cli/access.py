@@ -44,6 +44,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "pods for workloads",
     )
     parser.add_argument(
+        "--read",
+        action="append",
+        default=[],
+        type=_resources,
+        metavar="RESOURCE,...",
+        help="what it may see there beside pods, services and workloads: configmaps,widgets.example.com; for "
+        "kubernetes probes and reference runs",
+    )
+    parser.add_argument(
         "--nodes", action="store_true", help="also the right to change nodes; which of them, a FaultPolicy says"
     )
     parser.add_argument(
@@ -70,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         options.operator_account,
         options.secret,
         [each for listed in options.objects for each in listed],
+        [each for listed in options.read for each in listed],
     )
     if options.nodes:
         from bounceback.vehicles.node_access import node_access_manifest

@@ -16,6 +16,7 @@ from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, STRAT
 from bounceback.cli.exits import CommandError
 from bounceback.cli.follow import is_finished
 from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
+from bounceback.cli.foresight_reference import compared
 from bounceback.cli.foresight_workloads import foresee_workload
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
@@ -111,6 +112,8 @@ class Foresight:
         acting = self._as_account(outlook, spec)
         for name_, check in checks.items():
             foresee_workload(outlook.note, outlook.refuse, acting, namespace, spec, name_, check)
+        for told in compared(acting, namespace, spec):
+            outlook.refuse(told.field, told.message) if isinstance(told, Unforeseen) else outlook.note(told)
         pods = self._pods(outlook, spec, acting)
         nodes = self._nodes(outlook, spec)
         objects = ForesightObjects(acting, namespace, spec)

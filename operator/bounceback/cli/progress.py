@@ -6,13 +6,16 @@ import argparse
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bounceback.cli.follow import Key
 from bounceback.report.subject import Subject
 from bounceback.report.words import summary
+from bounceback.types import run_names
 
 Json = dict[str, Any]
+REFERENCE: Final = "reference"
+"""What is told in place of a run's number of the run without faults."""
 
 
 class Output(StrEnum):
@@ -84,14 +87,18 @@ class JsonTeller:
         yield self._line("finished", {"verdict": status.get("verdict"), "status": status})
 
     def _line(self, type_: str, content: Json) -> str:
-        run = {"run": int(self._number.partition("/")[0])} if self._number else {}
+        number = self._number.partition("/")[0].replace(REFERENCE, str(run_names.REFERENCE))
+        run = {"run": int(number)} if number else {}
         record = {"type": type_, "namespace": self._key.namespace, "experiment": self._key.name, "uid": self._key.uid}
         return json.dumps(record | run | content, ensure_ascii=False)
 
 
 def _known(status: Json, told: int, number: str) -> tuple[int, str]:
     """How many lines of this run's timeline have been told, and which run it is: each of several begins a new one."""
-    now = str((status.get("runs") or {}).get("told") or number)
+    reference = status.get("reference")
+    if reference is not None and not reference.get("over"):
+        return told, REFERENCE
+    now = str((status.get("runs") or {}).get("told") or number.replace(REFERENCE, ""))
     return told if number in ("", now) else 0, now
 
 

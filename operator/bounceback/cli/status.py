@@ -169,6 +169,12 @@ def in_full(body: Json) -> list[str]:
     if status.runs is not None:
         told = [] if subject.finished else [rate(subject), *over_all(subject)]
         lines += [*told, "", *table([[name.upper() for name in repeats.HEAD], *repeats.run_rows(subject)])]
+    if status.reference is not None and status.reference.digest:
+        reference = status.reference
+        lines += [
+            "",
+            f"reference run: {count(sum(reference.objects), 'object')} at its end, {reference.changed} came or went",
+        ]
     if status.marks:
         lines += ["", *table([("MARK", "SINCE START", "SEEN BY"), *_marks(subject)])]
     if status.starts:

@@ -19,7 +19,7 @@ FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 10.0
 REPEAT_AFTER: Final = 1.0
 """Seconds between the end of a duty and doing it once more because it is still wanted."""
-LASTING: Final = frozenset({Duty.LOOK, Duty.CARRY, Duty.MAKE_REPAIR, Duty.REPAIR, Duty.WORK})
+LASTING: Final = frozenset({Duty.LOOK, Duty.FOLLOW, Duty.CARRY, Duty.MAKE_REPAIR, Duty.REPAIR, Duty.WORK})
 """Duties that end when they are not wanted any more, and are begun once; the others are done, and again if wanted."""
 
 log = logging.getLogger(__name__)

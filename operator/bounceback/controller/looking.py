@@ -13,6 +13,7 @@ from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.marks import in_force_since, kept_to
 from bounceback.engine.reading import Seen, read
 from bounceback.engine.recording import Recorded, Room
+from bounceback.engine.reference_run import since_when
 from bounceback.kube.client import Json
 from bounceback.recovery.observing import ObservationError, observe
 from bounceback.recovery.remote import Outpost
@@ -92,7 +93,8 @@ class Looking:
             )
             for check in self._checks
         ]
-        since, until = in_force_since(injections, now), kept_to(self._expect, injections, status.marks, now)
+        since = in_force_since(injections, now) or since_when(status)
+        until = kept_to(self._expect, injections, status.marks, now)
         return read(seen, watching.problems(), since, until, cleared, now)
 
     async def observe(self, checks: Sequence[CheckCopy]) -> dict[str, Any] | str:

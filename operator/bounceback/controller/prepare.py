@@ -15,6 +15,7 @@ from bounceback.controller.office import Office
 from bounceback.controller.policing import labelled_node, refuse_withheld
 from bounceback.controller.prepare_nodes import PreparingNodes
 from bounceback.controller.prepare_objects import PreparingObjects, one_fault_each
+from bounceback.controller.prepare_reference import compared_resources, reading
 from bounceback.controller.repairing import check_repair
 from bounceback.controller.signing import leaf_for
 from bounceback.engine.following import watched
@@ -124,13 +125,14 @@ class Preparing:
 
     async def _check_access(self) -> None:
         account = self._spec.service_account_name
-        of_objects = await self._objects.needs()
+        of_objects, seen = await self._objects.needs(), await compared_resources(self._acting, self._spec)
         await check_access(
             self._acting,
             self._namespace,
             account,
-            needs=_needs(self._spec) | of_objects,
+            needs=_needs(self._spec) | of_objects | reading(seen),
             objects={need.partition(" ")[2] for need in of_objects},
+            read=seen,
         )
         await check_repair(self._acting, self._namespace, self._holder, self._spec)
 

@@ -26,6 +26,7 @@ from bounceback.controller.patching import Patching
 from bounceback.controller.policing import Policing
 from bounceback.controller.prepare import Preparing
 from bounceback.controller.records import Planned, journal_record, restored
+from bounceback.controller.referring import Referring
 from bounceback.controller.repairing import Repairing
 from bounceback.controller.way import Way, all_of
 from bounceback.controller.working import Working
@@ -37,6 +38,7 @@ from bounceback.engine.following import watched
 from bounceback.engine.planning import Preparation, agents
 from bounceback.engine.policy import takes_policy
 from bounceback.engine.recording import LINES_OF_RUN, SAMPLES_OF_RUN, Room
+from bounceback.engine.reference_run import goes_on
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION
 from bounceback.engine.repeats import begun, next_run, spec_of_run
 from bounceback.engine.state import Decision, Duty, Seen, State
@@ -74,6 +76,7 @@ class Run:
         self._injections = Injections(status.injections, self.wake, self._lines)
         self._planned = Planned()
         self._ways: list[Way] = []  # none before anything is planned
+        self._referring = Referring(office, body, spec, self.wake)
         self._keeping = Keeping.of(office, body)
         self._doubt: EvidenceStatus | None = None  # what the evidence store had against it at the start
         self._preparing = Preparing(office, self._namespace, self._run, spec, status.checks)
@@ -96,6 +99,8 @@ class Run:
                 Duty.REPAIR: self._repair,
                 Duty.WORK: lambda: self._working.work(self._state.status),
                 Duty.END_WORK: lambda: self._working.end(self._state.status),
+                Duty.FOLLOW: lambda: self._referring.follow(self._state.status),
+                Duty.READ_END: lambda: self._referring.read_end(self._state),
                 Duty.VERIFY: self._verify,
                 Duty.OBSERVE_AFTER: self._observe_after,
                 Duty.PACK: self._pack,
@@ -207,7 +212,9 @@ class Run:
             missed=missed,
             task=self._repairing.task,
             work=self._working.seen,
-            keeps=self._keeping.wanted and self._seen.claimed,
+            keeps=self._keeping.wanted and self._seen.claimed and not goes_on(state.status),
+            followed=self._referring.followed,
+            end=self._referring.end,
         )
 
     async def _write(self, before: State, after: State, now: Instant) -> None:
@@ -218,6 +225,7 @@ class Run:
                 "injection_counts": counts(after.injections),
                 "observed_generation": self._body["metadata"].get("generation"),
                 "evidence": after.status.evidence or self._doubt,
+                "reference": self._referring.told(after.status.reference, now),
             }
         )
         listed = conditions(status, self._body["metadata"].get("generation", 0), now.rfc3339())
@@ -262,7 +270,7 @@ class Run:
         if after.repair is not None and after.repair.state in OVER and after.repair.state is not _repair_state(before):
             metrics.REPAIRS.labels(after.repair.state).inc()
         metrics.count_workloads(before.workloads, after.workloads)
-        if after.phase in RUN_OVER and before.phase not in RUN_OVER:
+        if outcome is not None and after.phase in RUN_OVER and before.phase not in RUN_OVER:
             metrics.RUNS.labels(after.runs.listed[-1].verdict if after.runs else after.verdict).inc()
             if after.runs and after.phase is Phase.FINISHED:
                 metrics.REPEATED.labels(after.verdict).inc()
@@ -289,6 +297,7 @@ class Run:
         self._injections.decided(injections)
         self._injections.written(status.starts)
         self._looking.resume(status)
+        self._referring.resume(status)
         if status.phase is not Phase.FINISHED:
             self._office.locks.take(self._uid, (each for i in injections for each in i.holds))
         self._set_out()
@@ -368,6 +377,7 @@ class Run:
         await self._outpost.remove(self._state.status)
         if last:
             await self._office.results.publish(self._body, self._state.status)
+            await self._referring.remove()
         if not still_needed(self._injections.all()):
             await self._office.journal.remove(self._run)
         if last and resources.is_claimed(self._body):

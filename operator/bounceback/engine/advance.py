@@ -25,6 +25,13 @@ from bounceback.engine.naming import injection_name
 from bounceback.engine.noting import mark_of, noted, updated, with_collapses, with_mark, with_marks, with_strength
 from bounceback.engine.performance import still_slow
 from bounceback.engine.planning import Preparation, injections, repeats_until
+from bounceback.engine.reference_run import (
+    left_to_settle,
+    reference_over,
+    with_comparison,
+    with_following,
+    without_faults,
+)
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
 from bounceback.engine.repeats import concluded, not_enough, which_of
 from bounceback.engine.samples import latest
@@ -60,7 +67,8 @@ def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     ending = ended(spec, state, seen, now)
     if ending is not None and state.status.ending is None:
         state = updated(state, ending=ending)
-    return working(STEPS[state.status.phase](spec, with_work(state, seen, now), seen, now))
+    after = STEPS[state.status.phase](spec, with_work(state, seen, now), seen, now)
+    return with_following(spec, working(after))
 
 
 def _unstepped(state: State, now: Instant) -> Instant:
@@ -122,6 +130,12 @@ def _steady(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
         return _untouched(spec, state, seen, now, aborted("NotObservable", seen.before))
     if seen.before is None:
         return Decision(state, frozenset(duties | {Duty.OBSERVE_BEFORE}))
+    if spec.reference is not None:
+        if isinstance(seen.followed, str):
+            return _untouched(spec, state, seen, now, aborted("NotComparable", seen.followed))
+        duties.add(Duty.FOLLOW)
+        if not seen.followed:
+            return Decision(state, frozenset(duties))
     match seen.preparation:
         case Refusal() as refusal:
             return _untouched(spec, state, seen, now, refused(refusal))
@@ -135,6 +149,9 @@ def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparatio
     planned = injections(state.status.run, found.chosen, now.utc, now.boot)
     observed = {**state.status.observed, "before": seen.before}
     mark = MarkStatus.of(Mark.PLANNED, Interval.at(now), "operator")
+    if state.status.is_reference:
+        state = updated(state, observed=observed, **_found(found), marks=[mark])
+        return _enter(Phase.ACTIVE, state, now, without_faults(spec))
     waits = {"starts": awaited(spec), "collapses": looked_for(spec)}
     state = updated(state, observed=observed, **_found(found), marks=[mark], **waits)
     state = replace(state, injections=planned)
@@ -163,6 +180,8 @@ def _injecting(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant
 
 def _active(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     state = with_marks(state, seen, now)
+    if state.status.is_reference:
+        return _without_faults(spec, state, seen, now)
     if state.status.ending is not None:
         return _clear(spec, state, now)
     before, state = state, with_starts(spec, state, seen, now)
@@ -177,6 +196,15 @@ def _active(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
         return _enter(Phase.CLEARING, state, now, "all faults are over")
     again = max(0.02, min(1.0, soonest(spec, state.status.starts, seen.health)))
     return Decision(state, frozenset({Duty.LOOK, Duty.CARRY}), again=again, plan=plan)
+
+
+def _without_faults(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
+    """The reference run lasts as long as the faults will."""
+    if state.status.ending is not None:
+        return _untouched(spec, state, seen, now)
+    if (left := spec.longest_fault_seconds - _in_phase(state, now)) > 0:
+        return Decision(state, frozenset({Duty.LOOK}), again=min(1.0, left))
+    return _enter(Phase.RECOVERING, state, now, "the time without faults is over")
 
 
 def _clear(spec: FaultExperimentSpec, state: State, now: Instant) -> Decision:
@@ -261,6 +289,8 @@ def _recovering(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instan
     state = with_marks(state, seen, now)
     since = _since(state, Mark.REPAIRED if is_done(state) else Mark.CLEARED, now)
     stable = seen.health.watching and seen.health.healthy_for >= seen.health.stable_seconds <= since
+    if state.status.is_reference and state.status.ending is not None:
+        return _untouched(spec, state, seen, now)
     if stable and not any(i.in_force_at for i in state.injections):
         return _enter(Phase.VERIFYING, state, now, "no injection was ever in force: there is nothing to recover from")
     late = since >= spec.recovery_timeout_seconds
@@ -303,7 +333,9 @@ def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant
     observed = {**state.status.observed, "after": after if isinstance(after, dict) else None}
     if isinstance(after, str):
         observed["afterProblem"] = after[:1024]
-    return _conclude(spec, updated(state, observed=observed), seen, now)
+    if (wait := left_to_settle(spec, state, seen, _in_phase(state, now), account)) is not None:
+        return wait
+    return _conclude(spec, updated(state, observed=with_comparison(spec, state, seen, observed)), seen, now)
 
 
 def _over(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -344,6 +376,9 @@ def _untouched(
 def _conclude(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
     """Judge what was seen, and finish."""
     status = state.status.model_copy(update={"views": list(seen.health.views)})
+    if status.is_reference:
+        status, phase, told = reference_over(spec, status, seen, now)
+        return _enter(phase, replace(state, status=status), now, told)
     judged = judge(spec, status, state.injections, seen.health)
     if spec.runs is not None:
         status, phase, told = concluded(spec, judged, now)

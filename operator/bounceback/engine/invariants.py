@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from bounceback.api.status import FaultExperimentStatus
 from bounceback.api.status import InvariantResult as Invariant
 from bounceback.engine.cel import CelError, evaluate, speaks_of
 from bounceback.types.outcome import Judgement
+
+REFERENCE: Final = "reference run"
+"""What stands in the place of a check's name; no check can have it."""
 
 
 def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
@@ -21,7 +25,18 @@ def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
                 seen = {"before": before.get(check.name, {}), "after": after.get(check.name, {})}
                 outcome, message = _hold(invariant.expression, seen, invariant.message)
             results.append(Invariant(check=check.name, name=invariant.name, result=outcome, message=message[:1024]))
-    return tuple(results)
+    return (*results, *of_reference(status))
+
+
+def of_reference(status: FaultExperimentStatus) -> Iterator[Invariant]:
+    """What came of the comparison with the reference run."""
+    for each in status.observed.get(REFERENCE) or ():
+        yield Invariant.model_validate(each)
+
+
+def reason(result: Invariant, otherwise: str, of_comparison: str) -> str:
+    """One CamelCase word for a finding on it."""
+    return of_comparison if result.check == REFERENCE else otherwise
 
 
 def _hold(expression: str, seen: dict[str, Any], message: str | None) -> tuple[Judgement, str]:

@@ -9,8 +9,10 @@ from typing import Final, TypeVar
 from pydantic import BaseModel
 
 from bounceback.api.experiment import FaultExperimentSpec
+from bounceback.api.reference_run import ReferenceStatus
 from bounceback.api.runs import LISTED_RUNS, MOST_WORDS, Percentiles, Runs, RunsStatus, RunSummary, SuccessRate
 from bounceback.api.status import FaultExperimentStatus, Finding
+from bounceback.engine.reference_run import after_the_reference
 from bounceback.engine.success_rate import Asked, by_now, runs_needed, runs_needed_like, wilson
 from bounceback.types.choice import stream
 from bounceback.types.instants import Instant
@@ -29,15 +31,23 @@ def seed_of(runs: Runs, number: int) -> int:
 
 
 def begun(spec: FaultExperimentSpec, status: FaultExperimentStatus) -> FaultExperimentStatus:
-    """The status of an experiment that is new, with what is told of repeated runs where those are asked for."""
-    if spec.runs is None or status.runs is not None:
+    """The status of an experiment that is new, with what is told of repeated runs where those are asked for.
+
+    Those are counted from the first with faults: a reference run comes before it.
+    """
+    if spec.reference is not None and status.reference is None and not status.revision:
+        status = status.model_copy(update={"reference": ReferenceStatus()})
+    if spec.runs is None or status.runs is not None or status.is_reference:
         return status
     return status.model_copy(update={"runs": _numbered(spec.runs, RunsStatus(), 1)})
 
 
 def next_run(spec: FaultExperimentSpec, status: FaultExperimentStatus) -> FaultExperimentStatus:
     """The status at the beginning of the run after this one: what all runs share stays, all else is new."""
-    assert spec.runs is not None and status.runs is not None
+    runs = None
+    if spec.runs is not None:
+        before = status.runs or RunsStatus()
+        runs = _numbered(spec.runs, before, before.number + 1 if status.runs else 1)
     return FaultExperimentStatus(
         revision=status.revision,
         observed_generation=status.observed_generation,
@@ -45,7 +55,8 @@ def next_run(spec: FaultExperimentSpec, status: FaultExperimentStatus) -> FaultE
         run_uid=status.run_uid,
         deadline_at=status.deadline_at,
         checks=status.checks,
-        runs=_numbered(spec.runs, status.runs, status.runs.number + 1),
+        runs=runs,
+        reference=after_the_reference(status),
     )
 
 
@@ -171,6 +182,8 @@ def _percentiles(figure: str, measured: list[int], widest: int) -> Percentiles:
 def which_of(spec: FaultExperimentSpec, status: FaultExperimentStatus) -> str:
     """run 3 of 20, seed 7; "" where there is only one."""
     runs = status.runs
+    if status.is_reference:
+        return "the reference run: none of the faults"
     return f"run {runs.number} of {spec.runs.count}, seed {runs.seed}" if spec.runs and runs else ""
 
 

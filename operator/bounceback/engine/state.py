@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bounceback.accounting.seconds import Second
 from bounceback.api.evidence_status import EvidenceStatus
-from bounceback.api.status import FaultExperimentStatus, InjectionStatus
+from bounceback.api.status import FaultExperimentStatus, InjectionStatus, InvariantResult
 from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.planning import NOTHING_FOUND, Preparation
 from bounceback.types.instants import Instant, Interval, Span
@@ -30,6 +30,8 @@ class Duty(StrEnum):
     REPAIR = "repair"  # let it go, and see it through
     WORK = "work"  # the probers that carry workloads out, and what they tell
     END_WORK = "end work"  # no more operations: what was written is read back, and accounted for
+    FOLLOW = "follow"  # what comes and goes among the objects that a reference run compares
+    READ_END = "read end"  # of these objects; it is written down, or compared with what is
     VERIFY = "verify"  # look for what was left where the agent could not
     OBSERVE_AFTER = "observe after"
     PACK = "pack"  # the evidence, whose digest is written down before it is kept
@@ -98,6 +100,18 @@ class Work:
 
 
 @dataclass(frozen=True)
+class End:
+    """What the objects that a reference run compares came to in a run, or why nobody knows."""
+
+    objects: tuple[int, ...] = ()  # by entry, those that are there
+    seen: tuple[bool, ...] = ()  # by entry, whether there ever was one
+    changed: int = 0  # how many came or went
+    digest: str = ""  # of the reference run: of what is written down
+    results: tuple[InvariantResult, ...] = ()  # of a run with faults: compared with that
+    unknown: tuple[str, ...] = ()  # why what came and went is not known
+
+
+@dataclass(frozen=True)
 class Seen:
     """What is known beside the state."""
 
@@ -114,6 +128,8 @@ class Seen:
     missed: tuple[str, ...] = ()  # for faults that follow: who took a target's place and cannot be hit, and why
     task: Task = NO_TASK
     work: tuple[Work, ...] = ()  # one for each check with a workload, as far as they were looked at
+    followed: bool | str = False  # what comes and goes is being watched, or why it cannot be
+    end: End | None = None
     said_repaired: str = ""  # the name of the repair that a person said is done
     keeps: bool = False  # there is a store for evidence, and the run began
     evidence: EvidenceStatus | None = None  # what became of it

@@ -38,9 +38,15 @@ EVICT_NEEDS: Final = PODS_NEEDS | {"create pods/eviction"}
 
 
 async def check_access(
-    acting: Kube, namespace: str, account: str, *, needs: Set[str], objects: Iterable[str] = ()
+    acting: Kube,
+    namespace: str,
+    account: str,
+    *,
+    needs: Set[str],
+    objects: Iterable[str] = (),
+    read: Iterable[str] = (),
 ) -> None:
-    """`objects` are the resources among the needs that objectFault changes.
+    """`objects` are the resources among the needs that objectFault changes, `read` those that are only read.
 
     Raises Refused where the account is missing, may not do all of `needs`, or may not be spoken for by the operator.
 
@@ -59,14 +65,14 @@ async def check_access(
     except KubeError as error:
         if error.status != 403:
             raise
-        way = way_out(namespace, account, objects=objects)
+        way = way_out(namespace, account, objects=objects, read=read)
         raise Refused(FIELD, FORBIDDEN, _not_spoken_for(namespace, account, error.message, way)) from error
     if there is False:
         raise Refused(
             FIELD,
             "AccountNotFound",
             f"service account {account} does not exist in namespace {namespace}; "
-            f"{way_out(namespace, account, objects=objects)}",
+            f"{way_out(namespace, account, objects=objects, read=read)}",
         )
     status = review["status"]
     lacking = missing(status.get("resourceRules") or [], needs)
@@ -77,15 +83,18 @@ async def check_access(
             FIELD,
             FORBIDDEN,
             f"service account {account} of namespace {namespace} must be allowed to {', '.join(lacking)}; "
-            f"{way_out(namespace, account, objects=objects)}",
+            f"{way_out(namespace, account, objects=objects, read=read)}",
         )
 
 
-def way_out(namespace: str, account: str, secret: str = "", objects: Iterable[str] = ()) -> str:
+def way_out(
+    namespace: str, account: str, secret: str = "", objects: Iterable[str] = (), read: Iterable[str] = ()
+) -> str:
     """`secret` is one that it is to be allowed to read, `objects` are resources that it is to change."""
     words = f"bounceback access {namespace}" + (f" --account {account}" if account != "bounceback" else "")
     words += f" --secret {secret}" if secret else ""
     words += f" --objects {','.join(listed)}" if (listed := sorted(set(objects))) else ""
+    words += f" --read {','.join(seen)}" if (seen := sorted(set(read) - set(listed))) else ""
     return f"`{words} | kubectl apply -f -` grants what is needed"
 
 
@@ -101,13 +110,15 @@ def access_manifest(
     operator_account: str,
     secrets: Sequence[str] = (),
     objects: Sequence[str] = (),
+    read: Sequence[str] = (),
 ) -> list[Json]:
     """All that lets experiments of a namespace run: the account, its rights, the operator's to speak for it.
 
     And the operator's to keep their evidence there.
 
     `secrets` are those that may be read, and no others: credentials of probes, authorities of tlsFault.
-    `objects` are resources that objectFault may change, written as kubectl does: configmaps, deployments.apps.
+    `objects` are resources that objectFault may change, written as kubectl does: configmaps, deployments.apps; `read`
+    those that it may see, and no more.
     """
     here = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
     operator = [{"kind": "ServiceAccount", "name": operator_account, "namespace": operator_namespace}]
@@ -124,6 +135,7 @@ def access_manifest(
         {**_rule("", ["serviceaccounts"], ["get"]), "resourceNames": [account]},
         *([{**_rule("", ["secrets"], ["get"]), "resourceNames": list(secrets)}] if secrets else []),
         *(_rule(group, [plural], [*reading, *CHANGING]) for plural, _, group in (o.partition(".") for o in objects)),
+        *(_rule(group, [plural], reading) for plural, _, group in (each.partition(".") for each in read)),
     ]
     speaking = [{**_rule("", ["serviceaccounts"], ["impersonate"]), "resourceNames": [account]}]
     return [
