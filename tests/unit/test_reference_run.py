@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.reference_run import MOST_CHANGED, MOST_ENTRIES, Lives, ReferenceStatus
 from bounceback.api.status import FaultExperimentStatus, InvariantResult, Moment, ObjectStatus
+from bounceback.api.workload_status import WorkloadStatus
 from bounceback.cli.cluster import Cluster
 from bounceback.cli.follow import Key
 from bounceback.cli.foresight_reference import compared as would_compare
@@ -155,6 +156,27 @@ def test_invariants_that_do_not_hold_without_any_fault_end_it() -> None:
     state = verifying(spec, checks=checks, observed={"before": {"healthy": {"audit": {"lost": 0}}}})
     status = over(spec, state=state, after={"healthy": {"audit": {"lost": 2}}})
     assert (status.verdict, status.findings[0].reason) == (Verdict.ABORTED, "NotSteady")
+
+
+@pytest.mark.parametrize(
+    ("result", "verdict", "reason"),
+    [
+        (Judgement.PASSED, None, None),
+        (Judgement.FAILED, Verdict.ABORTED, "NotSteady"),
+        (Judgement.INCONCLUSIVE, Verdict.INCONCLUSIVE, "ReferenceUnknown"),
+    ],
+)
+def test_a_workload_that_loses_operations_without_any_fault_ends_it(
+    result: Judgement, verdict: Verdict | None, reason: str | None
+) -> None:
+    store = {"url": "http://shop", "write": {"path": "/items/{value}"}, "list": {"path": "/items"}}
+    told = {"check": "healthy", "pod": "prober", "model": "Set", "state": "Accounted", "message": "Lost: 2"}
+    account = WorkloadStatus.model_validate({**told, "result": result})
+    spec = compares()
+    checks = [check(workload={"model": "Set", "http": store})]
+    status = over(spec, state=verifying(spec, checks=checks, workloads=[account]))
+    assert status.verdict is verdict
+    assert [each.reason for each in status.findings] == ([reason] if reason else [])
 
 
 def test_whoever_cancels_ends_it_at_once() -> None:
