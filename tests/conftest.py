@@ -21,6 +21,8 @@ from dev.state import clusters_folder
 from tests.commands import CHART, SYSTEM, Commands
 
 ROOT = Path(__file__).parent.parent
+HAVE_THEIR_OWN = ("tests/integration/test_dev_cluster.py", "tests/survival/test_")
+"""Tests that make a cluster for themselves."""
 IMAGE = "bounceback:dev"
 ACCOUNT = "bounceback"
 OPERATOR = "operator"
@@ -32,10 +34,17 @@ KINDS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n 2 --dist loadgroup` what goes on at the tests' cluster and what goes on elsewhere go on side by side.
+
+    The one leaves the machine idle for half of its time, the kernel's tests for three quarters of theirs.
+    """
     for item in items:
         if "kubeconfig" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
+        there = item.get_closest_marker("cluster") and not item.nodeid.startswith(HAVE_THEIR_OWN)
+        item.add_marker(pytest.mark.xdist_group("cluster" if there else "elsewhere"))
 
 
 @pytest.fixture(scope="session")
