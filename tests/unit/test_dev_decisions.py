@@ -157,6 +157,9 @@ def test_hierarchies_of_both_cgroup_versions_are_found(tmp_path: Path) -> None:
     (tmp_path / "cpu,cpuacct").mkdir()
     (tmp_path / "cpu").symlink_to("cpu,cpuacct")
     (tmp_path / "memory").mkdir()
+    for hierarchy in ("cpu", "memory"):
+        (tmp_path / hierarchy / "cgroup.procs").touch()
+    (tmp_path / "hugetlb").mkdir()  # left behind: nothing is mounted there
     assert cgroups.hierarchies(tmp_path) == [tmp_path / "cpu,cpuacct", tmp_path / "memory"]
     (tmp_path / "cgroup.controllers").write_text("cpu memory")
     assert cgroups.hierarchies(tmp_path) == [tmp_path]
@@ -165,6 +168,7 @@ def test_hierarchies_of_both_cgroup_versions_are_found(tmp_path: Path) -> None:
 def test_a_cluster_is_found_by_its_cgroups_alone(tmp_path: Path) -> None:
     for group in ("memory/bounceback-one", "cpu/bounceback-one", "cpu/bounceback-two/daemons", "cpu/other"):
         (tmp_path / group).mkdir(parents=True)
+        (tmp_path / group.partition("/")[0] / "cgroup.procs").touch()
     assert cgroups.clusters(tmp_path) == {"one", "two"}
 
 
