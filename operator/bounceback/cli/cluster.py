@@ -176,7 +176,7 @@ class Cluster:
         response: requests.Response = self._client.request(
             method,
             version=place.version,
-            namespace=namespace,
+            namespace=namespace or None,  # "" is that of the kubeconfig, elsewhere; here an object without one
             url="/".join([place.plural, *(quote(part) for part in name.split("/") if part)]),
             params={key: value for key, value in (query or {}).items() if value},
             data=None if body is None else json.dumps(body),
