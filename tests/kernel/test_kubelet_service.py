@@ -39,8 +39,10 @@ Restart=always
 BEGIN = """
 set -e
 mount -t tmpfs tmpfs /run
+mount --bind {folder} {folder}
+for kept in /dev /proc/sys /sys; do mount --bind $kept $kept; mount -o remount,bind,ro $kept; done
+mount -o remount,bind,ro /  # what else it may want to tidy up is the machine's
 {cgroups}
-for kept in /dev /etc /proc/sys; do mount --bind $kept $kept; mount -o remount,bind,ro $kept; done
 mkdir -p /run/systemd/system
 for target in bbt needs sysinit basic timers shutdown; do
   printf '[Unit]\\nDefaultDependencies=no\\n' > /run/systemd/system/$target.target
@@ -123,7 +125,7 @@ def host(lab: Lab) -> Iterator[Host]:
             group.mkdir()
     except OSError as error:
         pytest.skip(f"makes cgroups, which it may not here: {error}")
-    begin = BEGIN.format(cgroups=OWN_V2 if unified else OWN_V1, systemd=SYSTEMD)
+    begin = BEGIN.format(cgroups=OWN_V2 if unified else OWN_V1, systemd=SYSTEMD, folder=lab.folder)
     apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "--uts", "--ipc", "--cgroup"]
     join = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
     line = ["sh", "-c", f'{join}; exec "$@"', "sh", *apart, "sh", "-c", begin]
