@@ -89,6 +89,15 @@ def test_what_nobody_else_touched_is_as_before(before: Json, spec: Json, labelle
     assert ours(done(restoring.undo(made, now), now)) == ours(before)
 
 
+@pytest.mark.parametrize("field", ["name", "uid", "kind"])
+def test_a_list_whose_entries_have_no_names_is_one_value(field: str) -> None:
+    before, theirs = body({"list": [{"name": "a", field: ["x"]}]}), {"list": [{"name": "b", field: ["x"]}]}
+    made = change(before, {**before, "spec": {"list": [{"name": "a", field: ["y"]}]}})
+    now = written(made.after)
+    assert ours(done(restoring.undo(made, now), now)) == ours(before)
+    assert isinstance(restoring.undo(made, written({**before, "spec": theirs})), Nothing)
+
+
 @UNHURRIED
 @given(BODIES, FIELDS, FIELDS)
 def test_undone_twice_is_undone_once(before: Json, spec: Json, theirs: Json) -> None:

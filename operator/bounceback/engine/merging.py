@@ -112,18 +112,24 @@ def _key(old: list[Any], new: list[Any], now: list[Any], way: Parts) -> Callable
 
 
 def _uid(entry: Mapping[str, Any]) -> Hashable:
-    return entry.get("uid")
+    return _word(entry, "uid")
 
 
 def _reference(entry: Mapping[str, Any]) -> Hashable:
     """Of an object: a subject of a binding, for example."""
-    if not entry.get("kind") or not entry.get("name"):
+    kind, name = _word(entry, "kind"), _word(entry, "name")
+    if not kind or not name:
         return None
-    return entry["kind"], entry.get("apiGroup", ""), entry.get("namespace", ""), entry["name"]
+    return kind, _word(entry, "apiGroup"), _word(entry, "namespace"), name
 
 
 def _name(entry: Mapping[str, Any]) -> Hashable:
-    return entry.get("name")
+    return _word(entry, "name")
+
+
+def _word(entry: Mapping[str, Any], field: str) -> str | None:
+    """A custom resource may have anything there; what is no text tells nothing apart."""
+    return value if isinstance(value := entry.get(field), str) else None
 
 
 def _distinct(entries: Sequence[Any], key: Callable[[Any], Hashable]) -> bool:
