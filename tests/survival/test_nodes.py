@@ -211,13 +211,21 @@ async def test_a_nodes_own_network_is_hit_only_where_a_policy_allows_it(
         assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", reason), status
         assert words in status["ending"]["message"] and not status.get("injections")
         await held_no_more(kube, allowed, name)
-    await policies(allowed, node, "hostNetwork")
+    policy = await policies(allowed, node, "hostNetwork")
     await make(kube, allowed, "cut", target, {**cut, "networkPartition": peers})
     status = await finished(kube, allowed, "cut")
     (injection,) = status["injections"]
     assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
     assert injection["hits"] and injection["hostNetwork"] and injection["rung"] == "Nft"
     await held_no_more(kube, allowed, "cut")
+
+    await make(kube, allowed, "withdrawn", target, {**cut, "durationSeconds": 600, "networkPartition": peers})
+    await until(kube, allowed, "withdrawn", reached(Phase.ACTIVE))
+    await forget(kube, policy)
+    status = await finished(kube, allowed, "withdrawn")
+    assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", "NotAllowed"), status
+    assert status["axes"]["cleanup"] == "Clean"
+    await held_no_more(kube, allowed, "withdrawn")
 
 
 async def test_a_drained_node_is_empty_and_takes_pods_again(

@@ -21,6 +21,7 @@ from bounceback.faults.node_fault import NodeFaultKind
 from bounceback.faults.object_fault import FIELDS
 from bounceback.types.objects import ADMISSION, ClusterFaultKind, ClusterKind, Json
 from tests.spec_case import EXPERIMENT, POLICY
+from tests.unit.engine_values import injection
 
 CHANGED, VALIDATING, MUTATING = str(ClusterFaultKind.WEBHOOK_FAILURE_POLICY_CHANGED), *map(str, ClusterKind)
 SHOP = Labelled("shop", {"kubernetes.io/metadata.name": "shop"})
@@ -82,8 +83,10 @@ def experiment(names: list[str] | None = None, kind: str = VALIDATING, **fault: 
 
 def test_what_takes_a_policy_is_known_from_the_spec() -> None:
     spec = FaultExperimentSpec.model_validate(experiment())
-    assert takes_policy(spec) and list(changes_of_cluster(spec)) == ["ignored"]
-    assert not takes_policy(FaultExperimentSpec.model_validate(EXPERIMENT))
+    assert takes_policy(spec, []) and list(changes_of_cluster(spec)) == ["ignored"]
+    within = FaultExperimentSpec.model_validate(EXPERIMENT)
+    assert not takes_policy(within, [injection()])
+    assert takes_policy(within, [injection(), injection(host_network=True)])
 
 
 def test_a_policy_knows_faults_that_there_are_and_no_other_hits_such_objects() -> None:

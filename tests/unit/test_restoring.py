@@ -93,7 +93,7 @@ def test_what_nobody_else_touched_is_as_before(before: Json, spec: Json, labelle
 def test_a_list_whose_entries_have_no_names_is_one_value(field: str) -> None:
     before, theirs = body({"list": [{"name": "a", field: ["x"]}]}), {"list": [{"name": "b", field: ["x"]}]}
     made = change(before, {**before, "spec": {"list": [{"name": "a", field: ["y"]}]}})
-    now = written(made.after)
+    now = written({**before, "spec": {"list": [{"name": "a", field: ["y"]}]}})
     assert ours(done(restoring.undo(made, now), now)) == ours(before)
     assert isinstance(restoring.undo(made, written({**before, "spec": theirs})), Nothing)
 

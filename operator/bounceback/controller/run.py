@@ -181,7 +181,7 @@ class Run:
         record = journal_record(planned, self._planned)
         await self._office.journal.write(self._run, self._namespace, self._name, record)
         if not self._ways:
-            self._set_out()
+            self._set_out(planned)
         for way in self._ways:
             if isinstance(way, Carrying):
                 way.add(fresh)
@@ -300,14 +300,14 @@ class Run:
         self._referring.resume(status)
         if status.phase is not Phase.FINISHED:
             self._office.locks.take(self._uid, (each for i in injections for each in i.holds))
-        self._set_out()
+        self._set_out(injections)
 
-    def _set_out(self) -> None:
+    def _set_out(self, begun_with: Sequence[InjectionStatus]) -> None:
         spec, injections, planned = self._spec, self._injections, self._planned
         self._ways = [Carrying(self._office, self._namespace, spec, injections, planned.carried)]
         if planned.originals is not None:
             self._ways.append(Patching(self._office, self._run, injections, planned.originals))
-        if takes_policy(spec):
+        if takes_policy(spec, begun_with):
             self._ways.append(Policing(self._office.kube, self._namespace, spec, injections, self.wake))
         for entry in spec.faults:
             if isinstance(entry.fault, PodRemoval | NodeDrain):

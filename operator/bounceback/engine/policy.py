@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.policy import FaultPolicySpec, ObjectAllowance, PolicyAllowances
+from bounceback.api.status import InjectionStatus
 from bounceback.api.targets import ObjectTargets
 from bounceback.faults import ObjectFault
 from bounceback.faults.node_fault import NodeFault, NodeFaultKind
@@ -74,9 +75,10 @@ def changes_of_cluster(spec: FaultExperimentSpec) -> dict[str, ObjectTargets]:
     return {name: on for name, on in found.items() if on is not None and of_cluster(on.api_version, on.kind)}
 
 
-def takes_policy(spec: FaultExperimentSpec) -> bool:
-    """It goes beyond its namespace, as far as the spec tells: which pods have their node's network it does not."""
-    return bool(changes_of_cluster(spec)) or any(isinstance(entry.fault, NodeFault) for entry in spec.faults)
+def takes_policy(spec: FaultExperimentSpec, planned: Iterable[InjectionStatus]) -> bool:
+    """It goes beyond its namespace, by what it asks for or because some target has its node's own network."""
+    asked = bool(changes_of_cluster(spec)) or any(isinstance(entry.fault, NodeFault) for entry in spec.faults)
+    return asked or any(injection.host_network for injection in planned)
 
 
 def withheld(policies: Sequence[Policy], namespace: Labelled, uses: Sequence[Use]) -> Withheld | None:
