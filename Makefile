@@ -71,7 +71,7 @@ integration e2e:
 
 test: venv lint generated ready ## Everything, with all that it takes
 	@trap '$(MAKE) gone' EXIT
-	BOUNCEBACK_TEST_KUBECONFIG=$(CLUSTER_KUBECONFIG) $(PYTEST) -n 2 --dist loadgroup
+	BOUNCEBACK_TEST_KUBECONFIG=$(CLUSTER_KUBECONFIG) $(PYTEST) -n 2
 
 demo: venv ## The whole path on a real cluster: one shop passes, one fails
 	@$(BIN)/python -m dev.demo

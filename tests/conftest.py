@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import APPLY_PATCH, Json
@@ -21,8 +23,14 @@ from dev.state import clusters_folder
 from tests.commands import CHART, SYSTEM, Commands
 
 ROOT = Path(__file__).parent.parent
-HAVE_THEIR_OWN = ("tests/integration/test_dev_cluster.py", "tests/survival/test_")
-"""Tests that make a cluster for themselves."""
+ON_THE_CLUSTER = (
+    "tests/e2e/",
+    "tests/integration/",
+    "tests/kernel/test_other_kernel.py",
+    "tests/survival/two_kernels/",
+)
+"""Tests that share one cluster; others of tests/kernel and tests/survival have none, or one that they make."""
+HAVE_THEIR_OWN = "tests/integration/test_dev_cluster.py"
 IMAGE = "bounceback:dev"
 ACCOUNT = "bounceback"
 OPERATOR = "operator"
@@ -34,17 +42,27 @@ KINDS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` what goes on at the tests' cluster and what goes on elsewhere go on side by side.
-
-    The one leaves the machine idle for half of its time, the kernel's tests for three quarters of theirs.
-    """
     for item in items:
         if "kubeconfig" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
-        there = item.get_closest_marker("cluster") and not item.nodeid.startswith(HAVE_THEIR_OWN)
-        item.add_marker(pytest.mark.xdist_group("cluster" if there else "elsewhere"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
+    return Halves(config, log)
+
+
+class Halves(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist's classes are not typed
+    """With `-n 2` what goes on at the tests' cluster and what goes on elsewhere go on side by side.
+
+    The one leaves the machine idle for half of its time, the kernel's tests for three quarters of theirs. Tests of
+    Python alone go, file by file, to whoever has nothing else to do.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(ON_THE_CLUSTER) and not nodeid.startswith(HAVE_THEIR_OWN):
+            return "cluster"
+        return nodeid.partition("::")[0] if nodeid.startswith("tests/unit/") else "elsewhere"
 
 
 @pytest.fixture(scope="session")
