@@ -40,11 +40,13 @@ class Prober:
     """One check's prober, as any number of operators come to see to it. What owns the pod is a ConfigMap here."""
 
     def __init__(self, office: Office, acting: Kube, owner: Json, url: str) -> None:
+        """Operations are on the store there; without one, on ConfigMaps."""
         self.office, self.acting, self.owner = office, acting, owner
         self.namespace = owner["metadata"]["namespace"]
         http = {"url": url, "write": {"path": "/items/{value}"}, "list": {"path": "/items"}}
+        system = {"http": http} if url else {"kubernetes": {"namespace": self.namespace}}
         load = {"open": {"perSecond": 50}}
-        asked = {"model": "Set", "http": http, "load": load, "settleSeconds": 0, "readBackSeconds": 10}
+        asked = {"model": "Set", **system, "load": load, "settleSeconds": 0, "readBackSeconds": 10}
         copy = check(workload=asked)
         self.check = CheckCopy(name="healthy", uid=owner["metadata"]["uid"], generation=1, spec=copy.spec)
         self.name = prober_name(owner["metadata"]["uid"], self.check.uid)
@@ -104,7 +106,7 @@ async def test_a_prober_outlives_its_operator_and_what_it_tells_is_true(
     async with refused.operator(refused.status()) as working:
         work = await until(working, lambda work: work.over)
     assert f"service account {ACCOUNT} of namespace {namespace} may not make the prober pod" in work.refused
-    await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, objects=["pods"]))
+    await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, objects=["pods", "configmaps"]))
     alone = await served(kube, namespace, "alone")
     sound = await served(kube, namespace, "sound")
     forgetful = await served(kube, namespace, "forgetful", "--flaw", "forgetful", "--one-in", "10")
@@ -115,6 +117,7 @@ async def test_a_prober_outlives_its_operator_and_what_it_tells_is_true(
         (_killed, sound),
         (_refused, sound),
         (_orphan, sound),
+        (_on_objects, ""),
     ):
         plays.append(play(await _owned(kube, office, acting, namespace, url)))
     async with asyncio.timeout(3 * PATIENCE):
@@ -124,6 +127,16 @@ async def test_a_prober_outlives_its_operator_and_what_it_tells_is_true(
 async def _owned(kube: Kube, office: Office, acting: Kube, namespace: str, url: str) -> Prober:
     owner = await kube.create(CONFIG_MAPS, namespace, {"metadata": {"generateName": "run-"}})
     return Prober(office, acting, {"apiVersion": "v1", "kind": "ConfigMap", **owner}, url)
+
+
+async def _on_objects(prober: Prober) -> None:
+    """As the experiment's account, and with its rights."""
+    async with prober.operator(prober.status()) as working:
+        await until(working, lambda work: len(work.seconds) >= 2)
+        await working.end(prober.running())
+        told = prober.told(await until(working, lambda work: work.over))
+    assert (told.state, told.result) == (WorkState.ACCOUNTED, Judgement.PASSED), told.message
+    assert told.acknowledged and told.acknowledged >= 20
 
 
 async def _taken_over(prober: Prober) -> None:

@@ -18,12 +18,23 @@ from bounceback.engine.state import Decision, Duty, Seen, State, Work
 from bounceback.engine.working import accounting_seconds, bounded, heard, longest_account, prober_name, with_work
 from bounceback.types.outcome import Aspect, Judgement, Phase, Verdict
 from bounceback.types.prober import PASSWORD, LoadEnd
+from bounceback.vehicles.arming import ARM_LABEL, DISABLED
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.prober_pod import prober_pod
 from tests.unit.engine_values import START, at, check, experiment, finished, health, injection, preparation
 
 STORE = {"url": "http://store", "write": {"path": "/items/{value}"}, "list": {"path": "/items"}}
 SPEC = experiment()
+MADE = {
+    "run": "uid",
+    "number": 1,
+    "not_after": 100.0,
+    "now": 0.0,
+    "account": "bounceback",
+    "image": "i",
+    "pull_policy": "Always",
+}
+"""Of a prober pod."""
 
 
 def asked(**workload: Any) -> CheckCopy:
@@ -174,11 +185,10 @@ def test_a_line_of_a_log_that_is_none_is_refused() -> None:
 def test_a_prober_pod_has_no_right_of_its_own_and_goes_with_the_experiment() -> None:
     copy = asked()
     assert copy.spec.workload is not None
-    made = {"run": "uid", "number": 1, "not_after": 100.0, "now": 0.0, "image": "i", "pull_policy": "Always"}
     owner = {"kind": "FaultExperiment", "uid": "uid"}
-    pod = prober_pod(prober_name("uid", "c"), copy.spec.workload, owner=owner, **made)  # type: ignore[arg-type]
+    pod = prober_pod(prober_name("uid", "c"), copy.spec.workload, owner=owner, **MADE)  # type: ignore[arg-type]
     (container,) = pod["spec"]["containers"]
-    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["automountServiceAccountToken"] is False and "serviceAccountName" not in pod["spec"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
     assert pod["metadata"]["ownerReferences"] == [owner]
@@ -189,7 +199,15 @@ def test_a_prober_pod_has_no_right_of_its_own_and_goes_with_the_experiment() -> 
     large = asked(http=long).spec.workload
     assert large is not None
     with pytest.raises(Refused, match="of at most 102,400: shorten its bodies"):
-        prober_pod("p", large, owner=owner, **made)  # type: ignore[arg-type]
+        prober_pod("p", large, owner=owner, **MADE)  # type: ignore[arg-type]
+
+
+def test_a_token_is_there_only_for_operations_on_the_kubernetes_api() -> None:
+    workload = check(workload={"model": "Set", "kubernetes": {"namespace": "shop"}}).spec.workload
+    assert workload is not None
+    pod = prober_pod("p", workload, owner=None, **MADE)  # type: ignore[arg-type]
+    assert (pod["spec"]["serviceAccountName"], pod["spec"]["automountServiceAccountToken"]) == ("bounceback", True)
+    assert pod["metadata"]["labels"][ARM_LABEL] == DISABLED, "what counts operations is no client that faults are for"
 
 
 def test_a_password_comes_from_a_secret_and_stands_in_no_order() -> None:
@@ -199,8 +217,7 @@ def test_a_password_comes_from_a_secret_and_stands_in_no_order() -> None:
         workload={"model": "Set", "sql": {**table, "list": "select v from t"}, "passwordFrom": asked_for}
     ).spec.workload
     assert workload is not None and workload.sql is not None
-    made = {"run": "uid", "number": 1, "not_after": 100.0, "now": 0.0, "image": "i", "pull_policy": "Always"}
-    (container,) = prober_pod("p", workload, owner=None, **made)["spec"]["containers"]  # type: ignore[arg-type]
+    (container,) = prober_pod("p", workload, owner=None, **MADE)["spec"]["containers"]  # type: ignore[arg-type]
     assert {"name": PASSWORD, "valueFrom": {"secretKeyRef": {"name": "shop-db", "key": "word"}}} in container["env"]
     asking = workload.asking_with(PASSWORD)
     assert asking.sql == workload.sql.model_copy(update={"password_variable": PASSWORD})

@@ -14,7 +14,7 @@ from bounceback.types.rules import Rule, refuse
 LONGEST: Final = 86_400
 NO_END: Final = "must be given with load.ramp: the rate grows, or falls, over these seconds"
 NO_ENVIRONMENT: Final = "must be unset in a check, whose pod has no environment of yours: give passwordFrom, a Secret"
-NO_TOKEN: Final = "must be unset in a check, whose pod has no token: use `bounceback workload` beside the run"
+NO_KUBECONFIG: Final = "must be unset in a check, whose pod asks as the experiment's account"
 NO_PASSWORD: Final = "must be unset without sql and nats, which alone take a password"
 NO_BOUND: Final = "throughputPercent or latencyP99Percent must be given"
 
@@ -72,7 +72,12 @@ class CheckWorkload(Workload):
             )
             for name in ("sql", "nats")
         ),
-        Rule("!has(self.kubernetes)", NO_TOKEN, ".kubernetes", reason="FieldValueForbidden"),
+        Rule(
+            "!has(self.kubernetes) || !has(self.kubernetes.kubeconfig)",
+            NO_KUBECONFIG,
+            ".kubernetes.kubeconfig",
+            reason="FieldValueForbidden",
+        ),
         Rule(
             "!has(self.passwordFrom) || has(self.sql) || has(self.nats)",
             NO_PASSWORD,
@@ -113,9 +118,9 @@ class CheckWorkload(Workload):
         )
 
     @model_validator(mode="after")
-    def _takes_no_token(self) -> Self:
-        if self.kubernetes is not None:
-            raise refuse(NO_TOKEN, "kubernetes")
+    def _asks_as_the_account(self) -> Self:
+        if self.kubernetes is not None and self.kubernetes.kubeconfig is not None:
+            raise refuse(NO_KUBECONFIG, "kubernetes", "kubeconfig")
         return self
 
     @model_validator(mode="after")

@@ -39,6 +39,7 @@ def foresee_workload(
             not_after=float(spec.deadline_seconds),
             now=0.0,
             owner=None,
+            account=spec.service_account_name,
             image="bounceback",
             pull_policy="IfNotPresent",
         )

@@ -111,6 +111,7 @@ class Working:
             not_after=until,
             now=time.time(),
             owner=self._owner,
+            account=self._account,
             image=settings.image,
             pull_policy=settings.pull_policy,
         )

@@ -12,6 +12,7 @@ from bounceback.api.probes import Probe
 from bounceback.engine.working import accounting_seconds
 from bounceback.kube.client import Json
 from bounceback.types.prober import ORDERS, PASSWORD
+from bounceback.vehicles.arming import ARM_LABEL, DISABLED
 from bounceback.vehicles.containers import LONGEST_PLAN, NO_RIGHTS, ROLE_LABEL, RUN_LABEL, TELLS_ITS_END
 from bounceback.vehicles.errors import Refused
 
@@ -36,11 +37,14 @@ def prober_pod(
     not_after: float,
     now: float,
     owner: Json | None,
+    account: str,
     image: str,
     pull_policy: str,
 ) -> Json:
     """`owner` is the experiment, with which it goes; `number` tells its values from those of other runs, `not_after`
     is when its load ends though nobody says so. Raises Refused where its orders are too long.
+
+    It has a token of `account`, the experiment's, only where its operations are requests to the Kubernetes API.
 
     It runs once: a ledger that is lost is not begun again.
     """
@@ -51,6 +55,8 @@ def prober_pod(
     if (password := workload.password_from) is not None:
         secret = {"secretKeyRef": {"name": password.secret_name, "key": password.key}}
         pod["spec"]["containers"][0]["env"].append({"name": PASSWORD, "valueFrom": secret})
+    if workload.kubernetes is not None:
+        pod["spec"] |= {"serviceAccountName": account, "automountServiceAccountToken": True}
     return pod
 
 
@@ -109,7 +115,12 @@ def _pod(
         "kind": "Pod",
         "metadata": {
             "name": name,
-            "labels": {"app.kubernetes.io/managed-by": "bounceback", ROLE_LABEL: CONTAINER, RUN_LABEL: run},
+            "labels": {
+                "app.kubernetes.io/managed-by": "bounceback",
+                ROLE_LABEL: CONTAINER,
+                RUN_LABEL: run,
+                ARM_LABEL: DISABLED,
+            },
             **({"ownerReferences": [owner]} if owner else {}),
         },
         "spec": {
