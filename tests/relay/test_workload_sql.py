@@ -297,8 +297,9 @@ async def test_postgresql_loses_what_it_commits_asynchronously_when_it_crashes(s
 
 @pytest.mark.parametrize("options", [(), ("--innodb-flush-log-at-trx-commit=1",)])
 async def test_mariadb_loses_what_it_has_not_written_when_it_is_killed(options: tuple[str, ...]) -> None:
+    """With a key: a table without one gave two of its rows twice after that, once in 75 runs, on a starved machine."""
     with real_servers.mariadb(None, *options) as server:
-        await told_mariadb(server, TABLES)
+        await told_mariadb(server, TABLES.replace("(id bigint)", "(id bigint primary key)"))
         await asyncio.to_thread(ended_and_started, server, signal.SIGTERM)  # what is new is on disk after that
         account = await crashed_and_started_again(server, signal.SIGKILL)
     assert account.failed + account.unknown > 0, "somebody was cut off"
