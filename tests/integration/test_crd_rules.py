@@ -72,6 +72,7 @@ CHANGES = {
     "deadlineSeconds": 3601,
     "seed": 1,
     "runs": {"count": 35},
+    "reference": {"objects": [{"apiVersion": "v1", "kind": "ConfigMap", "selector": {"matchLabels": {"app": "db"}}}]},
     "ttlSecondsAfterFinished": 60,
 }
 
