@@ -22,7 +22,7 @@ from tests.spec_cases import CASES
 
 Json = dict[str, Any]
 CRDS = Path(__file__).parents[2] / "crds"
-LIMIT = 232 * 1024
+LIMIT = 220 * 1024
 ONLY_WITH_STATUS = "once the run has started"
 NAMED = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 

@@ -125,7 +125,7 @@ class PeerService(Model):
 
 
 class Peer(Model):
-    """One side that the target talks to: exactly one of `pods`, `service`, `cidr` or `host`."""
+    """Exactly one of `pods`, `service`, `cidr` or `host`."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         one_of(("pods", "service", "cidr", "host")),
@@ -142,7 +142,7 @@ class Peer(Model):
         None, description="An IPv4 or IPv6 network or address, for example 10.0.0.0/8."
     )
     host: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        None, description="A host name; its addresses are looked up when the fault is planned, and followed."
+        None, description="A host name; its addresses are looked up, and followed."
     )
     ports: list[PeerPort] = Field(
         default_factory=list, max_length=20, description="Only these ports of the peer; empty: all traffic with it."
