@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import ended_as_interrupted
 from bounceback.types.access import Access
 from bounceback.types.inside import InsideAct
 from bounceback.types.plan import Told
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accesses", type=int, default=300, help="for each delay (default 300)")
     count = parser.parse_args(arguments).accesses
+    ended_as_interrupted()
     with network() as lab, with_processes(lab), container(lab, lab.target, program=PROGRAM) as app:
         Path(f"/proc/{number(app)}/root/data/file").write_text("text" * 100)
         with container(lab, lab.two, program=PROGRAM, volume=app.volume) as neighbour:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import ended_as_interrupted
 from bounceback.types.plan import Told
 from bounceback.types.scarce import Fill
 from tests.kernel.lab import Lab, network, order, plan
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=1024, help="MiB of each file system (default 1024)")
     size = parser.parse_args(arguments).size
     there = [kind for kind in KINDS if kind == "tmpfs" or shutil.which(f"mkfs.{kind}")]
+    ended_as_interrupted()
     with network() as lab, with_processes(lab) as first:
         rows = [row for kind in there for row in each(lab, first, kind, size)]
     print("| | promised | off by | reached after it was told in force | free again after kill -9 | |")

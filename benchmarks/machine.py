@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
+
+
+def ended_as_interrupted() -> None:
+    """A SIGTERM ends this process as ^C does: every context is left, so no cgroup and no network stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def quiet(patience: float) -> None:

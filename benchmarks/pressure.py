@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.machine import Stretch
+from benchmarks.machine import Stretch, ended_as_interrupted
 from bounceback.drivers.cgroups import counter
 from bounceback.types.inside import InsideAct
 from bounceback.types.plan import Told
@@ -221,6 +221,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement (default 10)")
     options = parser.parse_args()
+    ended_as_interrupted()
     stretch = Stretch()
     with network() as lab, with_processes(lab):
         bench = Bench(lab, options.seconds)

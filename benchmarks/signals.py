@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import ended_as_interrupted
 from bounceback.types.inside import Who
 from bounceback.types.plan import Told
 from bounceback.types.signals import Freeze
@@ -64,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=30)
     runs = parser.parse_args(arguments).runs
+    ended_as_interrupted()
     with network() as lab, with_processes(lab) as first, container(lab, lab.target, program=PULSE) as app:
         try:
             with page(Path(f"/proc/{first}/root{app.volume}/pulse")) as pulse:

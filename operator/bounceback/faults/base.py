@@ -45,7 +45,7 @@ class NetworkFault(Fault):
     peers: list[Peer] = Field(
         default_factory=list,
         max_length=20,
-        description="Who the target talks to; empty: everyone but the node and Bounceback's own probes.",
+        description="Who the target talks to; empty: all but the node and our probes.",
     )
 
     @abstractmethod

@@ -17,7 +17,7 @@ class ConnectionFault(NetworkFault):
 
     direction: Direction = Field(
         Direction.BOTH,
-        description="Which way's data: what the target sends (Egress), gets (Ingress), or Both.",
+        description="What the target sends (Egress), gets (Ingress), or Both.",
     )
 
     @abstractmethod

@@ -27,9 +27,7 @@ class NetworkPartition(NetworkFault):
     kind: ClassVar[str] = "networkPartition"
     hit_words: ClassVar[str] = "packets dropped"
 
-    direction: Direction = Field(
-        Direction.BOTH, description="Which way's packets: what the target sends (Egress), gets (Ingress), or Both."
-    )
+    direction: Direction = Field(Direction.BOTH, description="What the target sends (Egress), gets (Ingress), or Both.")
     action: Action = Field(
         Action.DROP,
         description="Drop: silence, as behind a cut cable. Reject: refused at once, with RST or an ICMP error.",

@@ -23,7 +23,7 @@ class PacketFault(NetworkFault):
     """A relay of TCP connections can do it, too."""
 
     direction: Direction = Field(
-        Direction.EGRESS, description="Which way's packets: what the target sends (Egress), gets (Ingress), or Both."
+        Direction.EGRESS, description="What the target sends (Egress), gets (Ingress), or Both."
     )
 
     def rungs(self, choice: Choice = ALWAYS) -> tuple[Rung, ...]:

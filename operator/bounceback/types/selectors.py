@@ -32,10 +32,8 @@ class Requirement(Model):
     )
 
     key: LabelKey = Field(description="The label's key.")
-    operator: Operator = Field(description="In, NotIn, Exists or DoesNotExist.")
-    values: list[LabelValue] = Field(
-        default_factory=list, max_length=50, description="The values for In and NotIn; empty for the other two."
-    )
+    operator: Operator = Field(description="How they compare.")
+    values: list[LabelValue] = Field(default_factory=list, max_length=50, description="For In and NotIn only.")
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
@@ -78,11 +76,9 @@ class LabelSelector(Model):
     )
 
     match_labels: dict[LabelKey, LabelValue] = Field(
-        default_factory=dict, max_length=20, description="Labels that must be present with these values."
+        default_factory=dict, max_length=20, description="Labels with these values."
     )
-    match_expressions: list[Requirement] = Field(
-        default_factory=list, max_length=20, description="Further conditions on labels."
-    )
+    match_expressions: list[Requirement] = Field(default_factory=list, max_length=20, description="Further conditions.")
 
     @model_validator(mode="after")
     def _selects_something(self) -> Self:
@@ -108,7 +104,7 @@ class Protocol(StrEnum):
 class PeerPort(Model):
     """A port of the peer."""
 
-    port: Port = Field(description="The port on the peer's side.")
+    port: Port = Field(description="On the peer's side.")
     protocol: Protocol = Field(Protocol.TCP, description="TCP or UDP.")
 
 
@@ -138,14 +134,12 @@ class Peer(Model):
 
     pods: PeerPods | None = Field(None, description="Pods by label.")
     service: PeerService | None = Field(None, description="A Service: its cluster IPs and its endpoints.")
-    cidr: Annotated[str, Field(max_length=49)] | None = Field(
-        None, description="An IPv4 or IPv6 network or address, for example 10.0.0.0/8."
-    )
+    cidr: Annotated[str, Field(max_length=49)] | None = Field(None, description="An IP network or address: 10.0.0.0/8.")
     host: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        None, description="A host name; its addresses are looked up, and followed."
+        None, description="A host name; its addresses are followed."
     )
     ports: list[PeerPort] = Field(
-        default_factory=list, max_length=20, description="Only these ports of the peer; empty: all traffic with it."
+        default_factory=list, max_length=20, description="The peer's ports; empty: all of them."
     )
 
     @field_validator("cidr")
