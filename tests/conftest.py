@@ -60,9 +60,21 @@ class Halves(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist's class
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(ON_THE_CLUSTER) and not nodeid.startswith(HAVE_THEIR_OWN):
+        if on_the_cluster(nodeid):
             return "cluster"
         return nodeid.partition("::")[0] if nodeid.startswith("tests/unit/") else "elsewhere"
+
+
+def on_the_cluster(nodeid: str) -> bool:
+    return nodeid.startswith(ON_THE_CLUSTER) and not nodeid.startswith(HAVE_THEIR_OWN)
+
+
+@pytest.fixture(autouse=True)
+def in_its_half(request: pytest.FixtureRequest) -> None:
+    """Whoever uses the tests' cluster says so, or would go on beside those who do, and disturb them."""
+    if "kubeconfig" in request.fixturenames and not on_the_cluster(request.node.nodeid):
+        used = request.getfixturevalue("kubeconfig")
+        assert used != os.environ.get("BOUNCEBACK_TEST_KUBECONFIG"), "name this file in ON_THE_CLUSTER"
 
 
 @pytest.fixture(scope="session")
