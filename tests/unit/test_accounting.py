@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
-from array import array
-from collections.abc import Iterable, Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bounceback.accounting.account import SEEN, Account, Flaw, judge
 from bounceback.accounting.checking import check
-from bounceback.accounting.history import edn, events, json_lines
-from bounceback.accounting.latencies import Latencies
-from bounceback.accounting.ledger import FOREIGN, NOTHING, Function, Ledger, Model, Outcome
+from bounceback.accounting.ledger import FOREIGN, NOTHING, Function, Ledger, Model
 from bounceback.types.outcome import Verdict
+from tests.ledgers import FAILED, OK, READ, TAKE, UNKNOWN, WRITE, Told, ledgers
 from tests.naive_accounting import agree
-
-WRITE, READ, TAKE = Function
-UNKNOWN, OK, FAILED = Outcome
-
-
-class Told:
-    """A ledger, told operation by operation; each is over before the next begins, unless it is said otherwise."""
-
-    def __init__(self) -> None:
-        self.ledger = Ledger()
-        self.now = 0
-
-    def begin(self, function: Function, key: int = 0) -> int:
-        self.now += 1000
-        return self.ledger.begin(function, key, self.now)
-
-    def end(self, number: int, outcome: Outcome = OK, value: int = NOTHING) -> int:
-        self.now += 1000
-        self.ledger.end(number, outcome, value, self.now)
-        return number
-
-    def write(self, outcome: Outcome = OK, key: int = 0) -> int:
-        return self.end(self.begin(WRITE, key), outcome)
-
-    def read(self, value: int, key: int = 0, outcome: Outcome = OK) -> int:
-        return self.end(self.begin(READ, key), outcome, value)
-
-    def take(self, value: int, outcome: Outcome = OK) -> int:
-        return self.end(self.begin(TAKE), outcome, value)
-
-    def at_the_end(self, listed: Iterable[int] | None = None) -> None:
-        self.ledger.read_back()
-        self.ledger.listed = None if listed is None else array("q", listed)
 
 
 @pytest.fixture
@@ -349,69 +310,6 @@ def test_a_flaw_that_is_allowed_is_told_and_does_not_fail(told: Told) -> None:
 # Against a checker that looks at every pair
 
 
-@st.composite
-def ledgers(draw: st.DrawFn, model: Model) -> Ledger:
-    """Any order of beginnings and ends, of few keys, with any outcomes and answers."""
-    told = Told()
-    other = TAKE if model is Model.QUEUE else READ
-    open_: list[int] = []
-    count = draw(st.integers(1, 14))
-    back_from = draw(st.integers(0, count))
-    read_back: set[int] = set()
-    while len(told.ledger) < count or open_:
-        if len(told.ledger) < count and (not open_ or draw(st.booleans())):
-            if len(told.ledger) == back_from:
-                while open_:  # the load is over before the read-back begins
-                    finish(draw, told, open_.pop(0), model, read_back)
-                told.ledger.read_back()
-            final = len(told.ledger) >= back_from
-            written = [n for n, function in enumerate(told.ledger.functions) if function == WRITE]
-            if model is Model.SET and not written:
-                function = WRITE
-            else:
-                function = other if final else draw(st.sampled_from([WRITE, WRITE, other]))
-            keys = written if (model, function) == (Model.SET, READ) else [0, 1]
-            open_.append(told.begin(function, draw(st.sampled_from(keys)) if function is not TAKE else 0))
-        else:
-            number = open_.pop(draw(st.integers(0, len(open_) - 1)))
-            finish(draw, told, number, model, read_back)
-    if told.ledger.read_back_from is None:
-        told.ledger.read_back()
-    if model is Model.SET and draw(st.booleans()):
-        told.ledger.listed = array("q", draw(st.lists(st.integers(FOREIGN, 7), max_size=10)))
-    return told.ledger
-
-
-def answers(model: Model, ledger: Ledger, key: int) -> list[int]:
-    """What a system might say, most of it nearly true."""
-    same = [
-        n
-        for n, (function, of) in enumerate(zip(ledger.functions, ledger.keys, strict=True))
-        if function == WRITE and (of == key or model is Model.QUEUE)
-    ]
-    match model:
-        case Model.SET:
-            return [0, 1]
-        case Model.COUNTER:
-            return [max(0, len(same) + off) for off in (-3, -2, -1, 0, 1)]
-    return [*same, *same, NOTHING, FOREIGN, 8]
-
-
-def finish(draw: st.DrawFn, told: Told, number: int, model: Model, read_back: set[int]) -> None:
-    """It ends somehow, or never; a key is read back once at most, as it is in earnest."""
-    ledger = told.ledger
-    key = ledger.keys[number]
-    outcome = draw(st.sampled_from([OK, OK, OK, UNKNOWN, FAILED]))
-    if ledger.read_back_from is not None and ledger.functions[number] == READ:
-        outcome = FAILED if key in read_back else outcome
-        read_back |= {key} if outcome is OK else set()
-    value = NOTHING
-    if ledger.functions[number] != WRITE and outcome is OK:
-        value = draw(st.sampled_from(answers(model, ledger, key)))
-    if outcome is not UNKNOWN or draw(st.booleans()):
-        told.end(number, outcome, value)
-
-
 @given(st.data(), st.sampled_from(list(Model)))
 def test_the_checkers_say_what_the_definitions_say(data: st.DataObject, model: Model) -> None:
     ledger = data.draw(ledgers(model))
@@ -419,100 +317,3 @@ def test_the_checkers_say_what_the_definitions_say(data: st.DataObject, model: M
     agree(account, ledger)
     passed = judge(account).verdict is Verdict.PASSED
     assert not passed or (account.acknowledged and account.read_back and not flaws(account))
-
-
-# Histories
-
-
-def parsed(line: str) -> dict[str, str]:
-    """A map of EDN, its values as text."""
-    return dict(re.findall(r":(\w+) (\[.*\]|\S+?)(?=, |\})", line))
-
-
-@given(st.data(), st.sampled_from(list(Model)))
-def test_a_process_of_a_history_does_one_thing_at_a_time_and_nothing_after_an_unknown_end(
-    data: st.DataObject, model: Model
-) -> None:
-    ledger = data.draw(ledgers(model))
-    busy, ended = {}, set()
-    for event in events(ledger):
-        assert event.process not in ended
-        if event.type == "invoke":
-            assert event.process not in busy
-            busy[event.process] = event.number
-        else:
-            assert busy.pop(event.process) == event.number
-            ended |= {event.process} if event.type == "info" else set()
-    lines = [json.loads(line) for line in json_lines(model, ledger)]
-    assert [line["index"] for line in lines] == list(range(len(lines)))
-    maps = [parsed(line) for line in edn(model, ledger)]
-    assert [each["index"] for each in maps] == [str(n) for n in range(len(maps))]
-
-
-def history(model: Model, told: Told, key: int | None = None) -> list[tuple[str, str, str]]:
-    maps = [parsed(line) for line in edn(model, told.ledger, key)]
-    return [(each["type"], each["f"], each["value"]) for each in maps]
-
-
-def test_registers_are_transactions_for_elle_and_writes_and_reads_of_one_key_for_knossos(told: Told) -> None:
-    told.read(told.write(key=3), key=3)
-    told.write(UNKNOWN, key=4)
-    assert history(Model.REGISTER, told) == [
-        (":invoke", ":txn", "[[:w 3 0]]"),
-        (":ok", ":txn", "[[:w 3 0]]"),
-        (":invoke", ":txn", "[[:r 3 nil]]"),
-        (":ok", ":txn", "[[:r 3 0]]"),
-        (":invoke", ":txn", "[[:w 4 2]]"),
-        (":info", ":txn", "[[:w 4 2]]"),
-    ]
-    assert history(Model.REGISTER, told, 3) == [
-        (":invoke", ":write", "0"),
-        (":ok", ":write", "0"),
-        (":invoke", ":read", "nil"),
-        (":ok", ":read", "0"),
-    ]
-
-
-def test_sets_are_adds_and_one_read_at_the_end_with_all_that_was_found(told: Told) -> None:
-    told.read(1, told.write())
-    told.at_the_end([0, 0])
-    assert history(Model.SET, told)[1:] == [
-        (":ok", ":add", "0"),
-        (":invoke", ":read", "nil"),
-        (":ok", ":read", "[0 0]"),
-    ]
-
-
-def test_a_take_that_finds_nothing_fails_in_a_history(told: Told) -> None:
-    told.take(told.write())
-    told.take(NOTHING)
-    assert history(Model.QUEUE, told)[3:] == [
-        (":ok", ":dequeue", "0"),
-        (":invoke", ":dequeue", "nil"),
-        (":fail", ":dequeue", "nil"),
-    ]
-
-
-# Latencies
-
-
-@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200))
-def test_percentiles_are_never_too_low_and_at_most_one_percent_too_high(taken: Sequence[int]) -> None:
-    latencies = Latencies()
-    for nanoseconds in taken:
-        latencies.add(nanoseconds)
-    ordered = sorted(taken)
-    shares = (1, 50, 90, 99, 99.9, 100)
-    for share, found in zip(shares, latencies.percentiles(shares), strict=True):
-        true = ordered[max(1, -int(-len(ordered) * share // 100)) - 1]
-        assert true / 1000 - 1 <= found * 1e6 <= true / 1000 * 1.01 + 1
-
-
-def test_merged_latencies_are_those_of_both() -> None:
-    one, other, both = Latencies(), Latencies(), Latencies()
-    for n in range(1000):
-        (one if n % 2 else other).add(n * n * 1000)
-        both.add(n * n * 1000)
-    one.merge(other)
-    assert (one.count, one.longest) == (both.count, both.longest)
-    assert one.percentiles((50, 99)) == both.percentiles((50, 99))
