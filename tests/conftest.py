@@ -26,10 +26,9 @@ ROOT = Path(__file__).parent.parent
 ON_THE_CLUSTER = (
     "tests/e2e/",
     "tests/integration/",
-    "tests/kernel/test_other_kernel.py",
     "tests/survival/two_kernels/",
 )
-"""Tests that share one cluster; others of tests/kernel and tests/survival have none, or one that they make."""
+"""Tests that share one cluster; all others have none, or one that they make."""
 HAVE_THEIR_OWN = "tests/integration/test_dev_cluster.py"
 IMAGE = "bounceback:dev"
 ACCOUNT = "bounceback"

@@ -12,9 +12,6 @@ from pathlib import Path
 import pytest
 
 from dev.layout import OTHER_KERNEL_NODE
-from dev.state import Cluster
-from tests.commands import Commands
-from tests.conftest import at_hand
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAME_EVERYWHERE = ("test_api_rules.py", "test_kubelet_service.py")
@@ -29,7 +26,8 @@ NOT_YET = (
 """Most of it would be skipped there, where no file system but those in memory can be mounted, or it takes minutes."""
 ELSEWHERE = ("test_pressure.py::test_what_cannot_be_had_is_refused",)
 """Long there, and decided before any kernel is asked."""
-CLUSTER = at_hand(f"bbt-kernel-{os.getpid()}")
+CLUSTER = f"bbt-kernel-{os.getpid()}"
+"""One of its own: it takes minutes, in which the tests' cluster is needed."""
 
 
 def dev(*words: str) -> subprocess.CompletedProcess[str]:
@@ -44,18 +42,14 @@ def node() -> Iterator[str]:
     if there := os.environ.get("BOUNCEBACK_TEST_OTHER_KERNEL"):
         yield there
         return
-    was_up = Cluster(CLUSTER).record() is not None
     made = dev("up", "--name", CLUSTER, "--nodes", "2")
     try:
         if made.returncode == 3:
             pytest.skip(made.stderr.strip().splitlines()[-1])
         assert made.returncode == 0, made.stderr
-        # Pods of other tests are not to be scheduled there.
-        Commands.of(made.stdout.strip().splitlines()[-1]).kubectl("cordon", OTHER_KERNEL_NODE)
         yield CLUSTER
     finally:
-        if not was_up:
-            dev("down", "--name", CLUSTER)
+        dev("down", "--name", CLUSTER)
 
 
 @pytest.mark.cluster
