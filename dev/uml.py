@@ -33,7 +33,7 @@ TAP: Final = "tap0"
 LINK: Final = "vec0"
 PODS_TABLE: Final = "100"
 MODULES: Final = (
-    *("overlay", "veth", "bridge", "br_netfilter", "ifb", "tun", "fuse"),
+    *("overlay", "loop", "veth", "bridge", "br_netfilter", "ifb", "tun", "fuse"),
     *("nf_tables", "nft_ct", "nft_numgen", "nft_limit", "nft_quota", "nft_hash", "nft_reject", "nft_redir", "nft_masq"),
     *("sch_netem", "sch_prio", "sch_tbf", "sch_htb", "sch_ingress"),
     *(

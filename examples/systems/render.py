@@ -26,6 +26,7 @@ VARIANTS: Final = {
     "web-locked": ("stale-lock", "It has limits; killed, it waits for ever for the lock that it held itself."),
     "web-timed": ("", "Its store is armed for a clock that is wrong, and keeps its promises."),
     "web-timebound": ("clock-bound", "Its store is armed; once its clock has gone back it takes no order until then."),
+    "web-restless": ("short-toleration", "Its store leaves a node that is not heard of at once; its orders stay there."),
     **render_kept.VARIANTS,
     **render_guarded.VARIANTS,
 }
@@ -34,6 +35,8 @@ SECURED: Final = ("web-secure", "web-trusting", *ALARMED)
 TIMED: Final = ("web-timed", "web-timebound")
 STORES: Final = ("careless-store", "clock-bound")
 """Flaws of the store."""
+RESTLESS: Final = "short-toleration"
+"""A flaw of the store's pod: what it is told of nodes that are not heard of, in place of five minutes."""
 LIMITED: Final = ("web-limited", "web-tripped", "web-locked")
 LIMITS: Final = {"cpu": "300m", "memory": "96Mi"}
 Object = dict[str, Any]
@@ -81,12 +84,13 @@ Readable.add_representer(str, _block)
 def system(name: str, flaw: str) -> list[Object]:
     secured, limited = name in SECURED, name in LIMITED
     code = {path.name: path.read_text() for path in sorted((HERE / "app").glob("*.py"))}
-    settings = ({"FLAW": flaw} if flaw and flaw not in STORES else {}) | (
+    settings = ({"FLAW": flaw} if flaw and flaw not in (*STORES, RESTLESS) else {}) | (
         {"STORE_TLS": "store:8443"} if secured else {}
     )
     settings |= {"ALARM": "raised"} if name in ALARMED else {}
     web = deployment("web", 2, settings | ({"WORK_MILLISECONDS": "10", "STATE": "/state"} if limited else {}), "/ready")
     kept = with_authority(store(flaw, {"TLS_PORT": "8443"})) if secured else store(flaw)
+    kept = restless(kept) if flaw == RESTLESS else kept
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-code"}, "data": code},
         armed(kept) if name in TIMED else kept,
@@ -131,6 +135,13 @@ def armed(deployment: Object) -> Object:
     """Its clock may be wrong for a while, where the operator arms pods for it."""
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     deployment["spec"]["template"]["metadata"]["labels"] = {**labels, "bounceback.dev/arm-clock": "enabled"}
+    return deployment
+
+
+def restless(deployment: Object) -> Object:
+    """Its pod is replaced as soon as its node is not heard of, though what it keeps is in that pod alone."""
+    at_once = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "operator": "Exists"}
+    deployment["spec"]["template"]["spec"]["tolerations"] = [{**at_once, "tolerationSeconds": 0}]
     return deployment
 
 

@@ -27,14 +27,20 @@ OF_CLUSTER = "validatingwebhookconfigurations,clusterroles,clusterrolebindings,f
 
 @contextmanager
 def shop(
-    commands: Commands, system: str, replicas: int = 2, node: str = "", objects_too: bool = False
+    commands: Commands,
+    system: str,
+    replicas: int = 2,
+    node: str = "",
+    objects_too: bool = False,
+    nodes_too: bool = False,
 ) -> Iterator[str]:
     """A namespace that is open to experiments, with that system serving in it; its web on `node` where one is named.
 
-    `objects_too`: experiments may change its objects as well.
+    `objects_too`: experiments may change its objects as well; `nodes_too`: and nodes, where a policy lets them.
     """
     with commands.namespace("shop") as namespace:
         more = ("--objects", OBJECTS) if objects_too else ()
+        more = (*more, "--nodes") if nodes_too else more
         if guarded := system.startswith("guarded"):
             more = (*more, "--cluster-objects", f"{WEBHOOKS}/{guard_of(namespace)}")
         access = commands.bounceback("access", namespace, "--secret", AUTHORITY, *more)
@@ -58,6 +64,8 @@ def shop(
             if guarded:
                 role = f"bounceback-objects:{namespace}:bounceback"
                 commands.kubectl("delete", "--ignore-not-found", OF_CLUSTER, guard_of(namespace), role)
+            if nodes_too:
+                commands.kubectl("delete", "clusterrolebinding", f"bounceback-nodes-{namespace}-bounceback")
 
 
 def guard_of(namespace: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ EXPECTED = "bounceback.dev/expected-verdict."
 EXIT_CODES = {"Passed": 0, "Failed": 1}
 NETEM_NODE = "node-uml"
 UNSUPPORTED = 3  # what `dev up` says where this machine has no second kernel
+SOUND = "web"
+SECONDS = {"A6-node-drain": 8, "A6-node-not-ready": 65}
+"""What takes less than the example's own time and shows the same; a node is Unknown after 41 to 56 s."""
+PYTHON = ("python3", "-c")
 AT_ONCE = 4
 """Most of a run is waiting."""
 SET_UP_AT_ONCE = 2
@@ -59,12 +64,12 @@ class Scenario:
         return not self.by_relay and ("networkDelay" in text or "mechanism: Netem" in text)
 
 
-def scenarios() -> Iterator[Scenario]:
+def scenarios(on_nodes: bool) -> Iterator[Scenario]:
     """As the examples' annotations say."""
     for path in sorted((PROJECT / "examples").glob("*/experiment.yaml")):
         policy = path.parent / "policy.yaml"
-        if policy.exists() and "nodes" in yaml.safe_load(policy.read_text())["spec"]["allow"]:
-            continue  # on nodes, which others need here: tests/survival/test_nodes.py plays their faults
+        if on_nodes != (policy.exists() and "nodes" in yaml.safe_load(policy.read_text())["spec"]["allow"]):
+            continue
         annotations = yaml.safe_load(path.read_text())["metadata"]["annotations"]
         for key, verdict in annotations.items():
             if key.startswith(EXPECTED):
@@ -81,11 +86,12 @@ class Outcome:
     experiment: Json
 
 
-def run(commands: Commands, name: str, namespace: str) -> Outcome:
+def run(commands: Commands, name: str, namespace: str, seconds: int | None = None) -> Outcome:
+    """Its faults as long as it says, or so many seconds."""
     folder = PROJECT / "examples" / name
     with tempfile.TemporaryDirectory() as away:
         if (folder / "policy.yaml").exists():  # it names the namespace that it is for, and what is there
-            folder = _placed(folder, Path(away), namespace)
+            folder = _placed(folder, Path(away), namespace, seconds)
             commands.kubectl("apply", "-f", str(folder / "policy.yaml"))
         files = map(str, sorted(folder.glob("*.yaml")))
         result = commands.bounceback("run", "--namespace", namespace, "--wait", *files)
@@ -97,9 +103,11 @@ def run(commands: Commands, name: str, namespace: str) -> Outcome:
     return Outcome(result.code, result.out + result.err, until(let_go, "the finished experiment is held no more"))
 
 
-def _placed(folder: Path, away: Path, namespace: str) -> Path:
+def _placed(folder: Path, away: Path, namespace: str, seconds: int | None) -> Path:
     for path in folder.glob("*.yaml"):
         body = placed(yaml.safe_load(path.read_text()), namespace)
+        for fault in body["spec"].get("faults", ()):
+            fault["durationSeconds"] = seconds or fault["durationSeconds"]
         (away / path.name).write_text(yaml.safe_dump(body, sort_keys=False))
     return away
 
@@ -162,11 +170,35 @@ def outcomes(wanted: list[Scenario], commands: Commands, netem_node: str) -> Ite
         }
 
 
-@pytest.mark.parametrize("scenario", list(scenarios()), ids=str)
+@pytest.mark.parametrize("scenario", list(scenarios(on_nodes=False)), ids=str)
 def test_an_example_finds_out_what_it_says(outcomes: dict[Scenario, Future[Outcome]], scenario: Scenario) -> None:
     if scenario not in outcomes:
         pytest.skip("no node has netem, and this machine cannot have a second kernel")
-    outcome = outcomes[scenario].result()
+    found_out(scenario, outcomes[scenario].result())
+
+
+@pytest.mark.parametrize("alone", [each for each in scenarios(on_nodes=True) if each.verdict == "Failed"], ids=str)
+def test_an_example_on_a_node_finds_out_what_it_says(commands: Commands, release: str, alone: Scenario) -> None:
+    """Last, and one at a time: what is done to the node everybody here feels. Who keeps its promises is hit the same
+    way by tests/survival/test_nodes.py, or is beside it: another shop, which loses nothing.
+    """
+    with shop(commands, alone.system, nodes_too=True) as namespace, shop(commands, SOUND) as beside:
+        try:
+            outcome = run(commands, alone.example, namespace, SECONDS[alone.example])
+            found_out(alone, outcome)
+            assert outcome.experiment["status"]["axes"]["recovery"] == "Passed", "it is back, and has forgotten"
+            assert lost(commands, beside) == 0 < lost(commands, namespace)
+        finally:
+            commands.kubectl("delete", "--ignore-not-found", "-f", f"examples/{alone.example}/policy.yaml")
+
+
+def lost(commands: Commands, namespace: str) -> int:
+    """Orders that were acknowledged, and are not in the store."""
+    asking = "import urllib.request as u; print(u.urlopen('http://localhost:8080/audit').read().decode())"
+    return int(json.loads(commands.kubectl("exec", "-n", namespace, "deploy/shopper", "--", *PYTHON, asking))["lost"])
+
+
+def found_out(scenario: Scenario, outcome: Outcome) -> None:
     print(outcome.told)
     status = outcome.experiment["status"]
     assert (status["verdict"], outcome.code) == (scenario.verdict, EXIT_CODES[scenario.verdict])

@@ -16,6 +16,7 @@ import pytest
 
 from bounceback.drivers.cgroups import counter
 from bounceback.types.inside import InsideAct
+from bounceback.types.pattern import Ramp
 from bounceback.types.plan import Line, Order, Told
 from bounceback.types.pressure import Cpu, Memory, Pids, Victim
 from tests.kernel.lab import Agent, Lab, order, plan
@@ -134,6 +135,18 @@ def test_memory_grows_as_quickly_as_asked(node: Lab) -> None:
         hits = agent.told[-1].hits
         assert hits <= 20 * (time.monotonic() - began) + 2
         stopped(agent)
+
+
+def test_with_a_ramp_more_and_more_is_held(node: Lab) -> None:
+    with limited(node) as app:
+        before = used(app)
+        growing = replace(asked(app, Memory(amount=80 * MIB)), pattern=Ramp(0.25, 1.0, 4), duration=4.0)
+        agent = node.start(plan(growing, on_node=True), where=node.one)
+        assert 20 <= agent.until(Told.HITS).hits < 80
+        until(lambda: used(app) - before >= 78 * MIB)
+        agent.end()
+        assert [line.detail["percent"] for line in agent.told if line.told is Told.STEP] == [25, 50, 75, 100]
+        assert agent.hits(growing.injection) == 80
 
 
 def test_where_ours_is_to_die_first_the_target_lives(node: Lab) -> None:

@@ -58,6 +58,28 @@ async def test_a_run_that_cannot_begin_says_why(
         assert not await agents_of(kube, namespace, caller.name)
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"processSignal": {"signal": "KILL", "process": "nobody"}}, ["].processSignal: caller-", "process nobody"]),
+        ({"ioError": {"path": "/nowhere", "error": "EPERM"}}, ["].ioError.path: caller-", "has /nowhere"]),
+        ({"fileFault": {"path": "/etc", "damage": "Remove"}}, ["].fileFault.path: caller-", "/etc"]),
+        ({"socketPressure": {"connections": {"port": 9, "count": 1}}}, ["].socketPressure: caller-", "port 9"]),
+        ({"ioDelay": {"path": "/a/../proc/1", "delayMilliseconds": 1}}, ["].ioDelay.path: pod caller-", "/proc/1 is"]),
+    ],
+    ids=["no process", "no path", "no file", "no listener", "the kernel's own"],
+)
+@together
+async def test_what_only_the_node_can_tell_is_refused_as_well(
+    kubeconfig: str, namespace: str, shop: Shop, operator: OperatorProcess, tmp_path: Path, fault: Json, told: list[str]
+) -> None:
+    entry = {"name": "wrong", "target": "callers", "durationSeconds": 2, **fault}
+    code, said = await run(kubeconfig, namespace, tmp_path, faults=[entry])
+    assert code == 2, said
+    for part in ("Aborted", *told):
+        assert part in said, said
+
+
 @together
 async def test_a_delay_where_the_kernel_has_no_netem_names_the_node_and_what_it_lacks(
     kube: Kube, kubeconfig: str, namespace: str, shop: Shop, operator: OperatorProcess, tmp_path: Path

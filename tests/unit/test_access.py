@@ -65,7 +65,18 @@ def test_what_cannot_be_done_is_refused_with_its_field(fields: dict[str, Any], t
 def test_a_container_that_is_not_there_is_an_obstacle() -> None:
     fault = entry(ioDelay={**DELAY, "container": "db"}).fault
     obstacle = fault.obstacle([Container("app")])  # type: ignore[attr-defined]
-    assert obstacle.reason == "NoContainer"
+    assert (obstacle.reason, obstacle.field) == ("NoContainer", ".container")
+
+
+@pytest.mark.parametrize("path", ["/proc", "/sys/fs", "//proc/1/fd", "/data/../proc/self", "/sys/"])
+def test_a_path_that_is_the_kernels_own_is_an_obstacle(path: str) -> None:
+    obstacle = entry(ioError={**ERROR, "path": path}).fault.obstacle([Container("app")])  # type: ignore[attr-defined]
+    assert (obstacle.reason, obstacle.field) == ("NotAVolume", ".path")
+
+
+@pytest.mark.parametrize("path", ["/", "/process", "/data/proc", "/system/sys"])
+def test_any_other_path_is_looked_at_on_the_node(path: str) -> None:
+    assert entry(ioError={**ERROR, "path": path}).fault.obstacle([Container("app")]) is None  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,22 @@ from typing import Any
 
 import pytest
 
-from bounceback.api.status import Finding
+from bounceback.api.status import Finding, InjectionStatus
+from bounceback.engine.conditions import is_stalled
 from bounceback.engine.judge import judge
+from bounceback.engine.refusing import TROUBLE
 from bounceback.types.instants import Interval
-from bounceback.types.outcome import Aspect, Cleanup, InjectionAxis, InjectionState, Judgement, Mark, Verdict
+from bounceback.types.outcome import (
+    Aspect,
+    Cleanup,
+    InjectionAxis,
+    InjectionState,
+    Judgement,
+    Mark,
+    Phase,
+    VehicleKind,
+    Verdict,
+)
 from bounceback.types.plan import Rung
 from tests.unit.engine_values import at, check, experiment, finished, health, injection
 
@@ -75,6 +87,38 @@ def test_a_failed_injection_is_an_error_of_ours_not_a_failure_of_the_system() ->
     judged = verdict(injections=[injection(state=InjectionState.FAILED, message="no nft")])
     assert judged.verdict is Verdict.ERROR
     assert judged.axes.injection is InjectionAxis.FAILED
+
+
+SLOW = {"name": "cut", "target": "web", "ioDelay": {"path": "/data", "delayMilliseconds": 5}, "durationSeconds": 10}
+
+
+def not_begun(name: str, reason: str, message: str = "") -> InjectionStatus:
+    told = {"state": InjectionState.FAILED, "reason": reason, "message": message, "in_force_at": None, "hits": 0}
+    return injection(name, vehicle=VehicleKind.NODE_POD, rung=Rung.NODE, **told)
+
+
+@pytest.mark.parametrize(
+    ("reason", "field"),
+    [("NoPath", "spec.faults[0].ioDelay.path: web-1: no /data"), ("NoRoom", "spec.faults[0].ioDelay: web-1: no /data")],
+)
+def test_what_an_agent_refuses_is_no_error_of_ours(reason: str, field: str) -> None:
+    judged = verdict(experiment(faults=[SLOW]), injections=[not_begun("cut-1", reason, "no /data")])
+    first = judged.findings[0]
+    assert (judged.verdict, first.reason, first.message) == (Verdict.ABORTED, reason, field)
+    assert judged.axes.injection is InjectionAxis.FAILED
+    ended = finished().model_copy(update={"ending": first})
+    again = verdict(experiment(faults=[SLOW]), ended, [not_begun("cut-1", reason, "no /data")])
+    assert [finding.reason for finding in again.findings].count(reason) == 1, "and is told once"
+    over = again.model_copy(update={"phase": Phase.FINISHED, "injections": [not_begun("cut-1", reason)]})
+    assert is_stalled(over), "the input must be changed"
+    assert not is_stalled(over.model_copy(update={"injections": [not_begun("cut-1", reason), injection("cut-2")]}))
+
+
+@pytest.mark.parametrize("reason", sorted(TROUBLE))
+def test_an_agent_that_came_too_late_or_was_lost_is_one(reason: str) -> None:
+    both = [not_begun("cut-1", "NoPath", "no /data"), not_begun("cut-2", reason)]
+    judged = verdict(experiment(faults=[SLOW]), injections=both)
+    assert (judged.verdict, judged.findings[0].reason) == (Verdict.ERROR, "InjectionFailed")
 
 
 def test_a_system_that_does_not_come_back_fails() -> None:

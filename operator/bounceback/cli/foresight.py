@@ -286,7 +286,7 @@ class Foresight:
                 yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
                 continue
             if isinstance(kind, InsideFault) and (obstacle := kind.obstacle(pod.containers)):
-                outlook.refuse(f"{path}.{kind.kind}", f"pod {pod.name}: {obstacle.message}")
+                outlook.refuse(f"{path}.{kind.kind}{obstacle.field}", f"pod {pod.name}: {obstacle.message}")
                 continue
             rung: Rung | None = OWN_RUNG.get(kind.rungs()[0])
             realm = realm_of(kind)

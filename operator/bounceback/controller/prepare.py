@@ -266,7 +266,9 @@ class Preparing:
         self, field: str, fault: FaultTiming, kind: InsideFault, pod: PodInfo, capability: NodeCapability | None
     ) -> Chosen:
         if obstacle := kind.obstacle(pod.containers):
-            raise Refused(f"{field}.{kind.kind}", obstacle.reason, f"pod {pod.name}: {obstacle.message}")
+            raise Refused(
+                f"{field}.{kind.kind}{obstacle.field}", obstacle.reason, f"pod {pod.name}: {obstacle.message}"
+            )
         if capability is not None:
             _possible(field, fault, pod, capability, kind.way_out)
         guarded = needs_guard(act_of(fault, Rung.NODE), frozenset())

@@ -9,6 +9,7 @@ from typing import Final
 from bounceback.api.check_status import ContinuousStatus, Watched
 from bounceback.api.meta import Condition, with_condition
 from bounceback.api.status import FaultExperimentStatus
+from bounceback.engine.refusing import is_refused
 from bounceback.types.outcome import EvidenceState, Phase, Verdict
 
 REFUSED: Final = ("Deleted", "Cancelled", "Frozen", "DeadlineExceeded", "AbortCondition", "NotSteady")
@@ -68,7 +69,7 @@ def is_stalled(status: FaultExperimentStatus) -> bool:
     if status.phase is Phase.PENDING:
         return bool(status.reason) and status.reason != "Pending"
     ending, first = status.ending, status.runs is None or status.runs.number == 1
-    untouched = status.phase is Phase.FINISHED and first and not status.injections
+    untouched = status.phase is Phase.FINISHED and first and all(map(is_refused, status.injections))
     return untouched and ending is not None and ending.reason not in REFUSED
 
 

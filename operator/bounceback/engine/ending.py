@@ -5,6 +5,7 @@ from __future__ import annotations
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import FaultExperimentStatus, Finding
 from bounceback.engine.health import Health
+from bounceback.engine.refusing import is_refused, refused_by_agent
 from bounceback.engine.state import Refusal, Seen, State
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import InjectionState, Phase, Verdict
@@ -28,7 +29,7 @@ def ended(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> 
             "DeadlineExceeded", f"spec.deadlineSeconds ({spec.deadline_seconds}) were over in {status.phase}"
         )
     if status.phase in (Phase.INJECTING, Phase.ACTIVE):
-        return _abort_condition(spec, seen) or _broken_injection(state)
+        return _abort_condition(spec, seen) or _broken_injection(spec, state)
     return None
 
 
@@ -50,10 +51,13 @@ def _abort_condition(spec: FaultExperimentSpec, seen: Seen) -> Finding | None:
     return None
 
 
-def _broken_injection(state: State) -> Finding | None:
-    failed = next((i for i in state.injections if i.state is InjectionState.FAILED), None)
+def _broken_injection(spec: FaultExperimentSpec, state: State) -> Finding | None:
+    """What broke outweighs what an agent refused."""
+    failed = min((i for i in state.injections if i.state is InjectionState.FAILED), key=is_refused, default=None)
     if failed is None:
         return None
+    if is_refused(failed):
+        return refused_by_agent(spec, failed)
     message = f"{failed.fault} on {failed.on}: {failed.message or failed.reason}"
     return Finding(verdict=Verdict.ERROR, reason="InjectionFailed", message=message[:1024])
 

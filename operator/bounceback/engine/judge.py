@@ -18,6 +18,7 @@ from bounceback.engine.invariants import invariant_results, reason
 from bounceback.engine.manual import not_as_manual
 from bounceback.engine.performance import not_as_fast, performance
 from bounceback.engine.proving import lasted, why_idle
+from bounceback.engine.refusing import is_refused, refused_by_agent
 from bounceback.engine.timeline import figures, in_seconds
 from bounceback.engine.working import account_findings, account_results
 from bounceback.types.instants import Interval
@@ -77,7 +78,7 @@ def left_behind(run: Run) -> Iterable[Finding]:
 
 def injection_failed(run: Run) -> Iterable[Finding]:
     for injection in run.injections:
-        if injection.state is InjectionState.FAILED:
+        if injection.state is InjectionState.FAILED and not is_refused(injection):
             told = injection.message or injection.reason
             yield _finding(Verdict.ERROR, "InjectionFailed", f"{injection.fault} on {injection.on}: {told}")
 
@@ -86,6 +87,13 @@ def ended_early(run: Run) -> Iterable[Finding]:
     """Not steady, cancelled, frozen, an abort condition, refused."""
     if run.status.ending is not None and run.status.ending.verdict is not Verdict.ERROR:
         yield run.status.ending
+
+
+def injection_refused(run: Run) -> Iterable[Finding]:
+    """Each but the one for which the run ended."""
+    for injection in filter(is_refused, run.injections):
+        if (finding := refused_by_agent(run.spec, injection)) != run.status.ending:
+            yield finding
 
 
 def unproven(run: Run) -> Iterable[Finding]:
@@ -263,6 +271,7 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
     left_behind,
     injection_failed,
     ended_early,
+    injection_refused,
     unproven,
     unverified,
     unobserved,
@@ -295,7 +304,7 @@ def axes(run: Run) -> Axes:
 
 
 def _injection_axis(run: Run) -> InjectionAxis:
-    if any(injection_failed(run)):
+    if any(injection.state is InjectionState.FAILED for injection in run.injections):
         return InjectionAxis.FAILED
     if not run.injections or any(unproven(run)):
         return InjectionAxis.UNPROVEN

@@ -54,6 +54,9 @@ class DiskPressure(InsideFault):
             raise refuse(KEEP_WITH, "keep")
         return self
 
+    def where(self) -> str:
+        return self.path
+
     def act(self, name: str, choice: Choice = ALWAYS) -> Fill:
         return Fill(
             who=self.who(),

@@ -49,6 +49,9 @@ class FileFault(InsideFault):
             raise refuse(KEEP_WITH, "keepBytes")
         return self
 
+    def where(self) -> str:
+        return self.path
+
     def act(self, name: str, choice: Choice = ALWAYS) -> Spoil:
         return Spoil(
             who=self.who(),

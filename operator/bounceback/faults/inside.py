@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ FolderPath = Annotated[str, Field(min_length=1, max_length=1024, pattern=FOLDER_
 FilePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=FILE_PATTERN)]
 """As the container sees them."""
 Bytes = Annotated[int, Field(ge=0, le=1 << 50)]
+KERNELS_OWN: Final = ("/proc", "/sys")
+"""What a container has there is no file system with files; whatever is mounted at other paths, an agent sees."""
 NOT_BY_CHANCE: Final = "probability, nth and firstN must be unset for {}: there is nothing to choose from"
 
 
@@ -32,6 +35,7 @@ class Obstacle:
 
     reason: str
     message: str
+    field: str = ""  # of the fault, where it is about one: ".path"
 
 
 class InsideFault(Fault):
@@ -52,8 +56,17 @@ class InsideFault(Fault):
         """Why it cannot be carried out on a pod with these containers; None: nothing is known against it."""
         names = [each.name for each in containers]
         if self.container is not None and self.container not in names:
-            return Obstacle("NoContainer", f"it has no container {self.container}; it has {', '.join(names)}")
+            return Obstacle(
+                "NoContainer", f"it has no container {self.container}; it has {', '.join(names)}", ".container"
+            )
+        path = posixpath.normpath(f"/{self.where().lstrip('/')}")
+        if any(f"{path}/".startswith(f"{each}/") for each in KERNELS_OWN):
+            return Obstacle("NotAVolume", f"{path} is the kernel's own: name a path with files of the target", ".path")
         return None
+
+    def where(self) -> str:
+        """The path that it is about, as the container sees it; empty: none."""
+        return ""
 
     def who(self) -> Who:
         return Who(container=self.container or "")

@@ -47,6 +47,9 @@ class IoFault(InsideFault):
         "names and attributes.",
     )
 
+    def where(self) -> str:
+        return self.path
+
     def _access(self, name: str, choice: Choice, delay: int = 0, jitter: int = 0, error: str = "") -> Access:
         return Access(
             who=self.who(),
