@@ -171,6 +171,52 @@ def test_pod_security_leads_to_a_node_pod_for_all_faults_of_the_pod(
         commands.kubectl("label", "namespace", shop, f"{label}-")
 
 
+ROLES = "roles.rbac.authorization.k8s.io"
+
+
+def test_rights_that_could_not_be_given_back_are_foreseen(commands: Commands, shop: str, plan: Plan) -> None:
+    commands.kubectl("apply", "-f", "-", stdin=commands.bounceback("access", shop, "--objects", ROLES).out)
+    role = ["create", "role", "deployer", "--namespace", shop, "--verb=update", "--resource=deployments.apps"]
+    commands.kubectl(*role)
+    target = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "names": ["deployer"]}
+    taken: Json = {"objectFault": {"deleted": {}}}
+    [refusal] = plan(taken, code=2, targets=[{"name": "web", "objects": target}])["refusals"]
+    assert refusal.startswith("spec.serviceAccountName: ")
+    assert "attempting to grant RBAC permissions not currently held" in refusal
+
+
+THROTTLED: Json = {"apiFault": {"requests": [{"verbs": ["update"]}], "answer": {"code": 429}}}
+KILL: Json = {"containerKill": {}}
+NOBODYS: Json = {
+    "containers": [{"name": "main", "image": "bounceback:dev"}],
+    "initContainers": [{"name": "bounceback-api-proxy", "image": "bounceback:dev", "restartPolicy": "Always"}],
+    "nodeName": "nowhere",
+    "hostUsers": False,
+}
+"""An armed pod with users of its own, on a node whose kubelet nobody has."""
+
+
+def test_rules_for_a_pod_with_users_of_its_own_do_not_travel_with_what_takes_a_node_pod(
+    commands: Commands, shop: str, plan: Plan
+) -> None:
+    metadata = {"name": "own-users", "labels": {"app": "own-users"}}
+    commands.apply(shop, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": NOBODYS})
+    running = ["--subresource=status", "-p", '{"status": {"phase": "Running"}}']
+    commands.kubectl("patch", "pod", "own-users", "--namespace", shop, *running)
+    try:
+        targets = [{"name": "web", "pods": {"selector": {"matchLabels": {"app": "own-users"}}}}]
+        [alone] = plan(THROTTLED, targets=targets)["faults"]["fault-0"]
+        assert (alone["vehicle"], alone["rung"]) == ("Sidecar", "Proxy")
+        [refusal] = plan(THROTTLED, KILL, code=2, targets=targets)["refusals"]
+        assert refusal.startswith("spec.faults: pod own-users has users of its own (hostUsers: false)")
+        assert "put them in experiments of their own" in refusal
+        with_users = {**targets[0], "name": "others", "pods": {"selector": {"matchLabels": {"app": "web"}}}}
+        kill = {**KILL, "target": "others"}
+        assert plan(THROTTLED, kill, targets=[*targets, with_users])["refusals"] == []
+    finally:
+        commands.kubectl("delete", "pod", "own-users", "--namespace", shop, "--grace-period=0", "--force")
+
+
 def test_no_pod_no_check_no_account_and_a_freeze_all_stand_against_it(
     commands: Commands, shop: str, home: str, plan: Plan, tmp_path: Path
 ) -> None:

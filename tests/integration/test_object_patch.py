@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.controller.prepare_objects import PreparingObjects
 from bounceback.controller.settings import Settings
+from bounceback.engine.planning import Chosen
 from bounceback.faults import ObjectFault
-from bounceback.kube import Kube, KubeError
+from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import Json
 from bounceback.kube.kinds import Kinds
 from bounceback.kube.resources import CONFIG_MAPS, NAMESPACES, SECRETS
@@ -18,7 +20,7 @@ from bounceback.types.objects import Change
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.object_patch import ObjectPatch
-from tests.conftest import ACCOUNT, OPERATOR, apply
+from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply
 
 OBJECTS = ["configmaps", "secrets", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"]
 MODE = {"fieldChanged": {"path": "/data/mode", "value": "broken"}}
@@ -132,6 +134,77 @@ async def test_what_a_secret_holds_is_in_no_message(kube: Kube, namespace: str, 
     with pytest.raises((Refused, KubeError)) as refused:
         await planned(patch, {**body, "kind": "Secret"}, wrong)
     assert "hush" not in f"{refused.value!r} {refused.value}"
+
+
+HELD = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"]}
+NOT_HELD = {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["update"]}
+"""What the account has itself, and what it has not."""
+RIGHTS = {"Role": Resource(RBAC, "roles"), "RoleBinding": Resource(RBAC, "rolebindings")}
+EMPTIED = {"fieldChanged": {"path": "/rules", "value": [HELD]}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [("Role", {"deleted": {}}), ("Role", EMPTIED), ("RoleBinding", {"deleted": {}})],
+    ids=["a Role deleted", "a rule of a Role", "a RoleBinding deleted"],
+)
+async def test_rights_that_could_be_taken_but_not_given_back_are_not_taken(
+    kube: Kube, home: str, namespace: str, patch: ObjectPatch, kind: str, fault: Json
+) -> None:
+    """RBAC's escalation check: whoever may delete a Role, or shorten it, may not make one with rights beyond theirs."""
+    acting = kube.acting_as(namespace, ACCOUNT)
+    roles, bindings = RIGHTS["Role"], RIGHTS["RoleBinding"]
+    reader = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}
+    await kube.create(roles, namespace, {"metadata": {"name": "reader"}, "rules": [HELD, NOT_HELD]})
+    await kube.create(bindings, namespace, {"metadata": {"name": "reader"}, "roleRef": reader, "subjects": [user]})
+    made = await kube.get(RIGHTS[kind], namespace, "reader")
+    if "deleted" in fault:
+        await acting.delete(RIGHTS[kind], namespace, "reader", dry_run=True)
+    else:
+        await acting.patch(RIGHTS[kind], namespace, "reader", {"rules": [HELD]}, dry_run=True)
+
+    spec = FaultExperimentSpec.model_validate(
+        {
+            "targets": [{"name": "it", "objects": {"apiVersion": RBAC, "kind": kind, "names": ["reader"]}}],
+            "faults": [{"name": "taken", "target": "it", "objectFault": fault}],
+            "checks": [{"name": "healthy"}],
+        }
+    )
+    settings = Settings.from_environment({"BOUNCEBACK_NAMESPACE": home, "BOUNCEBACK_SERVICE_ACCOUNT": OPERATOR})
+    preparing = PreparingObjects(kube, settings, namespace, "run-1", spec)
+    await preparing.needs()
+    with pytest.raises(Refused) as refused:
+        await preparing.chosen("spec.faults[0]", spec.faults[0])
+    assert (refused.value.field, refused.value.reason) == ("spec.serviceAccountName", "Forbidden")
+    assert f"{kind} reader anew, to put it back" in refused.value.message
+    assert "attempting to grant RBAC permissions not currently held" in refused.value.message
+    assert "escalate" in refused.value.message
+    assert await kube.get(RIGHTS[kind], namespace, "reader") == made, "nothing was touched"
+
+    # With the right to give them, the same is done and undone.
+    more = [NOT_HELD]
+    ours = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
+    await kube.create(roles, namespace, {"metadata": {"name": "more"}, "rules": more})
+    both = {"roleRef": {**reader, "name": "more"}, "subjects": [ours]}
+    await kube.create(bindings, namespace, {"metadata": {"name": "more"}, **both})
+    (change,) = (await chosen(preparing, spec))[0].changes
+    assert await patch.apply(change)
+    assert not (await patch.undo(change)).healed
+    now = await kube.get(RIGHTS[kind], namespace, "reader")
+    assert {key: now[key] for key in ("rules", "roleRef", "subjects") if key in now} == {
+        key: made[key] for key in ("rules", "roleRef", "subjects") if key in made
+    }
+
+
+async def chosen(preparing: PreparingObjects, spec: FaultExperimentSpec) -> list[Chosen]:
+    """Once the API server's authorizer knows of new rights, which takes it a moment."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await preparing.chosen("spec.faults[0]", spec.faults[0])
+            except Refused:
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
 from bounceback.types.realms import Realm
 from bounceback.vehicles.capabilities import cache_key
-from bounceback.vehicles.choice import choose_vehicle, neither_way, not_armed, not_by_admission
+from bounceback.vehicles.choice import beside_node_pod, choose_vehicle, neither_way, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.node_pod import PROBE_RIGHTS
 from bounceback.vehicles.pod_delete import eviction
@@ -138,7 +138,7 @@ class Foresight:
             outlook.note(
                 "a Job repairs; whether the account may make it, and the API server takes it, is seen at the start"
             )
-        _one_vehicle_each(outlook)
+        _one_vehicle_each(outlook, {pod.name: pod for chosen in pods.values() for pod in chosen})
         return outlook
 
     def _try_to_create(self, outlook: Outlook, spec: FaultExperimentSpec) -> None:
@@ -357,10 +357,13 @@ def _objects(outlook: Outlook, path: str, fault: FaultTiming, objects: Foresight
             yield Foreseen(str(each.key), "", VehicleKind.OBJECT_PATCH, "requests to the API", Rung.API)
 
 
-def _one_vehicle_each(outlook: Outlook) -> None:
-    """All faults on one pod travel together: where one needs a NodePod, the others take it too."""
+def _one_vehicle_each(outlook: Outlook, known: Mapping[str, PodInfo]) -> None:
+    """All faults on one pod travel together: where one needs a NodePod, the others take it too, or are refused."""
     on_node = {each.pod for pods in outlook.faults.values() for each in pods if each.vehicle == VehicleKind.NODE_POD}
     for fault, pods in outlook.faults.items():
+        for each in pods:
+            if each.rung == Rung.PROXY and each.pod in on_node and known[each.pod].own_users:
+                outlook.refuse("spec.faults", beside_node_pod(known[each.pod]))
         outlook.faults[fault] = [
             replace(each, vehicle=str(VehicleKind.NODE_POD), why="another fault on this pod needs it")
             if each.vehicle == VehicleKind.SIDECAR and each.pod in on_node

@@ -9,6 +9,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -18,10 +19,12 @@ from bounceback.controller.settings import Settings
 from bounceback.kube.client import Json
 from bounceback.vehicles.arming import RESOURCES, Arming, ArmSettings, arm
 from bounceback.vehicles.clock_arming import arm_clock
+from bounceback.vehicles.image_known import Lacking
 
 PATH: Final = "/arm"
 CLOCK_PATH: Final = "/arm-clock"
 Armer = Callable[[Json, ArmSettings], Arming]
+Known = Callable[[], tuple[Lacking, ...]]
 log = logging.getLogger(__name__)
 
 
@@ -35,15 +38,18 @@ def arm_settings(settings: Settings) -> ArmSettings:
     )
 
 
-def routes(settings: ArmSettings) -> list[web.RouteDef]:
-    """They answer AdmissionReviews of pods (admission.k8s.io/v1); 400 for anything else."""
-    return [_route(PATH, arm, settings), _route(CLOCK_PATH, arm_clock, settings)]
+def routes(settings: ArmSettings, lacking: Known = tuple) -> list[web.RouteDef]:
+    """They answer AdmissionReviews of pods (admission.k8s.io/v1); 400 for anything else.
+
+    `lacking` is asked each time, for what is known by then.
+    """
+    return [_route(PATH, arm, settings, lacking), _route(CLOCK_PATH, arm_clock, settings, lacking)]
 
 
-def _route(path: str, armer: Armer, settings: ArmSettings) -> web.RouteDef:
+def _route(path: str, armer: Armer, settings: ArmSettings, lacking: Known) -> web.RouteDef:
     async def asked(request: web.Request) -> web.Response:
         try:
-            review = answer(await request.json(), settings, armer)
+            review = answer(await request.json(), replace(settings, lacking=lacking()), armer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return web.Response(status=400, text=f"no AdmissionReview of a pod: {error!r}\n")
         return web.json_response(review)

@@ -14,6 +14,7 @@ from typing import Any
 from bounceback.controller import metrics
 from bounceback.controller.admitted import Admitted
 from bounceback.controller.admitting import stand_for
+from bounceback.controller.asking_nodes import Asking
 from bounceback.controller.board import Board
 from bounceback.controller.causes import Causes
 from bounceback.controller.checks import Checks
@@ -120,6 +121,8 @@ async def _term(settings: Settings, kube: Kube, leadership: Leadership, pulse: P
             tasks.create_task(clear_orphans(office))
             if settings.admission:
                 tasks.create_task(stand_for(office))
+            if settings.arming and settings.arming_asks_nodes:
+                tasks.create_task(Asking(office).run())
             tasks.create_task(watch(kube, settings.watch_namespaces, changed, watching))
     except* NotLeaderError as lost:
         log.warning("not leading any more: %s", lost.exceptions[0])

@@ -42,11 +42,11 @@ from bounceback.vehicles.access import AGENT_NEEDS, DELETE_NEEDS, EVICT_NEEDS, P
 from bounceback.vehicles.choice import (
     OWN_USERS,
     against_host_network,
+    beside_node_pod,
     choose_vehicle,
     neither_way,
     not_armed,
     not_by_admission,
-    only_sidecar,
 )
 from bounceback.vehicles.errors import BUDGET, Refused
 from bounceback.vehicles.owners import Owners
@@ -338,10 +338,7 @@ def one_vehicle_each(chosen: list[Chosen]) -> list[Chosen]:
     on_node = {c.on.uid for c in chosen if c.vehicle is VehicleKind.NODE_POD}
     for choice in chosen:
         if choice.rung is Rung.PROXY and choice.on.uid in on_node and choice.pod.own_users:
-            words = (
-                f"{only_sidecar(choice.pod)}; another fault on it takes a NodePod: put them in experiments of their own"
-            )
-            raise Refused("spec.faults", OWN_USERS, words)
+            raise Refused("spec.faults", OWN_USERS, beside_node_pod(choice.pod))
     return [
         replace(c, vehicle=VehicleKind.NODE_POD, vehicle_reason="another fault on this pod needs it")
         if c.vehicle is VehicleKind.SIDECAR and c.pod.uid in on_node

@@ -113,6 +113,7 @@ class Settings:
     arming_resources: Json = field(default_factory=dict)  # of the proxy in an armed pod
     tolerations: tuple[Json, ...] = ()  # its own, for the rollback pods
     arming_needs_secret: bool = False  # the image is pulled with Secrets
+    arming_asks_nodes: bool = True  # whether they can have the image
     evidence: EvidenceSettings = EvidenceSettings()
 
     @classmethod
@@ -150,5 +151,6 @@ class Settings:
             arming_resources=parsed("BOUNCEBACK_ARMING_RESOURCES", "{}"),
             tolerations=tuple(parsed("BOUNCEBACK_TOLERATIONS", "[]")),
             arming_needs_secret=environment.get("BOUNCEBACK_ARMING_NEEDS_SECRET") == "true",
+            arming_asks_nodes=environment.get("BOUNCEBACK_ARMING_ASKS_NODES") != "false",
             evidence=EvidenceSettings.from_environment(environment),
         )

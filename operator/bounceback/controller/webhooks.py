@@ -18,6 +18,7 @@ from aiohttp import web
 
 from bounceback.controller import arming
 from bounceback.controller.admitted import Admitted
+from bounceback.controller.asking_nodes import Known
 from bounceback.controller.serving import Pulse
 from bounceback.controller.serving_pair import Pair, kept
 from bounceback.controller.settings import Settings
@@ -40,13 +41,18 @@ log = logging.getLogger(__name__)
 async def webhooks(settings: Settings, kube: Kube, pulse: Pulse, admitted: Admitted) -> AsyncIterator[None]:
     """Answers while the block lasts, from when the API server can know our certificate."""
     pulse.awaited.add(AWAITED)
-    serving = asyncio.create_task(_serve(settings, kube, pulse, admitted))
-    serving.add_done_callback(_tell)
+    known = Known(kube, settings)
+    tasks = {asyncio.create_task(_serve(settings, kube, pulse, admitted, known))}
+    if settings.arming:
+        tasks.add(asyncio.create_task(known.watch()))
+    for task in tasks:
+        task.add_done_callback(_tell)
     try:
         yield
     finally:
-        serving.cancel()
-        await asyncio.wait({serving})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def application(*routes: web.RouteDef) -> web.Application:
@@ -68,10 +74,10 @@ def route(admitted: Admitted) -> web.RouteDef:
     return web.post(FAULT_PATH, asked)
 
 
-async def _serve(settings: Settings, kube: Kube, pulse: Pulse, admitted: Admitted) -> None:
+async def _serve(settings: Settings, kube: Kube, pulse: Pulse, admitted: Admitted, known: Known) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    routes = arming.routes(arming.arm_settings(settings)) if settings.arming else []
+    routes = arming.routes(arming.arm_settings(settings), known.lacking) if settings.arming else []
     routes += [route(admitted)] if settings.admission else []
     runner = web.AppRunner(application(*routes), access_log=None)
     await runner.setup()
@@ -97,7 +103,7 @@ async def _serve(settings: Settings, kube: Kube, pulse: Pulse, admitted: Admitte
 
 def _tell(serving: asyncio.Task[None]) -> None:
     if not serving.cancelled():
-        log.error("webhooks have ended, this replica answers none", exc_info=serving.exception())
+        log.error("webhooks have ended, this replica answers none as it should", exc_info=serving.exception())
 
 
 async def _known(settings: Settings, kube: Kube) -> Pair:

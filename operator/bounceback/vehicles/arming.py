@@ -20,6 +20,8 @@ from typing import Final
 from bounceback.kube.client import Json
 from bounceback.types.gate import LINKS_VARIABLE, PORT, PORT_VARIABLE
 from bounceback.vehicles.containers import USER
+from bounceback.vehicles.image_known import Lacking
+from bounceback.vehicles.scheduling import may_come
 
 PROXY: Final = "bounceback-api-proxy"
 """The container."""
@@ -46,18 +48,22 @@ VARIABLES: Final = {
     "KUBERNETES_SERVICE_PORT": str(PORT),
     "KUBERNETES_SERVICE_PORT_HTTPS": str(PORT),
 }
+MOST_WORDS: Final = 300
+"""Of the kubelet's, in an annotation."""
 RESOURCES: Final[Json] = {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": {"memory": "160Mi"}}
 
 
 @dataclass(frozen=True, slots=True)
 class ArmSettings:
-    """`needs_secret`: the image is pulled with Secrets, of which a pod must have some of its own."""
+    """`needs_secret`: the image is pulled with Secrets, of which a pod must have some of its own. `lacking`: nodes that
+    were seen not to get it."""
 
     image: str
     pull_policy: str
     version: str
     resources: Json = field(default_factory=lambda: RESOURCES)
     needs_secret: bool = False
+    lacking: tuple[Lacking, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,22 @@ def without_pull_secret(pod: Json, settings: ArmSettings) -> str:
     return ""
 
 
+def where_the_image_lacks(pod: Json, settings: ArmSettings) -> str:
+    """One that waits for our image already, because it was armed before, is none the worse."""
+    spec = pod["spec"]
+    if any(container.get("image") == settings.image for container in spec.get("initContainers") or []):
+        return ""
+    lacking = [each for each in settings.lacking if may_come(spec, each.place)]
+    if not lacking:
+        return ""
+    first, others = lacking[0], len(lacking) - 1
+    more = f" and {others} more" if others else ""
+    return (
+        f"it may come to node {first.place.node}{more}, where image {settings.image} cannot be had "
+        f"({first.why[:MOST_WORDS]}): have it there, or keep the pod from there (nodeSelector); then make it anew"
+    )
+
+
 QUESTIONS: Final[tuple[Callable[[Json, ArmSettings], str], ...]] = (
     _on_the_nodes_network,
     on_windows,
@@ -145,6 +167,7 @@ QUESTIONS: Final[tuple[Callable[[Json, ArmSettings], str], ...]] = (
     _with_our_name,
     _on_our_port,
     without_pull_secret,
+    where_the_image_lacks,
 )
 """What speaks against it; the first with an answer decides."""
 

@@ -17,12 +17,12 @@ from bounceback.engine.model import NodeCapability
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import CONFIG_MAPS, NODES, PODS
-from bounceback.kube.watching import DELETED, LISTED, changes
 from bounceback.types.plan import Feature, Line, Told
 from bounceback.types.realms import Realm
-from bounceback.vehicles.containers import Ended, Waiting, state_of
+from bounceback.vehicles.containers import Ended, Waiting
 from bounceback.vehicles.errors import refusal
 from bounceback.vehicles.node_pod import AGENT, PROBE_SECONDS, probe_pod
+from bounceback.vehicles.short_pods import awaited, remove
 
 CACHE: Final = "bounceback-nodes"
 AT_ONCE: Final = 10
@@ -126,7 +126,7 @@ class Nodes:
                     raise
             problem = await self._ended(name)
             line = None if problem else await self._answer(name)
-            await self._remove(name)
+            await remove(self._own, self._namespace, name)
         except KubeError as error:
             refused = refusal(error, "the operator", f"a probe pod in namespace {self._namespace}")
             return NodeCapability(node.name, node.kernel, problem=refused.message if refused else str(error))
@@ -138,32 +138,14 @@ class Nodes:
 
     async def _ended(self, name: str) -> str:
         """Wait for the probe's end; what kept it from running, or ""."""
-        waiting = "not yet begun by the kubelet"
-        told = changes(self._own, PODS, self._namespace, fields=f"metadata.name={name}")
-        try:
-            async with asyncio.timeout(PROBE_SECONDS + 10), aclosing(told):
-                async for kind, pod in told:
-                    if kind == LISTED:
-                        continue
-                    if kind == DELETED:
-                        return "the probe pod was deleted by somebody else"
-                    state = state_of(pod, AGENT)
-                    if isinstance(state, Ended):
-                        return "" if state.ran else state.words
-                    if isinstance(state, Waiting):
-                        waiting = state.words
-                        if state.hopeless:
-                            return f"a container with image {self._image} cannot be made: {state.words}"
-        except TimeoutError:
-            pass
-        return f"the probe pod did not end within {PROBE_SECONDS + 10} s: {waiting}"
-
-    async def _remove(self, name: str) -> None:
-        try:
-            await self._own.delete(PODS, self._namespace, name, grace=0)
-        except KubeError as error:
-            if not error.gone:
-                raise
+        match await awaited(self._own, self._namespace, name, AGENT, PROBE_SECONDS + 10):
+            case Ended() as ended:
+                return "" if ended.ran else ended.words
+            case Waiting() as waiting if waiting.hopeless:
+                return f"a container with image {self._image} cannot be made: {waiting.words}"
+            case Waiting() as waiting:
+                return f"the probe pod did not end within {PROBE_SECONDS + 10} s: {waiting.words}"
+        return "the probe pod was deleted by somebody else"
 
     async def _answer(self, name: str) -> Line | None:
         async with aclosing(self._own.log_lines(PODS, self._namespace, name, AGENT, follow=False)) as log:

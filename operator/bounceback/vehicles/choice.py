@@ -66,6 +66,11 @@ def only_sidecar(pod: PodInfo) -> str:
     )
 
 
+def beside_node_pod(pod: PodInfo) -> str:
+    """Why such a pod's API rules cannot travel with a fault that goes to it by a NodePod, and the way out."""
+    return f"{only_sidecar(pod)}; another fault on it takes a NodePod: put them in experiments of their own"
+
+
 def _need_sidecar(asked: VehicleKind, pod: PodInfo, against: str | None, *, from_node: bool) -> None:
     """Raises Refused where it would not be one."""
     if from_node:

@@ -22,6 +22,7 @@ from bounceback.vehicles.arming import (
     labels_of,
     on_windows,
     patch_of,
+    where_the_image_lacks,
     without_pull_secret,
 )
 from bounceback.vehicles.containers import USER
@@ -87,6 +88,7 @@ QUESTIONS: Final[tuple[Callable[[Json, ArmSettings], str], ...]] = (
     _with_a_mount_there,
     _with_a_preload_from_elsewhere,
     without_pull_secret,
+    where_the_image_lacks,
 )
 """What speaks against it; the first with an answer decides."""
 

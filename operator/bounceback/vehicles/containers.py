@@ -23,7 +23,7 @@ AGENT_ACCOUNT: Final = "bounceback-agent"
 NEVER: Final = frozenset({"StartError", "ContainerCannotRun"})
 """A container that ended with one of these reasons did not run a single instruction of ours."""
 
-CANNOT_BE_MADE: Final = frozenset(
+NO_IMAGE: Final = frozenset(
     {
         "ErrImagePull",
         "ImagePullBackOff",
@@ -32,12 +32,14 @@ CANNOT_BE_MADE: Final = frozenset(
         "InvalidImageName",
         "RegistryUnavailable",
         "SignatureValidationFailed",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "PreCreateHookError",
-        "RunContainerError",
     }
 )
+CANNOT_BE_MADE: Final = NO_IMAGE | {
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "PreCreateHookError",
+    "RunContainerError",
+}
 
 
 USER: Final = 65532
@@ -107,6 +109,11 @@ class Waiting:
     def hopeless(self) -> bool:
         """The kubelet says that it cannot make the container; it goes on trying all the same."""
         return self.words.partition(":")[0] in CANNOT_BE_MADE
+
+    @property
+    def lacks_image(self) -> bool:
+        """And that it is for its image."""
+        return self.words.partition(":")[0] in NO_IMAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Our own pods on a node: the agent beside its targets, the probe of the kernel, the look for what was left. Pure."""
+"""Our own pods on a node: the agent beside its targets, probes of kernel and image, looks for leftovers. Pure."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bounceback.types.realms import Realm
 from bounceback.vehicles.containers import (
     AGENT_ACCOUNT,
     GUARD,
+    NO_RIGHTS,
     PROBE,
     ROLE_LABEL,
     RUN,
@@ -31,6 +32,8 @@ AGENT: Final = "agent"
 SLACK: Final = 30
 """Seconds after the last notAfter until the kubelet ends the pod: it stands behind the agent's own deadline."""
 PROBE_SECONDS: Final = 60
+PULL_SECONDS: Final = 180
+"""For our image, where it is not on the node yet."""
 VERIFY_SECONDS: Final = 60
 PROBE_RIGHTS: Final = {Realm.NETWORK: "NET_ADMIN", Realm.FILES: "SYS_ADMIN"}
 RESOURCES: Final[Json] = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}}
@@ -90,6 +93,20 @@ def probe_pod(node: str, boot: str, realm: Realm, namespace: str, image: str, pu
         "securityContext": {**rights(PROBE_RIGHTS[realm]), "allowPrivilegeEscalation": False},
     }
     return _pod(name, namespace, node, {ROLE_LABEL: "probe"}, [container], PROBE_SECONDS, host_pid=False)
+
+
+def image_pod(node: str, uid: str, namespace: str, image: str, pull_policy: str) -> Json:
+    """Runs where our image can be had, and ends at once; with the user of the API proxy, and no right."""
+    name = f"bb-image-{hashlib.sha256(f'{uid} {image}'.encode()).hexdigest()[:10]}"
+    container = {
+        "name": AGENT,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": ["python3", "-c", ""],
+        "resources": RESOURCES,
+        "securityContext": {**NO_RIGHTS, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True},
+    }
+    return _pod(name, namespace, node, {ROLE_LABEL: "image"}, [container], PULL_SECONDS, host_pid=False)
 
 
 def _beside(

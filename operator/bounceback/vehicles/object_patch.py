@@ -21,6 +21,11 @@ from bounceback.vehicles.errors import Refused, refusal
 ATTEMPTS: Final = 5
 """How often a request is computed anew because others wrote the object meanwhile."""
 WRITTEN_MEANWHILE: Final = "others write it all the time"
+ESCALATION: Final = "attempting to grant RBAC permissions not currently held"
+"""The API server's own words (kubernetes pkg/registry/rbac/validation): nobody gives rights that they have not."""
+MAY_GRANT: Final = (
+    "give the account these rights, or the verb escalate on that Role (bind on what a RoleBinding refers to)"
+)
 PROPAGATION: Final = {Dependents.DELETE: "Background", Dependents.KEEP: "Orphan"}
 
 
@@ -68,7 +73,12 @@ class ObjectPatch:
         if (back := restoring.back_again(change)) is not None:
             await self._rehearsed(change.key, back, f"putting {change.key} back")
         if change.before is not None and (change.after is None or change.key.api_version.startswith(RBAC)):
-            await self._rehearsed(change.key, Create(copy_of(change.before)), f"putting {change.key} back")
+            try:
+                await self._rehearsed(change.key, Create(copy_of(change.before)), f"{change.key} anew, to put it back")
+            except Refused as refused:
+                if ESCALATION not in refused.message:
+                    raise
+                raise Refused(refused.field, refused.reason, f"{refused.message}; {MAY_GRANT}") from refused
         return change
 
     async def apply(self, change: Change) -> Instant | None:

@@ -1,0 +1,85 @@
+"""Whether our image can be had on a node: asked by a pod that does nothing and ends.
+
+What the node says of its images is no answer: the kubelet lists fifty of them, and one that is there may still have
+to be pulled (imagePullPolicy: Always).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import aiohttp
+
+from bounceback.kube.client import Json, Kube
+from bounceback.kube.errors import KubeError
+from bounceback.kube.resources import PODS
+from bounceback.vehicles.containers import NEVER, Ended, Waiting
+from bounceback.vehicles.node_pod import AGENT, PULL_SECONDS, image_pod
+from bounceback.vehicles.short_pods import awaited, remove
+
+OS_LABEL = "kubernetes.io/os"
+
+
+class Had(StrEnum):
+    YES = "Yes"
+    NO = "No"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    had: Had
+    why: str = ""
+
+
+class ImageProbe:
+    def __init__(self, own: Kube, namespace: str, image: str, pull_policy: str) -> None:
+        self._own = own
+        self._namespace = namespace
+        self._image = image
+        self._pull_policy = pull_policy
+
+    async def ask(self, node: Json) -> Asked:
+        """Of that Node object. No is said only of what the kubelet says of the image; all else is Unknown."""
+        if against := not_asked(node):
+            return Asked(Had.UNKNOWN, against)
+        metadata = node["metadata"]
+        body = image_pod(metadata["name"], metadata["uid"], self._namespace, self._image, self._pull_policy)
+        name = body["metadata"]["name"]
+        try:
+            try:
+                await self._own.create(PODS, self._namespace, body)
+            except KubeError as error:
+                if not error.exists:
+                    raise
+                await remove(self._own, self._namespace, name)  # of an operator before us: its answer may be old
+                return Asked(Had.UNKNOWN, "an older pod that asked was in the way")
+            try:
+                end = await awaited(self._own, self._namespace, name, AGENT, PULL_SECONDS + 10)
+            finally:
+                await remove(self._own, self._namespace, name)
+        except (KubeError, aiohttp.ClientError, TimeoutError) as error:
+            return Asked(Had.UNKNOWN, f"the pod that asks: {error}")
+        match end:
+            case Ended(ran=True):
+                return Asked(Had.YES)
+            case Waiting() as waiting if waiting.lacks_image:
+                return Asked(Had.NO, waiting.words)
+            case Ended() as ended if ended.words.partition(":")[0].partition(",")[0] in NEVER:
+                return Asked(Had.NO, ended.words)  # for another architecture, say
+            case Ended() | Waiting():
+                return Asked(Had.UNKNOWN, end.words)
+        return Asked(Had.UNKNOWN, "the pod that asks was deleted by somebody else")
+
+
+def not_asked(node: Json) -> str:
+    """Why no pod of ours is put there, or nothing."""
+    metadata, status = node["metadata"], node.get("status") or {}
+    system = (status.get("nodeInfo") or {}).get("operatingSystem") or (metadata.get("labels") or {}).get(OS_LABEL)
+    if system == "windows":
+        return "it runs Windows"
+    if "deletionTimestamp" in metadata or (node.get("spec") or {}).get("unschedulable"):
+        return "it is to take no pods"
+    ready = [each["status"] for each in status.get("conditions") or [] if each["type"] == "Ready"]
+    return "" if ready == ["True"] else "it is not Ready"
