@@ -269,6 +269,8 @@ class Foresight:
                 if against or fault.mechanism is Rung.PROXY:
                     outlook.refuse(f"{path}.{kind.kind}", not_armed(pod))
                     continue
+                if pod.not_armed and not fault.mechanism:
+                    outlook.note(not_armed(pod))
                 outlook.note(
                     "whether the operator answers for admission (admissionFaults.enabled) is seen at the start"
                 )
