@@ -22,7 +22,7 @@ LATER = "bounceback:later"
 REGISTRY = "docker.io/library/"
 ASKS = {ARM_LABEL: "enabled"}
 NO_PULL = 60
-FAULT = {"apiFault": {"requests": [{"verbs": ["update"], "resources": ["configmaps"]}], "answer": {"code": 503}}}
+FAULT = {"apiFault": {"requests": [{"verbs": ["get"], "resources": ["configmaps"]}], "answer": {"code": 503}}}
 
 
 @pytest.fixture(scope="module")

@@ -57,9 +57,18 @@ async def test_what_is_not_of_the_image_is_no_answer(kube: Kube, home: str, name
 async def test_the_answer_to_somebody_before_us_is_not_taken(kube: Kube, home: str, node: Json) -> None:
     metadata = node["metadata"]
     await kube.create(PODS, home, image_pod(metadata["name"], metadata["uid"], home, NOWHERE, "IfNotPresent"))
-    probe = ImageProbe(kube, home, NOWHERE, "IfNotPresent")
-    assert (await probe.ask(node)).had is Had.UNKNOWN
-    assert (await probe.ask(node)).had is Had.NO
+    assert (await ImageProbe(kube, home, NOWHERE, "Never").ask(node)).why.startswith("ErrImageNeverPull")
+    assert await left(kube, home) == []
+
+
+async def test_who_stops_asking_leaves_nothing(kube: Kube, home: str, node: Json) -> None:
+    asking = asyncio.create_task(ImageProbe(kube, home, NOWHERE, "IfNotPresent").ask(node))
+    async with asyncio.timeout(SECONDS):
+        while not await left(kube, home):
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.wait({asking})
+    assert await left(kube, home) == []
 
 
 async def test_every_replica_learns_what_nodes_lack_and_a_new_leader_asks_again(

@@ -270,6 +270,8 @@ class Foresight:
                     told = neither_way(pod, against) if against and fault.mechanism is None else not_armed(pod)
                     outlook.refuse(f"{path}.{kind.kind}", told)
                     continue
+                if pod.not_armed and not fault.mechanism:
+                    outlook.note(not_armed(pod))
                 outlook.note(
                     "whether the operator answers for admission (admissionFaults.enabled) is seen at the start"
                 )

@@ -6,8 +6,11 @@ to be pulled (imagePullPolicy: Always).
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import aiohttp
 
@@ -18,7 +21,11 @@ from bounceback.vehicles.containers import NEVER, Ended, Waiting
 from bounceback.vehicles.node_pod import AGENT, PULL_SECONDS, image_pod
 from bounceback.vehicles.short_pods import awaited, remove
 
-OS_LABEL = "kubernetes.io/os"
+OS_LABEL: Final = "kubernetes.io/os"
+ATTEMPTS: Final = 5
+LAST_WORD: Final = 2.0
+"""Seconds for taking the pod away when we are to stop: it ends by itself, too."""
+PASSING: Final = (KubeError, aiohttp.ClientError, TimeoutError)
 
 
 class Had(StrEnum):
@@ -48,18 +55,15 @@ class ImageProbe:
         body = image_pod(metadata["name"], metadata["uid"], self._namespace, self._image, self._pull_policy)
         name = body["metadata"]["name"]
         try:
-            try:
-                await self._own.create(PODS, self._namespace, body)
-            except KubeError as error:
-                if not error.exists:
-                    raise
-                await remove(self._own, self._namespace, name)  # of an operator before us: its answer may be old
-                return Asked(Had.UNKNOWN, "an older pod that asked was in the way")
-            try:
-                end = await awaited(self._own, self._namespace, name, AGENT, PULL_SECONDS + 10)
-            finally:
-                await remove(self._own, self._namespace, name)
-        except (KubeError, aiohttp.ClientError, TimeoutError) as error:
+            await self._make(body)
+            end = await awaited(self._own, self._namespace, name, AGENT, PULL_SECONDS + 10)
+            await remove(self._own, self._namespace, name)
+        except asyncio.CancelledError:
+            with suppress(*PASSING):
+                async with asyncio.timeout(LAST_WORD):
+                    await remove(self._own, self._namespace, name)
+            raise
+        except PASSING as error:
             return Asked(Had.UNKNOWN, f"the pod that asks: {error}")
         match end:
             case Ended(ran=True):
@@ -71,6 +75,20 @@ class ImageProbe:
             case Ended() | Waiting():
                 return Asked(Had.UNKNOWN, end.words)
         return Asked(Had.UNKNOWN, "the pod that asks was deleted by somebody else")
+
+    async def _make(self, body: Json) -> None:
+        """Never the one that an operator before us left: its answer may be old."""
+        for _ in range(ATTEMPTS):
+            try:
+                await self._own.create(PODS, self._namespace, body)
+            except KubeError as error:
+                if not error.exists:
+                    raise
+                await remove(self._own, self._namespace, body["metadata"]["name"])
+                await asyncio.sleep(1.0)
+            else:
+                return
+        raise TimeoutError("one of that name does not go")
 
 
 def not_asked(node: Json) -> str:
