@@ -19,8 +19,7 @@ NAMESPACE = (PLACE / "namespace").read_text()
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 PAUSE = 0.4
-WATCH_SECONDS = 4
-"""Short, so that the API server's bookmark, which comes before the end, is seen."""
+WATCH_SECONDS = 8
 TRUST = ssl.create_default_context(cafile=PLACE / "ca.crt")
 saying = threading.Lock()
 
@@ -28,13 +27,14 @@ saying = threading.Lock()
 class Connection:
     """To the API server, as the pod's account, begun anew whenever it broke."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
         self._http: http.client.HTTPSConnection | None = None
 
     def open(self, method: str, path: str, body: Any = None) -> http.client.HTTPResponse:
         if self._http is None:
             host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
-            self._http = http.client.HTTPSConnection(host, port, timeout=3, context=TRUST)
+            self._http = http.client.HTTPSConnection(host, port, timeout=self._patience, context=TRUST)
         token = (PLACE / "token").read_text()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._http.request(method, path, None if body is None else json.dumps(body), headers)
@@ -47,10 +47,11 @@ class Connection:
 
 
 class Lane:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, what: str) -> None:
         self.name = name
+        self.what = what
         self.path = f"{CORE}/configmaps/{name}"
-        self.connection = Connection()
+        self.connection = Connection(60 if what == "watch" else 3)
         self.number = 0
 
     def say(self, verb: str, **told: object) -> None:
@@ -128,7 +129,7 @@ class Lane:
 
     def touch(self) -> None:
         """So that there is something to see."""
-        other = Connection()
+        other = Connection(3)
         while True:
             self.number += 1
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -138,15 +139,13 @@ class Lane:
                 continue
             other.close()
 
-    def go(self, what: str) -> None:
-        if what == "watch":
-            self.watch()
+    def go(self) -> None:
         while True:
-            getattr(self, what)()
+            getattr(self, self.what)()
             time.sleep(PAUSE)
 
 
 if __name__ == "__main__":
     for lane, what in json.loads(sys.argv[1]).items():
-        threading.Thread(target=Lane(lane).go, args=(what,), daemon=True).start()
+        threading.Thread(target=Lane(lane, what).go, daemon=True).start()
     threading.Event().wait()

@@ -75,7 +75,7 @@ class Place:
         def status() -> Json:
             return dict(self.commands.get("faultexperiment", name, "-n", self.namespace).get("status") or {})
 
-        until(lambda: status().get("phase") == "Finished", f"{name} is finished", READY)
+        until(lambda: status().get("phase") == "Finished", f"{name} is finished", 2 * READY)
         assert (status()["verdict"], status()["axes"]["cleanup"]) == ("Passed", "Clean"), status()
 
     def restart_api_server(self) -> None:

@@ -293,3 +293,38 @@ def test_how_clients_took_it_decides_where_a_check_asks(
     assert (judged.verdict, judged.aspects.strategy) == (expected, strategy)
     assert [finding.reason for finding in judged.findings][:1] == ([reason] if reason else [])
     assert verdict(injections=hit).aspects.strategy is Aspect.NOT_CHECKED
+
+
+CRASH = {"apiFault": {"crash": {}}, "firstN": 2}
+CLIENT = {"apiFault": {"answer": {"code": 503}}}
+KILL = {"containerKill": {"container": "web"}}
+
+
+@pytest.mark.parametrize(
+    ("other", "restarts", "hits", "expected"),
+    [
+        (None, 0, 0, Verdict.PASSED),
+        (None, 1, 0, Verdict.FAILED),
+        (CLIENT, 1, 5, Verdict.FAILED),
+        (CRASH, 2, 2, Verdict.PASSED),
+        (CRASH, 3, 2, Verdict.FAILED),
+        (KILL, 0, 1, Verdict.PASSED),
+        (KILL, 1, 1, Verdict.INCONCLUSIVE),
+    ],
+    ids=["stays", "ends", "ends under either", "killed by us", "killed and ends", "nobody ends", "whoever ended it"],
+)
+def test_a_client_that_ends_by_itself_fails_where_a_check_asks(
+    other: dict[str, Any] | None, restarts: int, hits: int, expected: Verdict
+) -> None:
+    faults = {"cut": CLIENT} | ({"other": other} if other else {})
+    entries = [{"name": name, "target": "web", "durationSeconds": 10, **fault} for name, fault in faults.items()]
+    judged = verdict(
+        spec=experiment(faults=entries),
+        status=finished([check(clientBehavior={"maxRestarts": 0})]),
+        injections=[
+            injection("cut-1", behavior=BACKED_OFF, restarts=restarts),
+            *([injection("other-1", fault="other", hits=max(hits, 1), restarts=restarts)] if other else []),
+        ],
+    )
+    assert judged.verdict is expected, judged.findings
+    assert judged.aspects.strategy == str(expected)
