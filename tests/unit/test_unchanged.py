@@ -39,7 +39,7 @@ def held(before: Any, after: Any, *, unreadable: str = "", **observation: Any) -
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_what_may_differ_is_masked_and_all_else_is_told_with_its_path_and_both_values(source: str) -> None:
-    asked = {source: SOURCES[source], "unchanged": {"masks": ["/*/seen"]}}
+    asked: dict[str, Any] = {source: SOURCES[source], "unchanged": {"masks": ["/*/seen"]}}
     assert held(ORDERS, LATER, **asked) == (Judgement.PASSED, "as before the fault")
     lost = [LATER[0], {**LATER[1], "n": 4}]
     assert held(ORDERS, lost, **asked) == (Judgement.FAILED, "/1/n is 4, and was 5 before the fault")
@@ -50,7 +50,7 @@ def test_objects_are_compared_by_name_without_what_the_cluster_gives_out() -> No
     one, other = body("settings", data={"colour": "blue"}), body("pages", data={"home": "1"})
     made_anew = body("settings", data={"colour": "blue"})
     made_anew["metadata"] |= {"uid": "another", "resourceVersion": "999", "creationTimestamp": "2026-02-02T00:00:00Z"}
-    asked = {"kubernetes": MAPS, "unchanged": {}}
+    asked: dict[str, Any] = {"kubernetes": MAPS, "unchanged": {}}
     assert held([one, other], [other, made_anew], **asked)[0] is Judgement.PASSED
     red = body("settings", data={"colour": "red"})
     assert held([one, other], [red, other], **asked) == (
@@ -87,7 +87,7 @@ def test_secrets_are_compared_and_not_shown() -> None:
 
 @pytest.mark.parametrize("nothing", [None, "", [], {}])
 def test_nothing_compared_with_nothing_is_no_sameness(nothing: Any) -> None:
-    asked = {"http": SOURCES["http"], "unchanged": {}}
+    asked: dict[str, Any] = {"http": SOURCES["http"], "unchanged": {}}
     assert held(nothing, nothing, **asked)[0] is Judgement.INCONCLUSIVE
     assert held(nothing, [1], **asked)[0] is Judgement.FAILED
     assert held([], [], kubernetes=MAPS, unchanged={})[0] is Judgement.INCONCLUSIVE
