@@ -31,6 +31,11 @@ OBJECTS = "tests/integration/test_recovery_objects.py"
 SIGNALS = "tests/integration/test_recovery_signals.py"
 ASPECTS = "tests/unit/test_aspects.py::test_an_aspect_passes_one_system_and_fails_another"
 JUDGE = "tests/unit/test_judge.py"
+SNAPSHOTS = "tests/unit/test_snapshots.py"
+AT_CLEAR = "test_one_that_does_not_name_it_is_judged_all_the_same"
+UNCHANGED = "tests/unit/test_unchanged.py"
+BY_NAME = "test_objects_are_compared_by_name_without_what_the_cluster_gives_out"
+MASKED = "test_what_may_differ_is_masked_and_all_else_is_told_with_its_path_and_both_values"
 REFERENCE = "tests/unit/test_reference_run.py::test_what_came_of_the_comparison_is_on_the_consistency_axis"
 
 
@@ -129,6 +134,17 @@ INVARIANTS: Final = (
          f"{JUDGE}::test_lost_data_outweighs_everything_also_after_an_abort", "Passed"),
     pair("the end of a run without faults", REFERENCE, "is as it was there", "a copy that nobody took away",
          "Failed: DiffersFromReference", well="Passed"),
+    pair("what must be unchanged", f"{UNCHANGED}::{MASKED}", "differs where that is masked", "an order has changed",
+         "Failed: /1/n is 4, and was 5 before the fault", well="Passed"),
+    pair("objects that must be unchanged", f"{UNCHANGED}::{BY_NAME}",
+         "was made anew, the same", "has another colour", "Failed", well="Passed"),
+    pair("nothing that is unchanged", f"{UNCHANGED}::{MASKED}", "there was something", "there was nothing before",
+         "Inconclusive", f"{UNCHANGED}::test_nothing_compared_with_nothing_is_no_sameness", "Passed"),
+    pair("what was lost after the fault", f"{SNAPSHOTS}::test_what_the_recovery_loses_is_told_from_what_the_fault_did",
+         "has what it had at clear", "loses it as it recovers", "Failed", well="Passed"),
+    pair("what was not read at clear", f"{SNAPSHOTS}::{AT_CLEAR}", "all that an invariant names was read",
+         "it names what did not answer", "Inconclusive: clear.orders: connection refused",
+         f"{SNAPSHOTS}::test_an_invariant_that_names_what_could_not_be_read_is_undecided_and_says_why", "Passed"),
     pair("what was not read", f"{ASPECTS}", "read before and after", "not read after", "Inconclusive",
          f"{JUDGE}::test_an_invariant_over_something_that_was_not_read_is_undecided", "Passed"),
     pair("what says nothing", "tests/unit/test_verdict_truth.py::test_what_shows_everything_passes",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bounceback.api import check, looks, looks_inside, looks_stores, probes
+from bounceback.api import check, looks, looks_inside, looks_stores, probes, reference_run
 from bounceback.types.rules import exactly_one
-from tests.spec_case import SELECTOR, Case, having, probe
+from tests.spec_case import SELECTOR, Case, Change, having, probe
 
 ONE_READING: Final = exactly_one(probes.READINGS)
 
@@ -20,6 +20,14 @@ POD: Final = {"name": "web-0"}
 
 def _signal(**fields: Any) -> dict[str, Any]:
     return {"name": "said", **fields}
+
+
+MAPS: Final = {"apiVersion": "v1", "kind": "ConfigMap"}
+OF_OBJECTS: Final = {"masks": ["/data/*"], "statusFields": ["/status/phase"]}
+
+
+def _unchanged(asked: dict[str, Any], **source: Any) -> Change:
+    return having(probes=[], observations=[{"name": "seen", "unchanged": asked, **(source or {"sql": SQL})}])
 
 
 PROBES: Final = (
@@ -106,5 +114,37 @@ PROBES: Final = (
             "redis": {"host": "redis", "command": ["KEYS", "*"]},
             "nats": {"host": "nats", "stream": "orders"},
         }.items()
+    ),
+    Case(
+        "nothing but an observation that must stay", "RecoveryCheck", _unchanged({"masks": ["/*/seen_at", "/status"]})
+    ),
+    Case("objects that must stay", "RecoveryCheck", _unchanged(OF_OBJECTS, kubernetes=MAPS)),
+    Case(
+        "a status field of rows",
+        "RecoveryCheck",
+        _unchanged(OF_OBJECTS),
+        probes.NO_STATUS,
+        "spec.observations[0].unchanged.statusFields",
+    ),
+    Case(
+        "a mask of an object's status",
+        "RecoveryCheck",
+        _unchanged({"masks": ["/status/phase"]}, kubernetes=MAPS),
+        reference_run.NEVER_COMPARED,
+        "spec.observations[0].unchanged.masks",
+    ),
+    Case(
+        "a field outside of an object's status",
+        "RecoveryCheck",
+        _unchanged({"statusFields": ["/spec/replicas"]}, kubernetes=MAPS),
+        reference_run.OF_STATUS,
+        "spec.observations[0].unchanged.statusFields",
+    ),
+    Case(
+        "observations that are only looked at",
+        "RecoveryCheck",
+        having(probes=[], observations=[{"name": "seen", "sql": SQL}]),
+        check.NOTHING,
+        "spec.probes",
     ),
 )

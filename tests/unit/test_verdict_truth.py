@@ -21,6 +21,8 @@ from bounceback.engine.reading import Seen as Histories
 from bounceback.engine.reading import read
 from bounceback.engine.samples import History, Sample
 from bounceback.engine.state import Seen, State
+from bounceback.engine.unchanged import unchanged
+from bounceback.report.redact import redacted
 from bounceback.types.instants import Interval
 from bounceback.types.outcome import Cleanup, InjectionAxis, InjectionState, Judgement, Mark, Phase, Verdict
 from tests.unit.engine_values import at, check, experiment, finished, injection, preparation
@@ -28,7 +30,9 @@ from tests.unit.engine_values import at, check, experiment, finished, injection,
 Spread = tuple[float, float]
 """From, to: seconds since the start."""
 ASKED = 10  # seconds that each fault is to last
-KEPT = "size(after.ids) > 0 && sets.contains(after.ids, before.ids)"
+KEPT = "size(after.data) > 0 && sets.contains(after.data, before.data)"
+KEPT_SINCE_CLEAR = "!has(clear.data) || sets.contains(after.data, clear.data)"
+"""It asks whether that was read: what was not must not make it true."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class Asked:
     before: tuple[int, ...] | None = None  # what an invariant is about; None: there is none
     after: tuple[int, ...] | None = None  # None: it could not be read
     empty: bool = False  # the invariant is about nothing
+    since_clear: bool = False  # another one is about what is lost after the fault
+    clear: tuple[int, ...] | None = None  # None: it could not be read then
+    unchanged: bool = False  # it must be the same before and after
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class Case:
 
 def deserved(case: Case) -> Verdict:
     """The first that applies decides."""
-    data = [_data(each) for each in case.checks]
+    data = [answer for each in case.checks for answer in _data(each)]
     if Judgement.FAILED in data:
         return Verdict.FAILED
     if any(hit.failed or hit.cleanup is Cleanup.LEFTOVER for hit in case.hits):
@@ -105,12 +112,24 @@ def deserved(case: Case) -> Verdict:
     return Verdict.INCONCLUSIVE if Judgement.INCONCLUSIVE in {*answers, *data} else Verdict.PASSED
 
 
-def _data(asked: Asked) -> Judgement:
+def _data(asked: Asked) -> Iterator[Judgement]:
     if asked.before is None:
-        return Judgement.PASSED
-    if asked.after is None or asked.empty:
-        return Judgement.INCONCLUSIVE
-    return Judgement.PASSED if asked.after and {*asked.before} <= {*asked.after} else Judgement.FAILED
+        return
+    if asked.after is None:
+        yield Judgement.INCONCLUSIVE
+        return
+    if asked.empty:
+        yield Judgement.INCONCLUSIVE
+    else:
+        yield Judgement.PASSED if asked.after and {*asked.before} <= {*asked.after} else Judgement.FAILED
+    if asked.since_clear and asked.clear is None:
+        yield Judgement.INCONCLUSIVE
+    elif asked.since_clear and asked.clear is not None:
+        yield Judgement.PASSED if {*asked.clear} <= {*asked.after} else Judgement.FAILED
+    if asked.unchanged and asked.before != asked.after:
+        yield Judgement.FAILED
+    elif asked.unchanged and not asked.before:
+        yield Judgement.INCONCLUSIVE
 
 
 def _proven(case: Case) -> bool:
@@ -185,12 +204,14 @@ def given_verdict(case: Case) -> FaultExperimentStatus:
     }
     checks = [_copy(number, asked) for number, asked in enumerate(case.checks)]
     status = finished(checks, marks={mark: spread and _interval(spread) for mark, spread in marks.items()})
-    before = {c.name: {"data": {"ids": a.before}} for c, a in zip(checks, case.checks, strict=True)}
-    after = {
-        c.name: {"data": {"ids": a.after}} for c, a in zip(checks, case.checks, strict=True) if a.after is not None
-    }
+    read: dict[str, Any] = {"before": {}, "clear": {}, "after": {}}
+    for copy, each in zip(checks, case.checks, strict=True):
+        for when, found in (("before", each.before), ("clear", each.clear), ("after", each.after)):
+            read[when] |= {copy.name: {"data": [*found]}} if found is not None else {}
     cancelled = Finding(verdict=Verdict.ABORTED, reason="Cancelled", message="") if case.cancelled else None
-    status = status.model_copy(update={"observed": {"before": before, "after": after}, "ending": cancelled})
+    status = status.model_copy(update={"observed": read, "ending": cancelled})
+    compared = [each.to_json() for each in unchanged(status, read["after"], "salt", redacted)]
+    status = status.model_copy(update={"observed": {**read, "unchanged": compared}})
     return judge(spec, status, [_injection(case, n, hit) for n, hit in enumerate(case.hits)], _health(case))
 
 
@@ -203,9 +224,11 @@ def _copy(number: int, asked: Asked) -> CheckCopy:
     if asked.retry_after:
         changes["clientBehavior"] = {"honorsRetryAfter": True}
     if asked.before is not None:
-        changes["observations"] = [{"name": "data", "http": {"url": "http://web/"}}]
-        expression = "true" if asked.empty else KEPT.replace("after.", "after.data.").replace("before.", "before.data.")
-        changes["invariants"] = [{"name": "kept", "expression": expression}]
+        same: dict[str, Any] = {"unchanged": {}} if asked.unchanged else {}
+        changes["observations"] = [{"name": "data", "http": {"url": "http://web/"}, **same}]
+        changes["invariants"] = [{"name": "kept", "expression": "true" if asked.empty else KEPT}]
+        if asked.since_clear:
+            changes["invariants"].append({"name": "since-clear", "expression": KEPT_SINCE_CLEAR})
     return check(**changes).model_copy(update={"name": f"check-{number}"})
 
 
@@ -270,6 +293,9 @@ asked = st.builds(
     st.none() | ids,
     st.none() | ids,
     st.sampled_from([False, False, False, True]),
+    st.booleans(),
+    st.none() | ids,
+    st.sampled_from([False, False, True]),
 ).map(lambda each: each if each.probed or each.before is not None else replace(each, before=()))
 """A check that looks at nothing is refused before it comes to a verdict."""
 cases = st.builds(
@@ -305,7 +331,8 @@ SOUND = Case(
     fail_safe=True,
     impact="Required",
     checks=(Asked(budgets={"recoverSeconds": 3, "outageSeconds": 15, "detectSeconds": 5}, signal=True, retry_after=True,
-                  before=(1,), after=(1, 2)),),
+                  before=(1,), after=(1, 2), since_clear=True, clear=(2,)),
+            Asked(before=(1, 2), after=(1, 2), unchanged=True)),
     detected=(2.0, 3.0),
     error_state=True,
     named_rightly=True,
@@ -316,7 +343,7 @@ SOUND = Case(
 
 def spoilt() -> Iterator[tuple[str, Case]]:
     """Each with one piece of the evidence missing."""
-    (sound,) = SOUND.checks
+    sound = SOUND.checks[0]
     yield "nothing was injected", replace(SOUND, hits=())
     yield "it hit nothing", replace(SOUND, hits=(Hit(hits=0),))
     yield "it was over too soon", replace(SOUND, hits=(Hit(seconds=8),))
@@ -339,6 +366,11 @@ def spoilt() -> Iterator[tuple[str, Case]]:
     yield "what was lost", replace(SOUND, checks=(replace(sound, after=(2,)),))
     yield "what could not be read", replace(SOUND, checks=(replace(sound, after=None),))
     yield "an invariant about nothing", replace(SOUND, checks=(replace(sound, empty=True),))
+    yield "what could not be read at clear", replace(SOUND, checks=(replace(sound, clear=None),))
+    yield "what was lost after the fault", replace(SOUND, checks=(replace(sound, clear=(1, 2, 3)),))
+    yield "what must be unchanged and is not", replace(SOUND, checks=(replace(sound, unchanged=True),))
+    nothing = replace(sound, before=(), after=(), clear=(), unchanged=True, empty=True)
+    yield "nothing compared with nothing", replace(SOUND, checks=(nothing,))
     yield "a budget exceeded", replace(SOUND, recovered=(14.5, 15.0))
     yield "a budget that may be exceeded", replace(SOUND, recovered=(13.5, 14.5))
     yield "a budget that nothing measures", replace(SOUND, impact="Allowed", checks=(replace(sound, probed=False),))

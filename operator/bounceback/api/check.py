@@ -11,7 +11,7 @@ from bounceback.api.check_workload import CheckWorkload, Performance
 from bounceback.api.client_behavior import ClientBehavior
 from bounceback.api.credentials import SecretPart
 from bounceback.api.meta import repeated
-from bounceback.api.probes import MOMENTS, Expression, Invariant, Observation, Probe, Signal
+from bounceback.api.probes import MOMENTS, MOMENTS_READ, Expression, Invariant, Observation, Probe, Signal
 from bounceback.types.fields import Model, ObjectName
 from bounceback.types.rules import FieldError, Path, Rule
 
@@ -53,7 +53,9 @@ class Continuous(Model):
 
 BUDGETS = ("detectSeconds", "recoverSeconds", "outageSeconds")
 PROBE_LISTS = ("probes", "detection", "errorState")
-NOTHING = "probes or invariants must name at least one: a check that looks at nothing proves nothing"
+NOTHING = (
+    "probes, invariants or an observation with unchanged must be given: a check that looks at nothing proves nothing"
+)
 UNWATCHED = "mode: Continuous needs probes: without one there is nothing to watch"
 BLIND = "invariants need observations to speak of: observations must not be empty"
 PACELESS = "performance needs a workload whose load is closed or open: others are no baseline for themselves"
@@ -87,7 +89,8 @@ class RecoveryCheckSpec(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "(has(self.probes) && size(self.probes) > 0) || (has(self.invariants) && size(self.invariants) > 0)",
+            "(has(self.probes) && size(self.probes) > 0) || (has(self.invariants) && size(self.invariants) > 0)"
+            " || (has(self.observations) && self.observations.exists(o, has(o.unchanged)))",
             NOTHING,
             ".probes",
             reason="FieldValueRequired",
@@ -146,10 +149,16 @@ class RecoveryCheckSpec(Model):
     recovered: Recovered = Field(default_factory=Recovered, description="When the system counts as recovered.")
     budgets: Budgets = Field(default_factory=Budgets, description="Upper bounds for the figures.")
     observations: Annotated[list[Observation], Field(max_length=20)] = Field(
-        default_factory=list, description="What is read before the fault and after the recovery."
+        default_factory=list, description="What is read before the fault, at clear and after the recovery."
+    )
+    settle_seconds: int = Field(
+        0,
+        ge=0,
+        le=60,
+        description="How long after the recovery observations are read: what a system does late counts, too.",
     )
     invariants: Annotated[list[Invariant], Field(max_length=50)] = Field(
-        default_factory=list, description="What must hold between before and after."
+        default_factory=list, description="What must hold between what was observed before, at clear and after."
     )
 
     workload: CheckWorkload | None = Field(
@@ -172,9 +181,10 @@ class RecoveryCheckSpec(Model):
         return self
 
     def _problems(self) -> Iterator[tuple[Path, str]]:
-        if not self.probes and not self.invariants:
+        compares = any(each.unchanged is not None for each in self.observations)
+        if not self.probes and not self.invariants and not compares:
             yield ("probes",), NOTHING
-        if self.mode == "Continuous" and not self.probes and self.invariants:
+        elif self.mode == "Continuous" and not self.probes:
             yield ("probes",), UNWATCHED
         if self.invariants and not self.observations:
             yield ("observations",), BLIND
@@ -209,8 +219,9 @@ class RecoveryCheckSpec(Model):
         for section, index, probe in self.sections():
             for path, text, names in probe.expressions():
                 yield (section, index, *path), text, names
+        observed = frozenset(each.name for each in self.observations)
         for index, invariant in enumerate(self.invariants):
-            yield ("invariants", index, "expression"), invariant.expression, ("before", "after")
+            yield ("invariants", index, "expression"), invariant.expression, dict.fromkeys(MOMENTS_READ, observed)
 
     def secrets(self) -> Iterator[SecretPart]:
         """What Secrets must hold for anybody to look: the way to the field, the Secret, its key."""

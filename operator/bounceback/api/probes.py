@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from bounceback.api.looks_inside import (
     LogLook,
 )
 from bounceback.api.looks_stores import NatsLook, NatsSource, RedisLook, RedisSource, SqlLook, SqlSource
+from bounceback.api.reference_run import NEVER_COMPARED, OF_STATUS, Mask
 from bounceback.types.fields import Cel, Model, Name, ObjectName
 from bounceback.types.rules import Path, Rule, exactly_one, one_of, refuse
 from bounceback.types.selectors import LabelSelector
@@ -43,8 +44,11 @@ MOMENTS: Final = ("event", "log")
 """What happens and is over; all others are states."""
 READINGS: Final = ("http", "kubernetes", "exec", "sql", "redis", "nats")
 
-Expression = tuple[Path, str, tuple[str, ...]]
-"""The way to the field, the CEL in it, and the variables that it can see."""
+MOMENTS_READ: Final = ("before", "clear", "after")
+"""When observations are read, and the variables of invariants."""
+
+Expression = tuple[Path, str, Collection[str]]
+"""The way to the field, the CEL in it, and the variables that it can see; a mapping tells what these have."""
 
 
 class Look(Model):
@@ -216,14 +220,58 @@ class ExecObservation(Command):
     format: Literal["Json", "Text"] = Field("Json", description="Json: the output is JSON. Text: it is taken as it is.")
 
 
-class Observation(Model):
-    """Something that is read before the fault and after the recovery, for the invariants."""
+NO_STATUS = "statusFields must be unset but with kubernetes: nothing else has a status"
 
-    rules: ClassVar[tuple[Rule, ...]] = (one_of(READINGS),)
+
+class Unchanged(Model):
+    """What is read after the recovery must be what was read before the fault, but for what masks name."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.statusFields) || self.statusFields.all(f, f.startsWith('/status'))", OF_STATUS, ".statusFields"
+        ),
+    )
+
+    masks: Annotated[list[Mask], Field(max_length=50)] = Field(
+        default_factory=list,
+        description="JSON pointers to what may differ, with all that is under it: of each object with kubernetes, "
+        "where what the cluster itself gives out is left out anyway; else of what was read: /*/seen_at.",
+    )
+    status_fields: Annotated[list[Mask], Field(max_length=20)] = Field(
+        default_factory=list,
+        description="With kubernetes: the parts of the status that are compared: /status/readyReplicas. No others are.",
+    )
+
+    @model_validator(mode="after")
+    def _fields_of_the_status(self) -> Self:
+        if not all(each.startswith("/status") for each in self.status_fields):
+            raise refuse(OF_STATUS, "statusFields")
+        return self
+
+
+class Observation(Model):
+    """Something that is read before the fault, at clear and after the recovery, for the invariants."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        one_of(READINGS),
+        Rule(
+            "has(self.kubernetes) || !has(self.unchanged) || !has(self.unchanged.statusFields)"
+            " || size(self.unchanged.statusFields) == 0",
+            NO_STATUS,
+            ".unchanged.statusFields",
+            reason="FieldValueForbidden",
+        ),
+        Rule(
+            "!has(self.kubernetes) || !has(self.unchanged) || !has(self.unchanged.masks)"
+            " || self.unchanged.masks.all(m, !m.startsWith('/status'))",
+            NEVER_COMPARED,
+            ".unchanged.masks",
+        ),
+    )
     list_keys: ClassVar[tuple[str, ...]] = ("name",)
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-zA-Z0-9_]*$")] = Field(
-        description="Its name in expressions: before.NAME and after.NAME."
+        description="Its name in expressions: before.NAME, clear.NAME and after.NAME."
     )
     http: HttpObservation | None = Field(None, description="The JSON of an HTTP answer.")
     kubernetes: KubernetesObservation | None = Field(None, description="Kubernetes objects.")
@@ -232,12 +280,25 @@ class Observation(Model):
     redis: RedisSource | None = Field(None, description="The reply to a command.")
     nats: NatsSource | None = Field(None, description="server, stream and consumer, as the server tells them.")
     timeout_milliseconds: int = Field(5000, ge=50, le=60_000, description="An answer must come within this time.")
+    unchanged: Unchanged | None = Field(
+        None, description="It must be the same before the fault and after the recovery. {}: all of it."
+    )
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
         given = [n for n in READINGS if getattr(self, n) is not None]
         if len(given) != 1:
             raise refuse(exactly_one(READINGS, given))
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> Self:
+        if self.unchanged is None:
+            return self
+        if self.unchanged.status_fields and self.kubernetes is None:
+            raise refuse(NO_STATUS, "unchanged", "statusFields")
+        if self.kubernetes is not None and any(mask.startswith("/status") for mask in self.unchanged.masks):
+            raise refuse(NEVER_COMPARED, "unchanged", "masks")
         return self
 
     def secrets(self) -> Iterator[SecretPart]:
@@ -247,12 +308,13 @@ class Observation(Model):
 
 
 class Invariant(Model):
-    """What must hold between what was observed before and after."""
+    """What must hold between what was observed before the fault, at clear and after the recovery."""
 
     list_keys: ClassVar[tuple[str, ...]] = ("name",)
 
     name: Name = Field(description="Unique in the check.")
     expression: Cel = Field(
-        description="CEL over before.NAME and after.NAME that must be true: after.orders.count >= before.orders.count."
+        description="CEL over before.NAME, clear.NAME and after.NAME that must be true: "
+        "after.orders.count >= before.orders.count. It must speak of clear or after."
     )
     message: Annotated[str, Field(max_length=256)] | None = Field(None, description="What a reader is told if not.")

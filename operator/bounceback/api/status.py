@@ -340,10 +340,10 @@ class FaultExperimentStatus(StatusModel):
     gaps: list[list[Moment]] = Field(
         default_factory=list, max_length=20, description="When nobody was looking: from, to."
     )
-    observed: dict[str, Any] = Field(default_factory=dict, description="What was read before and after, by check.")
+    observed: dict[str, Any] = Field(default_factory=dict, description="What was read before, at clear and after.")
     histories: dict[str, Any] = Field(default_factory=dict, description="What the probes saw so far, condensed.")
     views: list[CheckView] = Field(default_factory=list, max_length=10, description="What each check saw.")
-    invariants: list[InvariantResult] = Field(default_factory=list, max_length=500, description="Each one's outcome.")
+    invariants: list[InvariantResult] = Field(default_factory=list, max_length=800, description="Each one's outcome.")
     figures: Figures = Field(default_factory=Figures, description="Read off the marks.")
     verdict: Verdict | None = Field(None, description="Passed, Failed, Inconclusive, Aborted or Error.")
     axes: Axes | None = Field(None, description="The four axes of the verdict.")

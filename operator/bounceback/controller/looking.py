@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bounceback.api.experiment import FaultExperimentSpec
-from bounceback.api.status import CheckCopy, FaultExperimentStatus, InjectionStatus
+from bounceback.api.status import CheckCopy, FaultExperimentStatus, InjectionStatus, InvariantResult
 from bounceback.controller.office import Office
 from bounceback.engine.health import NOTHING_SEEN, Health
 from bounceback.engine.marks import in_force_since, kept_to
 from bounceback.engine.reading import Seen, read
 from bounceback.engine.recording import Recorded, Room
 from bounceback.engine.reference_run import since_when
+from bounceback.engine.state import Snapshot
+from bounceback.engine.unchanged import unchanged
 from bounceback.kube.client import Json
-from bounceback.recovery.observing import ObservationError, observe
+from bounceback.recovery.observing import ObservationError, observe, observe_each
 from bounceback.recovery.remote import Outpost
 from bounceback.recovery.watching import Watching
-from bounceback.types.instants import Instant
+from bounceback.report.redact import redacted
+from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Mark
 
 
@@ -106,3 +109,25 @@ class Looking:
             except ObservationError as error:
                 return f"{check.name}: {error}"
         return found
+
+    async def observe_after(
+        self, status: FaultExperimentStatus
+    ) -> tuple[dict[str, Any] | str, tuple[InvariantResult, ...]]:
+        """The same, held against what was read before where it must be unchanged."""
+        found = await self.observe(status.checks)
+        return found, unchanged(status, found, status.run_uid or "", redacted)
+
+    async def observe_at_clear(self, checks: Sequence[CheckCopy]) -> Snapshot:
+        """All at the same time; a source that does not answer costs nothing but itself."""
+        began = Instant.now()
+        asked = [check for check in checks if check.spec.observations]
+        found = await asyncio.gather(*(observe_each(self._acting, self._namespace, check.spec) for check in asked))
+        values: dict[str, dict[str, Any]] = {check.name: {} for check in asked}
+        problems: dict[str, dict[str, str]] = {}
+        for check, read_of in zip(asked, found, strict=True):
+            for name, value in read_of.items():
+                if isinstance(value, ObservationError):
+                    problems.setdefault(check.name, {})[name] = str(value).removeprefix(f"observation {name}: ")
+                else:
+                    values[check.name][name] = value
+        return Snapshot(Interval(began, Instant.now()), values, problems)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.experiment import FaultExperimentSpec
@@ -102,6 +102,7 @@ class Run:
                 Duty.FOLLOW: lambda: self._referring.follow(self._state.status),
                 Duty.READ_END: lambda: self._referring.read_end(self._state),
                 Duty.VERIFY: self._verify,
+                Duty.OBSERVE_CLEAR: self._observe_clear,
                 Duty.OBSERVE_AFTER: self._observe_after,
                 Duty.PACK: self._pack,
                 Duty.KEEP: self._keep,
@@ -334,9 +335,12 @@ class Run:
         found = await self._looking.observe(self._state.status.checks)
         self._seen = replace(self._seen, before=found, preparation=None)
 
+    async def _observe_clear(self) -> None:
+        self._seen = replace(self._seen, clear=await self._looking.observe_at_clear(self._state.status.checks))
+
     async def _observe_after(self) -> None:
-        found: dict[str, Any] | str = await self._looking.observe(self._state.status.checks)
-        self._seen = replace(self._seen, after=found)
+        found, told = await self._looking.observe_after(self._state.status)
+        self._seen = replace(self._seen, after=found, unchanged=told)
 
     async def _carry(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -35,6 +35,7 @@ from bounceback.engine.reference_run import (
 from bounceback.engine.repairing import OVER, REPAIRED_ANNOTATION, duties, is_done, next_repair
 from bounceback.engine.repeats import concluded, not_enough, which_of
 from bounceback.engine.samples import latest
+from bounceback.engine.snapshots import OBSERVE_GRACE, last_reading, with_snapshot, with_snapshot_wanted
 from bounceback.engine.starting import awaited, is_waiting, soonest, timed, with_starts, without_starts
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.engine.unseen import give_up_unseen
@@ -56,8 +57,6 @@ REFERENCE_GRACE: Final = 10.0
 """Seconds that a refused start is tried again before it is final: objects applied together arrive in any order."""
 VERIFY_GRACE: Final = 20.0
 """Seconds that a look for what was left may take."""
-OBSERVE_GRACE: Final = 30.0
-"""Seconds that reading the observations may take, tries included."""
 
 
 def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -67,8 +66,9 @@ def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -
     ending = ended(spec, state, seen, now)
     if ending is not None and state.status.ending is None:
         state = updated(state, ending=ending)
-    after = STEPS[state.status.phase](spec, with_work(state, seen, now), seen, now)
-    return with_following(spec, working(after))
+    state = with_snapshot(with_work(state, seen, now), seen, now)
+    after = STEPS[state.status.phase](spec, state, seen, now)
+    return with_snapshot_wanted(with_following(spec, working(after)), seen)
 
 
 def _unstepped(state: State, now: Instant) -> Instant:
@@ -322,20 +322,15 @@ def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant
         if _in_phase(state, now) < account:
             return Decision(state, frozenset({Duty.LOOK, Duty.END_WORK}), again=0.5)
         state = given_up(state, account)
-    grace = OBSERVE_GRACE + account
     probed = any(check.spec.probes for check in state.status.checks)
-    if probed and not seen.health.watching and _in_phase(state, now) < grace:
+    if probed and not seen.health.watching and _in_phase(state, now) < OBSERVE_GRACE + account:
         return Decision(state, frozenset({Duty.LOOK}))  # resumed: what was seen before comes with the first look
-    needs = any(check.spec.observations for check in state.status.checks) and not seen.deleted
-    after = seen.after if needs else {}
-    if after is None and _in_phase(state, now) < grace:
-        return Decision(state, frozenset({Duty.LOOK, Duty.OBSERVE_AFTER}))
-    observed = {**state.status.observed, "after": after if isinstance(after, dict) else None}
-    if isinstance(after, str):
-        observed["afterProblem"] = after[:1024]
+    last = last_reading(state, seen, now, account)
+    if last.on is not None:
+        return last.on
     if (wait := left_to_settle(spec, state, seen, _in_phase(state, now), account)) is not None:
         return wait
-    return _conclude(spec, updated(state, observed=with_comparison(spec, state, seen, observed)), seen, now)
+    return _conclude(spec, updated(state, observed=with_comparison(spec, state, seen, last.observed)), seen, now)
 
 
 def _over(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bounceback.engine.cel_functions import FUNCTIONS, NAMESPACES, STANDARD
 from bounceback.engine.cel_library import cel
-from bounceback.engine.cel_shape import Shape, largest_collection, shape_of
+from bounceback.engine.cel_shape import Shape, largest_collection, members, shape_of
 
 MOST_STEPS: Final = 1_000_000
 """Steps that one evaluation may take: about a second of the operator's time at the very worst."""
@@ -29,7 +29,10 @@ class CelError(Exception):
 
 
 def check_syntax(expression: str, variables: Collection[str] | None = None) -> str | None:
-    """What is wrong with the expression, or None. With `variables`, names beside them are found as well."""
+    """What is wrong with the expression, or None. With `variables`, names beside them are found as well.
+
+    Of a mapping the values are the names that each of these variables has.
+    """
     try:
         program, shape = _compiled(expression)
     except CelError as error:
@@ -40,12 +43,31 @@ def check_syntax(expression: str, variables: Collection[str] | None = None) -> s
         known = {*variables, *shape.bound, *NAMESPACES}
         if unknown := [name for name in program.variables() if name not in known]:
             return f"there is no variable {unknown[0]}; there are {', '.join(sorted(variables)) or 'none'}"
+    return _no_such_member(expression, variables, shape) if isinstance(variables, Mapping) else None
+
+
+def _no_such_member(expression: str, variables: Mapping[str, Collection[str]], shape: Shape) -> str | None:
+    if hidden := sorted(shape.bound & variables.keys()):
+        return f"{hidden[0]} is a variable already: let the loop name its own otherwise"
+    for found in members(expression, variables):
+        known = variables[found.of]
+        if found.name is not None and found.name not in known:
+            where = f"line {found.line}, column {found.column}"
+            return f"{where}: there is no {found.of}.{found.name}; there are {', '.join(sorted(known)) or 'none'}"
     return None
 
 
 def speaks_of(expression: str) -> frozenset[str]:
     """The variables that it names. Raises CelError where it cannot be compiled."""
     return frozenset(_compiled(expression)[0].variables())
+
+
+def taken_of(expression: str, variable: str) -> frozenset[str] | None:
+    """Which members of it the expression may look at; None: any. Raises CelError where it cannot be compiled."""
+    if variable not in speaks_of(expression):
+        return frozenset()
+    names = {found.name for found in members(expression, {variable})}
+    return frozenset(name for name in names if name is not None) if names and None not in names else None
 
 
 def evaluate(expression: str, variables: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -66,6 +66,38 @@ def shape_of(expression: str) -> Shape:
     if additions > MOST_ADDITIONS:
         return Shape(f"must not add more than {MOST_ADDITIONS} times; sum() adds up a list")
     return Shape(None, power, matches, commas, frozenset(bound))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where an expression names a variable; `name` is what it takes of it, None where that is not written out."""
+
+    of: str
+    name: str | None
+    line: int
+    column: int
+
+
+def members(expression: str, variables: Collection[str]) -> Iterator[Member]:
+    """Each place at which one of the variables stands, in an expression that compiles."""
+    tokens = [token for token in _TOKEN.finditer(expression) if token.lastgroup != "comment"]
+    texts = ["", *(token[0] for token in tokens), "", "", ""]
+    for number, token in enumerate(tokens, start=1):
+        if token.lastgroup == "name" and token[0] in variables and texts[number - 1] != ".":
+            start = token.start()
+            line = expression.count("\n", 0, start) + 1
+            yield Member(
+                token[0], _taken(texts[number + 1 : number + 4]), line, start - expression.rfind("\n", 0, start)
+            )
+
+
+def _taken(following: list[str]) -> str | None:
+    """`.name` that is no call, or `['name']`, after a variable."""
+    first, second, third = following
+    if first == "." and second.isidentifier() and third != "(":
+        return second
+    plain = second[:1] in ("'", '"') and second[1:-1].isidentifier()
+    return second[1:-1] if first == "[" and plain and third == "]" else None
 
 
 def _builds(mark: str, before: str) -> bool:

@@ -46,7 +46,7 @@ def compared(
             for name, then, now in lives_differ(reference["changed"][index], lives[index].changed, taken[index]):
                 told.setdefault(name, []).append(f"{then} in the reference run, {now} now")
         for each in ends_differ(reference["ends"][index], ends[index]):
-            told.setdefault(each.name, []).append(_in_words(each, entry.kind, hide))
+            told.setdefault(each.name, []).append(in_words(each, entry.kind, hide))
         unknown = lives[index].gap if entry.lives else ""
         results += _of_entry(entry, told, unknown, sum(len(each) for each in ends[index].values()))
     failed = [each for each in results if each.result is Judgement.FAILED]
@@ -60,10 +60,7 @@ def _of_entry(
     entry: ComparedObjects, told: Mapping[str, Sequence[str]], unknown: str, count: int
 ) -> Iterator[InvariantResult]:
     for name, differences in told.items():
-        words = "; ".join(differences[:MOST_TOLD])
-        if len(differences) > MOST_TOLD:
-            words += f"; and {len(differences) - MOST_TOLD} more"
-        yield _result(f"{entry.kind} {name}", Judgement.FAILED, words)
+        yield _result(f"{entry.kind} {name}", Judgement.FAILED, first_of(differences))
     if unknown:
         yield _result(str(entry), Judgement.INCONCLUSIVE, f"what came and went is not known: {unknown}")
     elif not told:
@@ -78,20 +75,25 @@ def _result(name: str, result: Judgement, message: str) -> InvariantResult:
     return InvariantResult(check=REFERENCE, name=name, result=result, message=message[:1024])
 
 
-def _in_words(difference: Difference, kind: str, hide: Hide) -> str:
+def first_of(differences: Sequence[str]) -> str:
+    words = "; ".join(differences[:MOST_TOLD])
+    return words if len(differences) <= MOST_TOLD else f"{words}; and {len(differences) - MOST_TOLD} more"
+
+
+def in_words(difference: Difference, kind: str, hide: Hide, when: str = "in the reference run") -> str:
     path, then, now = difference.path, difference.reference, difference.now
     if not path:
-        return f"{then} at the end of the reference run, {now} now"
+        return f"{then} {when.replace('in ', 'at the end of ')}, {now} now"
     if kind in SECRET_KINDS and parts(path)[0] in ("data", "stringData"):
         what = "not there" if now is MISSING else "new" if then is MISSING else "another"
         return f"{path} is {what} (hidden)"
-    return f"{path} is {_shown(now, path, hide)}, and was {_shown(then, path, hide)} in the reference run"
+    return f"{path} is {shown(now, path, hide)}, and was {shown(then, path, hide)} {when}"
 
 
-def _shown(value: Any, path: str, hide: Hide) -> str:
+def shown(value: Any, path: str, hide: Hide) -> str:
     if value is MISSING:
         return "not there"
-    for key in parts(path):  # any part of the way may tell that it is a secret
+    for key in parts(path) or ("",):  # any part of the way may tell that it is a secret
         value = hide(value, key)
     words = json.dumps(value, sort_keys=True)
     return words if len(words) <= LONGEST_VALUE else f"{words[: LONGEST_VALUE - 1]}…"

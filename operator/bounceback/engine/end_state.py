@@ -7,9 +7,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from bounceback.api.reference_run import ComparedObjects
 from bounceback.engine.merging import same
 from bounceback.types.objects import RUN_LABEL, SECRET_KINDS, Json
 from bounceback.types.pointers import MISSING, Parts, parts, pointer
@@ -83,6 +82,18 @@ MASKS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What the cluster gives out, counts or stamps: by kind, and "" for all. docs/reference-runs.md says it, too."""
 
+
+class Compared(Protocol):
+    """What of objects is compared: an entry of a reference run, or an observation that must stay as it is."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def masks(self) -> Sequence[str]: ...
+    @property
+    def status_fields(self) -> Sequence[str]: ...
+
+
 EndState = Mapping[str, Sequence[Json]]
 """By stable name: one object, or those that the API server named alike, in the order in which they came."""
 
@@ -111,7 +122,7 @@ def stable_name(body: Json) -> str:
     return f"{stem}{ANY}" if made_up else name
 
 
-def end_state(bodies: Iterable[Json], entry: ComparedObjects, salt: str) -> dict[str, list[Json]]:
+def end_state(bodies: Iterable[Json], entry: Compared, salt: str) -> dict[str, list[Json]]:
     """What is compared of them. What Secrets hold is nothing but digests, which `salt` makes of no use elsewhere."""
     found: dict[str, list[Json]] = {}
     order = sorted(bodies, key=lambda b: (b["metadata"].get("creationTimestamp") or "", b["metadata"]["name"]))
@@ -120,13 +131,13 @@ def end_state(bodies: Iterable[Json], entry: ComparedObjects, salt: str) -> dict
     return found
 
 
-def _compared(body: Json, entry: ComparedObjects, salt: str) -> Json:
+def _compared(body: Json, entry: Compared, salt: str) -> Json:
     kept: Json = json.loads(TOKEN_VOLUME.sub("kube-api-access-*", json.dumps(body)))
     status = {"status": kept.pop("status", MISSING)}
     for part in ("apiVersion", "kind"):  # entries of lists go without
         kept.pop(part, None)
     for mask in (*MASKS[""], *MASKS.get(entry.kind, ()), *entry.masks):
-        kept = _without(kept, parts(mask))
+        kept = without(kept, parts(mask))
     if body["metadata"].get("deletionTimestamp"):
         kept["metadata"] = {**kept.get("metadata", {}), "deletionTimestamp": "set"}  # that it goes, not when
     if entry.kind in SECRET_KINDS:
@@ -142,13 +153,13 @@ def _digests(data: Any, salt: str) -> Any:
     return {key: hashlib.sha256(f"{salt}\0{key}\0{value}".encode()).hexdigest() for key, value in data.items()}
 
 
-def _without(value: Any, way: Parts) -> Any:
+def without(value: Any, way: Parts) -> Any:
     """A copy without what stands there; maps that are empty then go with it, as the API server leaves them out."""
     first, rest = way[0], way[1:]
     if isinstance(value, list):
         if not rest:
             return [each for number, each in enumerate(value) if first not in (ANY, str(number))]
-        return [_without(each, rest) if first in (ANY, str(number)) else each for number, each in enumerate(value)]
+        return [without(each, rest) if first in (ANY, str(number)) else each for number, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
     result = {}
@@ -156,7 +167,7 @@ def _without(value: Any, way: Parts) -> Any:
         if first not in (ANY, key):
             result[key] = each
         elif rest:
-            left = _without(each, rest)
+            left = without(each, rest)
             if left or not each:
                 result[key] = left
     return result

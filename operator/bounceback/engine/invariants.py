@@ -1,30 +1,29 @@
-"""Invariants over what was observed before and after."""
+"""Invariants over what was observed before the fault, at clear and after the recovery."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bounceback.api.status import FaultExperimentStatus
+from bounceback.api.status import CheckCopy, FaultExperimentStatus
 from bounceback.api.status import InvariantResult as Invariant
-from bounceback.engine.cel import CelError, evaluate, speaks_of
+from bounceback.engine.cel import CelError, evaluate, speaks_of, taken_of
 from bounceback.types.outcome import Judgement
 
 REFERENCE: Final = "reference run"
 """What stands in the place of a check's name; no check can have it."""
+NOT_COMPARED: Final = "not compared with what was before the fault"
+_UNCHANGED: Final = " unchanged"
 
 
 def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
-    """Each invariant of each check over what was observed before and after."""
-    before, after = status.observed.get("before"), status.observed.get("after")
+    """Each invariant, each observation that must be unchanged, and the comparison with the reference run."""
     results = []
     for check in status.checks:
         for invariant in check.spec.invariants:
-            outcome, message = Judgement.INCONCLUSIVE, str(status.observed.get("afterProblem") or "not observed")
-            if isinstance(before, dict) and isinstance(after, dict):
-                seen = {"before": before.get(check.name, {}), "after": after.get(check.name, {})}
-                outcome, message = _hold(invariant.expression, seen, invariant.message)
+            outcome, message = _result(status, check, invariant.expression, invariant.message)
             results.append(Invariant(check=check.name, name=invariant.name, result=outcome, message=message[:1024]))
+        results += _of_unchanged(status, check)
     return (*results, *of_reference(status))
 
 
@@ -34,18 +33,67 @@ def of_reference(status: FaultExperimentStatus) -> Iterator[Invariant]:
         yield Invariant.model_validate(each)
 
 
-def reason(result: Invariant, otherwise: str, of_comparison: str) -> str:
-    """One CamelCase word for a finding on it."""
-    return of_comparison if result.check == REFERENCE else otherwise
+def named_unchanged(observation: str) -> str:
+    """What stands in the place of an invariant's name; none can have a blank in it."""
+    return f"{observation}{_UNCHANGED}"
 
 
-def _hold(expression: str, seen: dict[str, Any], message: str | None) -> tuple[Judgement, str]:
+def _of_unchanged(status: FaultExperimentStatus, check: CheckCopy) -> Iterator[Invariant]:
+    """What was asked for and not compared is undecided."""
+    stored = [Invariant.model_validate(each) for each in status.observed.get("unchanged") or ()]
+    known = {each.name: each for each in stored if each.check == check.name}
+    for observation in check.spec.observations:
+        if observation.unchanged is not None:
+            name = named_unchanged(observation.name)
+            missing = Invariant(check=check.name, name=name, result=Judgement.INCONCLUSIVE, message=NOT_COMPARED)
+            yield known.get(name, missing)
+
+
+def if_broken(result: Invariant) -> str:
+    """One CamelCase word for a finding on one that does not hold."""
+    if result.check == REFERENCE:
+        return "DiffersFromReference"
+    return "DiffersFromBefore" if result.name.endswith(_UNCHANGED) else "InvariantBroken"
+
+
+def if_undecided(result: Invariant) -> str:
+    """The same for one that nobody knows of."""
+    return "ReferenceUnknown" if result.check == REFERENCE else "InvariantUndecided"
+
+
+def _result(
+    status: FaultExperimentStatus, check: CheckCopy, expression: str, message: str | None
+) -> tuple[Judgement, str]:
+    """What it names must have been read: an expression that asks whether it was is not asked."""
+    values = {when: status.observed.get(when) for when in ("before", "clear", "after")}
     try:
-        holds = evaluate(expression, seen)
-        if "after" not in speaks_of(expression):
+        spoken = speaks_of(expression) & values.keys()
+        if spoken <= {"before"}:
             return Judgement.INCONCLUSIVE, f"{expression} says nothing of what was observed after the fault"
-        if holds:
+        if why := _unread(status, check, expression, spoken):
+            return Judgement.INCONCLUSIVE, why
+        seen: dict[str, Any] = {when: (values[when] or {}).get(check.name, {}) for when in values}
+        if evaluate(expression, seen):
             return Judgement.PASSED, ""
     except CelError as error:
         return Judgement.INCONCLUSIVE, str(error)
     return Judgement.FAILED, message or f"{expression} is false"
+
+
+def _unread(status: FaultExperimentStatus, check: CheckCopy, expression: str, spoken: frozenset[str]) -> str:
+    """Why something that it names is not known; "": all is."""
+    for when in ("before", "after"):
+        if when in spoken and not isinstance(status.observed.get(when), dict):
+            return str(status.observed.get(f"{when}Problem") or "not observed")
+    return _unread_at_clear(status, check, taken_of(expression, "clear")) if "clear" in spoken else ""
+
+
+def _unread_at_clear(status: FaultExperimentStatus, check: CheckCopy, names: frozenset[str] | None) -> str:
+    """Why one of these (None: any) was not read at clear; "": all were."""
+    values, problems = status.observed.get("clear"), status.observed.get("clearProblems") or {}
+    if not isinstance(values, dict):
+        return "nothing was observed at clear: no fault was cleared, or nobody was there to look"
+    told, known = problems.get(check.name) or {}, values.get(check.name) or {}
+    wanted = {each.name for each in check.spec.observations} if names is None else names
+    missing = [f"clear.{name}: {told.get(name) or 'not observed'}" for name in sorted(wanted) if name not in known]
+    return "; ".join(missing)

@@ -14,7 +14,7 @@ from bounceback.engine.collapse import collapsed_early
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.finished import Run
 from bounceback.engine.health import Health
-from bounceback.engine.invariants import invariant_results, reason
+from bounceback.engine.invariants import if_broken, if_undecided, invariant_results
 from bounceback.engine.manual import not_as_manual
 from bounceback.engine.performance import not_as_fast, performance
 from bounceback.engine.proving import lasted, why_idle
@@ -64,8 +64,7 @@ def inconsistent(run: Run) -> Iterable[Finding]:
     """Lost or wrong data outweighs everything, also after an abort."""
     for result in run.invariants:
         if result.result is Judgement.FAILED:
-            broken = reason(result, "InvariantBroken", "DiffersFromReference")
-            yield _finding(Verdict.FAILED, broken, f"{result.check}/{result.name}: {result.message}")
+            yield _finding(Verdict.FAILED, if_broken(result), f"{result.check}/{result.name}: {result.message}")
     yield from account_findings(run, Verdict.FAILED)
 
 
@@ -249,8 +248,8 @@ def named_wrongly(run: Run) -> Iterable[Finding]:
 def undecided(run: Run) -> Iterable[Finding]:
     for result in run.invariants:
         if result.result is Judgement.INCONCLUSIVE and run.injections:
-            unknown = reason(result, "InvariantUndecided", "ReferenceUnknown")
-            yield _finding(Verdict.INCONCLUSIVE, unknown, f"{result.check}/{result.name}: {result.message}")
+            told = f"{result.check}/{result.name}: {result.message}"
+            yield _finding(Verdict.INCONCLUSIVE, if_undecided(result), told)
     yield from account_findings(run, Verdict.INCONCLUSIVE)
 
 

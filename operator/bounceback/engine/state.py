@@ -33,6 +33,7 @@ class Duty(StrEnum):
     FOLLOW = "follow"  # what comes and goes among the objects that a reference run compares
     READ_END = "read end"  # of these objects; it is written down, or compared with what is
     VERIFY = "verify"  # look for what was left where the agent could not
+    OBSERVE_CLEAR = "observe at clear"  # once all is cleared, beside whatever else is done
     OBSERVE_AFTER = "observe after"
     PACK = "pack"  # the evidence, whose digest is written down before it is kept
     KEEP = "keep"  # the evidence, in its store
@@ -112,6 +113,15 @@ class End:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """What was observed at clear, by check and name; or why not."""
+
+    read: Interval  # from when the first was asked until the last had answered
+    values: Mapping[str, Mapping[str, Any]]
+    problems: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class Seen:
     """What is known beside the state."""
 
@@ -123,7 +133,9 @@ class Seen:
     claimed: bool = False
     health: Health = NOTHING_SEEN
     before: dict[str, Any] | str | None = None  # observations, or why they could not be made
+    clear: Snapshot | None = None
     after: dict[str, Any] | str | None = None
+    unchanged: tuple[InvariantResult, ...] = ()  # what became of what must be the same before and after
     more: Preparation = NOTHING_FOUND  # for faults that repeat or follow: who is next
     missed: tuple[str, ...] = ()  # for faults that follow: who took a target's place and cannot be hit, and why
     task: Task = NO_TASK

@@ -1,4 +1,4 @@
-"""Observations: values that are read once before the fault and once after the recovery, for the invariants."""
+"""Observations: values that are read before the fault, at clear and after the recovery, for the invariants."""
 
 from __future__ import annotations
 
@@ -32,11 +32,20 @@ async def observe(acting: Kube, namespace: str, spec: RecoveryCheckSpec) -> Json
 
     Raises ObservationError for the first of them that cannot be read.
     """
+    found = await observe_each(acting, namespace, spec)
+    for value in found.values():
+        if isinstance(value, ObservationError):
+            raise value
+    return found
+
+
+async def observe_each(acting: Kube, namespace: str, spec: RecoveryCheckSpec) -> dict[str, Any]:
+    """The same, with the error in place of what cannot be read."""
     async with Means(acting, namespace) as means:
         readings = [_read(means, observation) for observation in spec.observations]
         found = await asyncio.gather(*readings, return_exceptions=True)
     for value in found:
-        if isinstance(value, BaseException):
+        if isinstance(value, BaseException) and not isinstance(value, ObservationError):
             raise value
     return {observation.name: value for observation, value in zip(spec.observations, found, strict=True)}
 

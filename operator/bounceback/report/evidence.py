@@ -156,11 +156,17 @@ def _consistency(status: FaultExperimentStatus) -> Iterator[Json]:
             yield {"type": "invariant", "check": check.name, "invariant": invariant.to_json()}
     for each in status.workloads:
         yield {"type": "workload", "workload": each.to_json()}
-    for when in ("before", "after"):
+    for when in ("before", "clear", "after"):
         for check_name, values in (status.observed.get(when) or {}).items():
             for name, value in values.items():
                 yield {"type": "observed", "when": when, "check": check_name, "name": name, "value": value}
     if problem := status.observed.get("afterProblem"):
         yield {"type": "notObserved", "when": "after", "message": problem}
+    for check_name, problems in (status.observed.get("clearProblems") or {}).items():
+        for name, message in problems.items():
+            told = {"check": check_name, "name": name, "message": message}
+            yield {"type": "notObserved", "when": "clear", **told}
+    if seconds := status.observed.get("clearSeconds"):
+        yield {"type": "observedAtClear", "leastSeconds": seconds[0], "mostSeconds": seconds[1]}
     for result in status.invariants:
         yield {"type": "result", "result": result.to_json()}
