@@ -15,6 +15,7 @@ from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.probes import Probe
 from bounceback.controller.copying import copy_checks
+from bounceback.controller.events import Recorder
 from bounceback.engine.reading import Seen, first_holding, read
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.resources import CHECKS, EVENTS, JOBS, SECRETS
@@ -95,6 +96,8 @@ async def test_events_are_moments_and_say_what_the_trouble_is(kube: Kube, acting
         every = {**seen.detection, **seen.probes}
         await until(lambda: all(history.samples >= 2 for history in every.values()))
         assert not any(seen.detection[name].healthy_samples for name in ("any", "only")), "what was there before"
+        about = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": namespace, "uid": "1"}}
+        await Recorder(kube, "us").record(about, "StoreDown", "redis: what we say ourselves", warning=True)
         assert seen.probes["quiet"].healthy_samples == seen.probes["quiet"].samples
 
         since = Instant.now()
@@ -116,6 +119,7 @@ async def test_events_are_moments_and_say_what_the_trouble_is(kube: Kube, acting
         await until(lambda: first_holding(seen.detection["only"], since))
         await until(lambda: read([seen], (), since, None, None, Instant.now()).named_rightly)
         await until(lambda: seen.probes["quiet"].runs[-1].healthy)
+        assert not any("ourselves" in message for message in seen.probes["quiet"].messages)
         seen_twice = seen.detection["only"].healthy_samples
         await kube.patch(EVENTS, namespace, "second", {"count": 2})
         await until(lambda: seen.detection["only"].healthy_samples > seen_twice)

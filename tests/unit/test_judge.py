@@ -236,6 +236,14 @@ def test_a_run_that_was_ended_is_aborted_whatever_else_was_unproven() -> None:
     assert {f.reason for f in judged.findings} >= {"Frozen", "FaultHitNothing"}
 
 
+def test_what_ended_a_run_and_is_found_by_another_question_is_told_once() -> None:
+    problem = "RecoveryCheck web: spec.probes[0].prometheus: the query returns nothing: depth"
+    ended = Finding(verdict=Verdict.ABORTED, reason="ProbeCannotWork", message=problem)
+    judged = verdict(status=finished().model_copy(update={"ending": ended}), seen=health(problems=(problem,)))
+    (told,) = [f for f in judged.findings if f.reason == "ProbeCannotWork"]
+    assert told.verdict is judged.verdict is Verdict.ABORTED
+
+
 def test_an_aspect_that_nothing_observes_is_not_checked() -> None:
     aspects = verdict().aspects
     assert aspects.detection is Aspect.NOT_CHECKED

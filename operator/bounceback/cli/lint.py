@@ -9,6 +9,7 @@ from bounceback.cli.documents import files_of
 from bounceback.cli.exits import BAD_INPUT, PASSED
 from bounceback.cli.linting import lint
 from bounceback.report.course import course
+from bounceback.report.words import count
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +28,9 @@ def run(options: argparse.Namespace) -> int:
             print(f"{each}: {line}")
     words = [f"{len(found.objects)} of ours in order"]
     if found.errors:
-        words.append(f"{len(found.errors)} errors")
+        words.append(count(len(found.errors), "error"))
     if warnings := len(found.remarks) - len(found.errors):
-        words.append(f"{warnings} warnings")
+        words.append(count(warnings, "warning"))
     if found.others:
         words.append(f"{len(found.others)} of others not looked at")
     print(", ".join(words))

@@ -20,6 +20,7 @@ from bounceback.report.outages import HEAD, Record, outages
 from bounceback.report.outages import summary as check_summary
 from bounceback.report.subject import Subject
 from bounceback.report.words import MARKS, count, outcome, over_all, rate, seconds, summary
+from bounceback.report.workloads import WORKLOADS, workload_rows
 
 Json = dict[str, Any]
 COLUMNS: Final = ("NAME", "VERDICT", "PHASE", "DETECTED", "RECOVERED", "INJECTION", "AGE")
@@ -166,6 +167,8 @@ def in_full(body: Json) -> list[str]:
         raise CommandError(f"{body['metadata']['name']} {error}") from error
     status = subject.status
     lines = summary(subject) if subject.finished else [f"{subject.name}  {status.phase}: {status.message}".rstrip(": ")]
+    if status.aspects is not None and status.runs is None:
+        lines += ["", "aspects  " + " · ".join(f"{name} {word}" for name, word in status.aspects.to_json().items())]
     if status.runs is not None:
         told = [] if subject.finished else [rate(subject), *over_all(subject)]
         lines += [*told, "", *table([[name.upper() for name in repeats.HEAD], *repeats.run_rows(subject)])]
@@ -181,6 +184,8 @@ def in_full(body: Json) -> list[str]:
         lines += ["", *table([[name.upper() for name in STARTS], *start_rows(subject)])]
     if levels := list(level_rows(subject)):
         lines += ["", *table([[name.upper() for name in LEVELS], *levels])]
+    if worked := list(workload_rows(subject)):
+        lines += ["", *table([[name.upper() for name in WORKLOADS], *worked])]
     if status.injections:
         lines += ["", *table([INJECTIONS, *_injections(subject)])]
         if unlisted := status.injection_counts.total - len(status.injections):

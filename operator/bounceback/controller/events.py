@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from bounceback.engine.naming import digest
+from bounceback.engine.naming import REPORTER, digest
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EVENTS
@@ -43,7 +43,7 @@ class Recorder:
             "message": message[:1024],
             "type": "Warning" if warning else "Normal",
             "source": {"component": "bounceback"},
-            "reportingComponent": "bounceback.dev/operator",
+            "reportingComponent": REPORTER,
             "reportingInstance": self._identity,
             "firstTimestamp": now,
             "lastTimestamp": now,

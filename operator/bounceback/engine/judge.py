@@ -43,7 +43,10 @@ def judge(
     """The status with figures, axes, aspects, findings and the verdict."""
     marks = {m.mark: m.interval() for m in status.marks}
     run = Run(spec, status, tuple(injections), health, invariant_results(status), figures(marks))
-    findings = [finding for ask in QUESTIONS for finding in ask(run)]
+    found: dict[tuple[str, str], Finding] = {}
+    for finding in (finding for ask in QUESTIONS for finding in ask(run)):
+        found.setdefault((finding.reason, finding.message), finding)  # what ended a run another question finds, too
+    findings = list(found.values())
     verdict = findings[0].verdict if findings else Verdict.PASSED
     measured = run.figures
     return status.model_copy(

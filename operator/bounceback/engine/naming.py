@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+REPORTER: Final = "bounceback.dev/operator"
+"""Who tells of an Event of ours."""
+_OURS: Final = re.compile(r"(bb|bb-probe|bb-rollback|bounceback-(probe|prober|repair))-[0-9a-f]{10}(-[a-z0-9]{1,8})?")
+_CONTAINER: Final = re.compile(r"spec\.\w+\{(?P<name>[^}]*)\}")
 
 
 def digest(*parts: str) -> str:
@@ -23,3 +31,11 @@ def repair_name(run: str) -> str:
 def agent_name(run: str, place: str) -> str:
     """`place` is the pod's UID for a sidecar, the node's name for a NodePod."""
     return f"bb-{digest(run, place)}"
+
+
+def of_ours(event: Mapping[str, Any]) -> bool:
+    """Whether a Kubernetes Event is ours, or about a pod, a Job or a container of ours: not the system's."""
+    about = event.get("involvedObject") or {}
+    container = _CONTAINER.fullmatch(str(about.get("fieldPath") or ""))
+    names = (str(about.get("name", "")), container["name"] if container else "")
+    return event.get("reportingComponent") == REPORTER or any(_OURS.fullmatch(name) for name in names)

@@ -1,4 +1,4 @@
-"""Kubernetes Events that appear or are repeated while we look; those that were there before do not count."""
+"""Kubernetes Events that appear or are repeated while we look; ours do not count, nor what was there before."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from bounceback.api.looks_inside import EventLook
 from bounceback.api.probes import Probe
+from bounceback.engine.naming import of_ours
 from bounceback.engine.samples import History
 from bounceback.kube.client import Json
 from bounceback.recovery.judging import Said, judge
@@ -39,6 +40,8 @@ class Events(Watcher):
 
     def _meant(self, item: Json) -> bool:
         """An expression that has no answer, for a field that this event has not, is not true of it."""
+        if of_ours(item):
+            return False
         return self._expression is None or judge(self._expression, {"event": item}) is None
 
 

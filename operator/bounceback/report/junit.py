@@ -1,5 +1,5 @@
 """The report as JUnit XML: a test case for the verdict, each axis, each finding, each workload and each
-invariant.
+invariant; the aspects are properties.
 
 Of repeated runs a case for the verdict and each finding: a run that failed is no failure where enough others passed.
 """
@@ -39,6 +39,10 @@ def as_junit(subject: Subject) -> str:
     started = subject.status.started_at
     stamp = {"timestamp": started.time} if started else {}
     suite = ET.SubElement(root, "testsuite", {"name": name, "skipped": "0", **counts, **stamp})
+    if subject.status.aspects is not None:
+        properties = ET.SubElement(suite, "properties")
+        for aspect, found in subject.status.aspects.to_json().items():
+            ET.SubElement(properties, "property", {"name": f"aspect.{aspect}", "value": found})
     for case in cases:
         _add(suite, name, case)
     ET.SubElement(suite, "system-out").text = shown("\n".join(summary(subject)))

@@ -12,6 +12,7 @@ from pydantic import Field
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.status import InjectionStatus
 from bounceback.report.bundle import Opened
+from bounceback.report.latencies import Course, course
 from bounceback.report.redact import redact
 from bounceback.report.subject import Subject
 from bounceback.report.words import size
@@ -86,6 +87,7 @@ class Kept:
     opened: Opened | None = None
     problem: str = ""
     probes: Sequence[RecordProbe] = field(default_factory=tuple)
+    courses: Sequence[Course] = field(default_factory=tuple)
 
 
 def with_evidence(subject: Subject, opened: Opened) -> Subject:
@@ -101,7 +103,8 @@ def with_evidence(subject: Subject, opened: Opened) -> Subject:
     if len(injections) > len(status.injections):
         more = [InjectionStatus.model_validate(each) for each in injections[len(status.injections) :]]
         status = status.model_copy(update={"injections": [*status.injections, *more]})
-    return replace(subject, status=status, kept=Kept(opened, probes=tuple(_probes(subject, opened))))
+    kept = Kept(opened, probes=tuple(_probes(subject, opened)), courses=tuple(_courses(subject, opened)))
+    return replace(subject, status=status, kept=kept)
 
 
 def without_evidence(subject: Subject, problem: str) -> Subject:
@@ -188,6 +191,18 @@ def _probes(subject: Subject, opened: Opened) -> Iterator[RecordProbe]:
             during=found[1],
             after=found[2],
         )
+
+
+def _courses(subject: Subject, opened: Opened) -> Iterator[Course]:
+    """Of the probes that say what healthy means, in their order."""
+    taken: dict[str, list[tuple[float, float, bool]]] = {}
+    for line in opened.lines(EvidenceKind.SYSTEM_RESPONSE):
+        if line["type"] == "samples" and line["section"] == "probes":
+            columns = zip(line["startMicroseconds"], line["tookMicroseconds"], line["said"], strict=True)
+            samples = ((start / 1e6, took / 1000, not said) for start, took, said in columns)
+            taken.setdefault(f"{line['check']}/{line['probe']}", []).extend(samples)
+    found = (course(probe, samples, subject.length) for probe, samples in taken.items())
+    yield from (each for each in found if each is not None)
 
 
 _Part = tuple[int, int]

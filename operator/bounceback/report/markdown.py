@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bounceback.report import kept, repeats
 from bounceback.report.course import LEVELS, STARTS, collapses, level_rows, start_rows
+from bounceback.report.lessons import lessons
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
 from bounceback.report.words import (
@@ -23,6 +24,7 @@ from bounceback.report.words import (
     seconds,
 )
 from bounceback.report.workloads import PACES, WORKLOADS, pace_rows, pace_words, workload_rows
+from bounceback.types.outcome import Aspect
 
 SIGNS = {GOOD: "✅", BAD: "❌"}
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -53,12 +55,20 @@ def _lines(subject: Subject) -> Iterator[str]:
             ("cleanup", found.cleanup),
         ]
         yield from table(("axis", "outcome"), [(name, f"{_sign(word)} {word}") for name, word in rows])
+    if status.aspects is not None:
+        aspects = status.aspects.to_json().items()
+        yield from table(("aspect", "outcome"), [(name, f"{_sign(word)} {word}") for name, word in aspects])
     yield from _figures(subject)
     if status.findings:
         yield "## Findings"
         yield ""
         for finding in status.findings:
             yield f"- {_sign(finding.verdict)} **{finding.reason}** ({finding.verdict}): {escaped(finding.message)}"
+        yield ""
+    for title, lines in lessons(subject).parts():
+        yield f"## {title}"
+        yield ""
+        yield from (f"- {escaped(line)}" for line in lines)
         yield ""
     yield from _evidence(subject)
 
@@ -179,7 +189,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _sign(word: str) -> str:
-    return SIGNS.get(TONES.get(word, ""), "❔")
+    return "–" if word == Aspect.NOT_CHECKED else SIGNS.get(TONES.get(word, ""), "❔")
 
 
 def escaped(text: str) -> str:

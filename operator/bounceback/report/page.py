@@ -12,6 +12,8 @@ from bounceback.api.experiment import FaultTiming
 from bounceback.api.status import Figure
 from bounceback.report import kept, repeats
 from bounceback.report.course import LEVELS, STARTS, collapses, level_rows, start_rows, starts
+from bounceback.report.latencies import latency_picture
+from bounceback.report.lessons import lessons
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
 from bounceback.report.subject import Subject
@@ -26,6 +28,12 @@ LEGEND: Final = (
     ("unhealthy", "--health-bad"),
     ("fault in force", "--fault-fill"),
     ("a mark is as wide as it is uncertain", "--soft"),
+)
+STRIPS: Final = (
+    ("the middle one of a moment's answers", "--ink"),
+    ("from the quickest to the slowest", "--soft"),
+    ("some failed", "--health-bad"),
+    ("fault in force", "--fault-fill"),
 )
 
 
@@ -57,6 +65,8 @@ def _body(subject: Subject) -> Iterator[str]:
     yield _timeline(subject)
     if subject.status.findings:
         yield _section("Findings", _findings(subject))
+    if learned := lessons(subject).parts():
+        yield _section("What it teaches", "".join(_lesson(title, lines) for title, lines in learned))
     yield _section("What was asked", _asked(subject))
     yield from _evidence(subject)
     yield f"<footer>Bounceback · {_text(subject.namespace)}/{_text(subject.name)} · uid {_text(subject.uid)}</footer>"
@@ -161,6 +171,11 @@ def _findings(subject: Subject) -> str:
     return f'<ul class="findings">{items}</ul>'
 
 
+def _lesson(title: str, lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return f'<h3>{title}</h3><ul class="lessons">{items}</ul>'
+
+
 def _asked(subject: Subject) -> str:
     spec = subject.spec
     rows = [(f.name, f.fault.kind, f.target, _settings(f), starts(f), seconds(f.duration_seconds)) for f in spec.faults]
@@ -229,7 +244,7 @@ def _evidence(subject: Subject) -> Iterator[str]:
         ]
         yield _section("What the checks saw", _table(("check", "samples", "healthy", "first failures"), rows3))
     if latency := list(kept.latency_rows(subject)):
-        yield _section("How long answers took", _table(kept.LATENCY, latency))
+        yield _section("How long answers took", _latencies(subject) + _table(kept.LATENCY, latency))
     if status.aspects is not None:
         aspects = status.aspects.to_json()
         rows2 = [(name, word) for name, word in aspects.items()]
@@ -244,6 +259,14 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield _section("What happened", _table(("since start", "event", "message"), events) + note)
     if told := kept.told(subject):
         yield _section("Evidence", f'<p class="note">{_text(told)}</p>')
+
+
+def _latencies(subject: Subject) -> str:
+    """The strips of the probes, and what their colours mean."""
+    courses = subject.kept.courses if subject.kept else ()
+    drawn = latency_picture(subject, courses, WIDE) + latency_picture(subject, courses, NARROW)
+    keys = "".join(f'<span style="--key:var({colour})">{words}</span>' for words, colour in STRIPS)
+    return f'{drawn}<div class="legend">{keys}</div>' if drawn else ""
 
 
 def _section(title: str, content: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import Field
 from bounceback.api.status import Aspects, Axes, Figure, Healed, InjectionStatus, ObjectStatus
 from bounceback.api.workload_status import PerformanceStatus
 from bounceback.report.kept import RecordEvidence, RecordProbe, record_evidence
+from bounceback.report.lessons import RecordLessons, record_lessons
 from bounceback.report.redact import redact
 from bounceback.report.repeats import RecordRuns, record_runs
 from bounceback.report.subject import Subject
@@ -207,6 +208,7 @@ class Record(Model):
     aspects: Aspects | None = Field(None, description="Six sides of the recovery.")
     figures: RecordFigures = Field(description="Lengths of time.")
     findings: list[RecordFinding] = Field(description="All that was found.")
+    lessons: RecordLessons = Field(default_factory=RecordLessons, description="What the run teaches.")
     targets: dict[str, int] = Field(description="How many pods or objects were chosen for each target.")
     matching: dict[str, int] = Field(description="Among how many (of pods: running) that was.")
     injections: list[RecordInjection] = Field(description="The first hundred; all where the evidence was read.")
@@ -250,6 +252,7 @@ def record(subject: Subject) -> Record:
         findings=[
             RecordFinding(verdict=f.verdict, reason=f.reason, message=redact(f.message)) for f in status.findings
         ],
+        lessons=record_lessons(subject),
         targets=status.targets,
         matching=status.matching,
         injections=[_injection(subject, injection) for injection in status.injections],
