@@ -126,6 +126,35 @@ def build(component: Component, position: str = "") -> Path:
     return cache.entry("build", key(component, toolchain()), make)
 
 
+def build_own(file: Path, module: str, version: str) -> Path:
+    """A Go program of ours, in one file, that imports packages of that module; built again when the file changes."""
+
+    def make(folder: Path) -> None:
+        say(f"building {file.name}")
+        log = cache.root() / "log" / f"build-{file.stem}"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+        env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
+        with tempfile.TemporaryDirectory(prefix="bounceback-build-") as source:
+            Path(source, "go.mod").write_text(WRAPPER_MODULE)
+            shutil.copy(file, source)
+            run_logged(["go", "get", f"{module}@{version}"], log, f"fetching {module}", Path(source), env)
+            command = [
+                "go",
+                "build",
+                "-trimpath",
+                "-buildvcs=false",
+                "-ldflags=-s -w",
+                "-o",
+                f"{folder / file.stem}",
+                ".",
+            ]
+            run_logged(command, log, f"compiling {file.name}", Path(source), env)
+
+    made_from = cache.digest(file.read_text(), module, version, toolchain())
+    return cache.entry("build", f"{file.stem}-{made_from}", make) / file.stem
+
+
 def build_all(components: Iterable[Component]) -> dict[str, Path]:
     """Every program of the components, by name."""
     wanted = list(components)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from bounceback.proxy.certificates import Authority
@@ -29,6 +29,7 @@ from dev.progress import DevError, UnsupportedError
 
 READY_SECONDS = 60.0
 PEM = serialization.Encoding.PEM
+MYSQL_LOGIN = "github.com/go-mysql-org/go-mysql", "v1.7.0"
 BUCKET = "kept"
 WRITER = "AKIDWRITERONLY"
 ACCESS_KEY, SECRET_KEY = "AKIDVISIBLE0NOWHERE", "do-not-show-this-secret-key"
@@ -232,6 +233,22 @@ def mariadb(tls: tuple[Path, Path] | None = None, *options: str) -> Iterator[Ser
 
 
 @contextmanager
+def mysql_login(behind: Server, tls: tuple[Path, Path]) -> Iterator[Server]:
+    """A MySQL as far as the login goes: `shop`, by caching_sha2_password with the password `secret`, by TLS or by the
+    RSA key of the certificate. Statements go to the MariaDB behind it."""
+    try:
+        path = build.build_own(Path(build.__file__).parent / "mysql_login.go", *MYSQL_LOGIN)
+    except DevError as error:
+        pytest.skip(str(error))
+    with folder() as place:
+        port = free_port()
+        command = [str(path), f"-listen=127.0.0.1:{port}", f"-behind=127.0.0.1:{behind.port}", "-database=shop"]
+        command += ["-user=shop", "-password=secret", f"-certificate={tls[0]}", f"-key={tls[1]}"]
+        with served(Server("mysql_login", command, dict(os.environ), place, port)) as server:
+            yield server
+
+
+@contextmanager
 def prometheus(target: int) -> Iterator[Server]:
     """Scrapes the page of that port of loopback twice a second, as job `web`."""
     path, environment = program("prometheus")
@@ -247,9 +264,15 @@ def prometheus(target: int) -> Iterator[Server]:
             yield server
 
 
-def certificate(place: Path, authority: Authority, names: Sequence[str], days: int = 90) -> tuple[Path, Path]:
+def certificate(
+    place: Path,
+    authority: Authority,
+    names: Sequence[str],
+    days: int = 90,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+) -> tuple[Path, Path]:
     """Files with a server's certificate for these names and its key, signed now and valid for so many days."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()

@@ -20,6 +20,7 @@ NO_CLUSTER: Kube = None  # type: ignore[assignment]
 AUTHORITY = Authority.made("shop")
 SECRETS = {
     "db": {"username": "postgres", "password": "secret"},
+    "mysql": {"username": "shop", "password": "secret"},
     "wrong": {"username": "postgres", "password": "guessed"},
     "token": {"password": "s3cret"},
     "ca": {"ca.crt": AUTHORITY.certificate.public_bytes(PEM).decode()},

@@ -200,6 +200,26 @@ async def test_nats(means: Means) -> None:
         assert await ask() == "connection refused"
 
 
+async def test_nats_by_tls(means: Means, tmp_path: Path) -> None:
+    files = real_servers.certificate(tmp_path, AUTHORITY, ["bus.test"])
+    SECRETS["nats"] = {"username": "shop", "password": "secret"}
+    right, wrong = ({"serverName": name, "authorities": {"secretName": "ca"}} for name in ("bus.test", "other.test"))
+    asked = {"host": "127.0.0.1", "login": {"secretName": "nats"}}
+    with real_servers.nats("--user", "shop", "--pass", "secret", "--tls", *_files(files)) as server:
+        assert await looked(means, nats={**asked, "port": server.port, "tls": right}) is None
+        told = await looked(means, nats={**asked, "port": server.port, "tls": wrong})
+        assert told is not None and told.startswith("certificate not trusted: Hostname mismatch"), told
+        assert await looked(means, nats={**asked, "port": server.port}) == "NATS: the server wants TLS: give `tls`"
+    with real_servers.nats("--user", "shop", "--pass", "secret") as server:
+        # The library would log in all the same, in the clear.
+        told = "NATS: the server has no TLS, which `tls` asks for"
+        assert await looked(means, nats={**asked, "port": server.port, "tls": {"verify": False}}) == told
+
+
+def _files(files: tuple[Path, Path]) -> tuple[str, ...]:
+    return "--tlscert", str(files[0]), "--tlskey", str(files[1])
+
+
 async def test_stores_are_observed_and_held_against_each_other(
     postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

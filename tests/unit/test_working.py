@@ -17,7 +17,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.state import Decision, Duty, Seen, State, Work
 from bounceback.engine.working import accounting_seconds, bounded, heard, longest_account, prober_name, with_work
 from bounceback.types.outcome import Aspect, Judgement, Phase, Verdict
-from bounceback.types.prober import PASSWORD, LoadEnd
+from bounceback.types.prober import AUTHORITIES, PASSWORD, LoadEnd
 from bounceback.vehicles.arming import ARM_LABEL, DISABLED
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.prober_pod import prober_pod
@@ -221,6 +221,16 @@ def test_a_password_comes_from_a_secret_and_stands_in_no_order() -> None:
     assert {"name": PASSWORD, "valueFrom": {"secretKeyRef": {"name": "shop-db", "key": "word"}}} in container["env"]
     asking = workload.asking_with(PASSWORD)
     assert asking.sql == workload.sql.model_copy(update={"password_variable": PASSWORD})
+
+
+def test_authorities_come_from_a_secret_as_well() -> None:
+    tls = {"authorities": {"secretName": "shop-ca"}, "serverName": "redis.shop"}
+    workload = check(workload={"model": "Counter", "redis": {"host": "redis", "tls": tls}}).spec.workload
+    assert workload is not None
+    (container,) = prober_pod("p", workload, owner=None, **MADE)["spec"]["containers"]  # type: ignore[arg-type]
+    assert {"name": AUTHORITIES, "valueFrom": {"secretKeyRef": {"name": "shop-ca", "key": "ca.crt"}}} in container[
+        "env"
+    ]
 
 
 def test_seconds_tell_what_ended_in_them_and_how_long_it_took() -> None:

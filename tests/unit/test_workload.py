@@ -55,6 +55,10 @@ def test_an_example_is_valid(path: Path) -> None:
 
 
 WRONG: Mapping[str, tuple[Json, str]] = {
+    "a Secret without a cluster": (
+        a_table(tls={"authorities": {"secretName": "ca"}}),
+        "sql.tls.authorities: must be unset but in a check: without a cluster there is no Secret; give authoritiesFile",
+    ),
     "no model": ({"http": {"url": URL}}, "model: must be given: one of Register, Set, Counter, Queue"),
     "another model": (a_set() | {"model": "List"}, 'model: must be one of Register, Set, Counter, Queue; found "List"'),
     "nothing to read with": (a_register(read=None), "http.read: must be given with model Register"),

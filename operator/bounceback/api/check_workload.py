@@ -6,8 +6,8 @@ from typing import ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from bounceback.api.credentials import SecretKey
-from bounceback.api.workload import Workload
+from bounceback.api.credentials import SecretAuthorities, SecretKey
+from bounceback.api.workload import STORES, Workload
 from bounceback.types.fields import Model, ObjectName
 from bounceback.types.rules import Rule, refuse
 
@@ -15,7 +15,8 @@ LONGEST: Final = 86_400
 NO_END: Final = "must be given with load.ramp: the rate grows, or falls, over these seconds"
 NO_ENVIRONMENT: Final = "must be unset in a check, whose pod has no environment of yours: give passwordFrom, a Secret"
 NO_KUBECONFIG: Final = "must be unset in a check, whose pod asks as the experiment's account"
-NO_PASSWORD: Final = "must be unset without sql and nats, which alone take a password"
+NO_FILE: Final = "must be unset in a check, whose pod has no files of yours: give authorities, a Secret"
+NO_PASSWORD: Final = "must be unset without redis, sql and nats, which alone take a password"
 NO_BOUND: Final = "throughputPercent or latencyP99Percent must be given"
 
 
@@ -56,6 +57,7 @@ class PasswordFrom(Model):
 class CheckWorkload(Workload):
     """The workload of `bounceback workload`, carried out by a pod of its own for the length of a run."""
 
+    in_a_check: ClassVar[bool] = True
     rules: ClassVar[tuple[Rule, ...]] = (
         *Workload.rules,
         Rule(
@@ -70,7 +72,16 @@ class CheckWorkload(Workload):
                 f".{name}.passwordVariable",
                 reason="FieldValueForbidden",
             )
-            for name in ("sql", "nats")
+            for name in STORES
+        ),
+        *(
+            Rule(
+                f"!has(self.{name}) || !has(self.{name}.tls) || !has(self.{name}.tls.authoritiesFile)",
+                NO_FILE,
+                f".{name}.tls.authoritiesFile",
+                reason="FieldValueForbidden",
+            )
+            for name in STORES
         ),
         Rule(
             "!has(self.kubernetes) || !has(self.kubernetes.kubeconfig)",
@@ -79,7 +90,7 @@ class CheckWorkload(Workload):
             reason="FieldValueForbidden",
         ),
         Rule(
-            "!has(self.passwordFrom) || has(self.sql) || has(self.nats)",
+            f"!has(self.passwordFrom) || {' || '.join(f'has(self.{name})' for name in STORES)}",
             NO_PASSWORD,
             ".passwordFrom",
             reason="FieldValueForbidden",
@@ -104,18 +115,21 @@ class CheckWorkload(Workload):
     )
 
     password_from: PasswordFrom | None = Field(
-        None, description="sql, nats: the password of the user, or a token for nats without a user; unset: none."
+        None, description="redis, sql, nats: the password of the user, or a token for nats without a user; unset: none."
     )
 
     def asking_with(self, variable: str) -> Self:
         """As it is carried out where that environment variable has the password."""
         if self.password_from is None:
             return self
-        systems = {"sql": self.sql, "nats": self.nats}
         update = {"password_variable": variable}
-        return self.model_copy(
-            update={name: each.model_copy(update=update) for name, each in systems.items() if each is not None}
-        )
+        return self.model_copy(update={name: each.model_copy(update=update) for name, each in self.stores.items()})
+
+    @property
+    def authorities(self) -> SecretAuthorities | None:
+        """The Secret with those that its `tls` names."""
+        named = [each.tls.authorities for each in self.stores.values() if each.tls is not None]
+        return named[0] if named else None
 
     @model_validator(mode="after")
     def _asks_as_the_account(self) -> Self:
@@ -124,11 +138,13 @@ class CheckWorkload(Workload):
         return self
 
     @model_validator(mode="after")
-    def _password_is_in_a_secret(self) -> Self:
-        for name, system in (("sql", self.sql), ("nats", self.nats)):
-            if system is not None and system.password_variable is not None:
+    def _secrets_are_in_secrets(self) -> Self:
+        for name, store in self.stores.items():
+            if store.password_variable is not None:
                 raise refuse(NO_ENVIRONMENT, name, "passwordVariable")
-        if self.password_from is not None and self.sql is None and self.nats is None:
+            if store.tls is not None and store.tls.authorities_file is not None:
+                raise refuse(NO_FILE, name, "tls", "authoritiesFile")
+        if self.password_from is not None and not self.stores:
             raise refuse(NO_PASSWORD, "passwordFrom")
         return self
 

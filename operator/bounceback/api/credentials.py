@@ -52,3 +52,11 @@ class ServerTls(Model):
     def secrets(self, *path: str | int) -> Iterator[SecretPart]:
         if self.authorities:
             yield from self.authorities.secrets(*path, "authorities")
+
+
+class WorkloadTls(ServerTls):
+    """TLS to the server; an empty mapping is TLS with the system's authorities."""
+
+    authorities_file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None, description="bounceback workload: a file with them, in PEM, in the stead of a Secret."
+    )

@@ -7,14 +7,13 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bounceback.api.looks import Host, Url
+from bounceback.api.looks import Url
 from bounceback.faults.api_fault import HEADER_PATTERN, VALUE_PATTERN
-from bounceback.types.fields import Model, Port
+from bounceback.types.fields import Model
 from bounceback.types.rules import refuse
 
 KEY, VALUE = "{key}", "{value}"
 PATH_PATTERN: Final = r"^/[!-~]*$"
-PREFIX_PATTERN: Final = r"^[!-~]+$"
 
 RpcCode = Annotated[int, Field(ge=-2_147_483_648, le=2_147_483_647)]
 Status = Annotated[int, Field(ge=200, le=599)]
@@ -158,16 +157,4 @@ class HttpWorkload(Model):
     take: HttpTake | None = Field(None, description="Queue: the next value, out.")
     list: HttpList | None = Field(
         None, description="Set: all values, at the end; it shows duplicates, which read cannot."
-    )
-
-
-class RedisWorkload(Model):
-    """Redis: SET and GET of a Register, SADD, SISMEMBER and SMEMBERS of a Set, INCR and GET of a Counter, RPUSH and
-    LPOP of a Queue. An error that it answers with means that nothing was done."""
-
-    host: Host = Field(description="Host name or address.")
-    port: Port = Field(6379, description="The port.")
-    database: int = Field(0, ge=0, le=65_535, description="The number of the database.")
-    prefix: Annotated[str, Field(min_length=1, max_length=200, pattern=PREFIX_PATTERN)] = Field(
-        "bounceback", description="What its keys begin with; the run and the key follow it."
     )

@@ -1,4 +1,4 @@
-"""How the operations of a workload are made on stores: SQL databases, NATS JetStream."""
+"""How the operations of a workload are made on stores: SQL databases, NATS JetStream, Redis."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
+from bounceback.api.credentials import WorkloadTls
 from bounceback.api.looks import Host
 from bounceback.api.looks_stores import SQL_PORTS, Database
 from bounceback.types.fields import Model, Port
 from bounceback.types.rules import FieldError
 
 PARAMETERS: Final = ("{key}", "{value}")
+PREFIX_PATTERN: Final = r"^[!-~]+$"
 NATS_NAME: Final = r"^[^\s.*>/\\]+$"
 VARIABLE_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 Statement = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
-class Account(Model):
-    """Who asks."""
+class Server(Model):
+    """Who asks, and how."""
 
     user: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None, description="The name of the user; unset: nobody in particular."
@@ -27,9 +29,10 @@ class Account(Model):
     password_variable: Annotated[str, Field(min_length=1, max_length=128, pattern=VARIABLE_PATTERN)] | None = Field(
         None, description="The environment variable that has the password, which stands in no file; unset: none."
     )
+    tls: WorkloadTls | None = Field(None, description="TLS; unset: none.")
 
 
-class SqlWorkload(Account):
+class SqlWorkload(Server):
     """Statements, each committed by itself; {key} and {value} in them are parameters, and never text.
 
     Acknowledged: the server said that it is committed. Failed: it answered with an error, which rolls back, or that no
@@ -72,7 +75,7 @@ class SqlWorkload(Account):
         return self
 
 
-class NatsWorkload(Account):
+class NatsWorkload(Server):
     """NATS JetStream: messages that are published and acknowledged by a stream.
 
     Set: the stream itself is read back, and values must be in it, once. Queue: messages are taken by a consumer, in
@@ -95,4 +98,16 @@ class NatsWorkload(Account):
     message_id: bool = Field(
         True,
         description="Each message has a Nats-Msg-Id of its own, by which the stream keeps one that comes twice once.",
+    )
+
+
+class RedisWorkload(Server):
+    """Redis: SET and GET of a Register, SADD, SISMEMBER and SMEMBERS of a Set, INCR and GET of a Counter, RPUSH and
+    LPOP of a Queue. An error that it answers with means that nothing was done."""
+
+    host: Host = Field(description="Host name or address.")
+    port: Port = Field(6379, description="The port.")
+    database: int = Field(0, ge=0, le=65_535, description="The number of the database.")
+    prefix: Annotated[str, Field(min_length=1, max_length=200, pattern=PREFIX_PATTERN)] = Field(
+        "bounceback", description="What its keys begin with; the run and the key follow it."
     )

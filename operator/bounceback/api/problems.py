@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bounceback.api.operations import PATH_PATTERN as REQUEST_PATTERN
-from bounceback.api.operations import PREFIX_PATTERN
+from bounceback.api.operations_stores import PREFIX_PATTERN
 from bounceback.api.reference_run import MASK_PATTERN, MASK_WORDS
 from bounceback.api.schema import structural
 from bounceback.faults.api_fault import HEADER_PATTERN, REASON_PATTERN, VALUE_PATTERN

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from bounceback.accounting import ledger
 from bounceback.accounting.account import SEEN, Flaw
-from bounceback.api.operations import KEY, VALUE, HttpOperation, HttpWorkload, RedisWorkload
+from bounceback.api.operations import KEY, VALUE, HttpOperation, HttpWorkload
 from bounceback.api.operations_objects import KubernetesWorkload
-from bounceback.api.operations_stores import NatsWorkload, SqlWorkload
+from bounceback.api.operations_stores import NatsWorkload, RedisWorkload, SqlWorkload
 from bounceback.types.fields import Milliseconds, Model
 from bounceback.types.rules import FieldError, Path, Rule, exactly_one, one_of, refuse
 
@@ -26,6 +26,9 @@ NEEDED: Final = {
 }
 OFFERED: Final = NEEDED | {ledger.Model.SET: ("write", "read", "list")}
 SYSTEMS: Final = ("http", "redis", "sql", "nats", "kubernetes")
+STORES: Final = ("redis", "sql", "nats")
+"""Those of them that are logged in to, and are spoken to by TLS where `tls` says so."""
+NO_SECRET: Final = "must be unset but in a check: without a cluster there is no Secret; give authoritiesFile"
 OPERATIONS: Final = ("write", "read", "take", "list")
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
@@ -94,6 +97,7 @@ class Workload(Model):
     be there, once, and in order."""
 
     rules: ClassVar[tuple[Rule, ...]] = (one_of(SYSTEMS),)
+    in_a_check: ClassVar[bool] = False
 
     model: ledger.Model = Field(description="What the system promises to be: Register, Set, Counter or Queue.")
     http: HttpWorkload | None = Field(None, description="Operations by HTTP; JSON-RPC, too.")
@@ -148,6 +152,12 @@ class Workload(Model):
         return self.http or self.sql
 
     @property
+    def stores(self) -> dict[str, RedisWorkload | SqlWorkload | NatsWorkload]:
+        """The system, by its field's name, where it is one of STORES; one at most, once the workload is valid."""
+        given = {"redis": self.redis, "sql": self.sql, "nats": self.nats}
+        return {name: store for name, store in given.items() if store is not None}
+
+    @property
     def has_read(self) -> bool:
         """Whether single keys or values can be read."""
         if self.model is ledger.Model.QUEUE or self.nats is not None:
@@ -188,6 +198,9 @@ class Workload(Model):
             yield from self._unfit_for_nats(self.nats)
         if self.kubernetes is not None and self.model not in (ledger.Model.REGISTER, ledger.Model.SET):
             yield ("model",), "must be Register or Set with kubernetes: objects are no other"
+        for name, store in self.stores.items():
+            if not self.in_a_check and store.tls is not None and store.tls.authorities is not None:
+                yield (name, "tls", "authorities"), NO_SECRET
         for n, flaw in enumerate(self.allow):
             if flaw not in SEEN[self.model]:
                 yield ("allow", n), f"must be one of {', '.join(SEEN[self.model])}: no other is seen of a {self.model}"

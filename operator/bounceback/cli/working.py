@@ -24,6 +24,7 @@ from bounceback.cli.exits import INTERRUPTED, OF_VERDICT, CommandError
 from bounceback.cli.progress import Output
 from bounceback.cli.status import table
 from bounceback.types.outcome import Verdict
+from bounceback.workload.client import System
 from bounceback.workload.numbering import RUN_BITS
 from bounceback.workload.running import Course, NoFirstLookError, Run
 from bounceback.workload.systems import missing_variable, system_of
@@ -42,9 +43,23 @@ def run_workload(options: argparse.Namespace) -> int:
     workload = workload_of(options)
     if (missing := missing_variable(workload)) is not None:
         raise CommandError(f"{options.file}: passwordVariable: must be set in the environment: {missing}")
+    system = _system(options, workload)
     if options.history:
         _try_writing(options.history)
-    return uvloop.run(_live(options, workload))
+    return uvloop.run(_live(options, workload, system))
+
+
+def _system(options: argparse.Namespace, workload: Workload) -> System:
+    """Raises CommandError."""
+    files = {name: store.tls.authorities_file for name, store in workload.stores.items() if store.tls is not None}
+    name, file = next(iter(files.items()), ("", None))
+    try:
+        return system_of(workload, Path(file).expanduser().read_text(encoding="utf-8") if file else None)
+    except OSError as error:
+        wrong = f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        wrong = f"must hold certificates in PEM: {error}"
+    raise CommandError(f"{options.file}: {name}.tls.authoritiesFile: {wrong}: {file}")
 
 
 def workload_of(options: argparse.Namespace) -> Workload:
@@ -77,8 +92,8 @@ def _placed(document: Document, options: argparse.Namespace, problem: Problem) -
     return f"{document.place(problem.path)}: {problem}"
 
 
-async def _live(options: argparse.Namespace, workload: Workload) -> int:
-    run = Run(workload, system_of(workload), 1 + secrets.randbelow((1 << RUN_BITS) - 1))
+async def _live(options: argparse.Namespace, workload: Workload, system: System) -> int:
+    run = Run(workload, system, 1 + secrets.randbelow((1 << RUN_BITS) - 1))
     living = asyncio.ensure_future(run.live())
     asked: list[int] = []
 

@@ -18,7 +18,8 @@ from bounceback.accounting.seconds import Seconds
 from bounceback.api.check_workload import CheckWorkload
 from bounceback.prober.control import listen
 from bounceback.prober.lines import Lines
-from bounceback.types.prober import ORDERS, PASSWORD, LoadEnd, Said
+from bounceback.types.prober import AUTHORITIES, ORDERS, PASSWORD, LoadEnd, Said
+from bounceback.workload.client import System
 from bounceback.workload.running import NoFirstLookError, Run, now
 from bounceback.workload.systems import system_of
 
@@ -30,13 +31,13 @@ Json = dict[str, Any]
 class Prober:
     """One run of one workload."""
 
-    def __init__(self, workload: CheckWorkload, run: int, not_after: float) -> None:
+    def __init__(self, workload: CheckWorkload, system: System, run: int, not_after: float) -> None:
         self._workload = workload
         self._not_after = not_after
         self._why = LoadEnd.SECONDS
         self._ending = False  # what ends from here on is no measure of a load
         self.tell = Lines().tell
-        self.run = Run(workload, system_of(workload), run)
+        self.run = Run(workload, system, run)
         self.run.course.by_second = Seconds()
 
     def end(self, why: LoadEnd = LoadEnd.ASKED) -> None:
@@ -104,4 +105,11 @@ def main() -> int:
 
 
 async def _live(workload: CheckWorkload, run: int, not_after: float) -> int:
-    return await Prober(workload, run, not_after).live()
+    try:
+        system = system_of(workload, os.environ.get(AUTHORITIES))
+    except ValueError as error:
+        lines = Lines()
+        lines.tell(Said.STARTED)
+        lines.tell(Said.REFUSED, why=f"the Secret that tls.authorities names must hold certificates in PEM: {error}")
+        return 0
+    return await Prober(workload, system, run, not_after).live()

@@ -6,11 +6,12 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import aiohttp
 
 from bounceback.api.credentials import ServerTls
+from bounceback.connecting.tls import context_of
 from bounceback.kube.client import Kube
 from bounceback.kube.kinds import Kinds
 from bounceback.recovery.errors import CannotLookError, NotHealthyError
@@ -77,27 +78,9 @@ class Means:
         trusted = (
             await self.secrets.value(tls.authorities.secret_name, tls.authorities.key) if tls.authorities else None
         )
-        context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.server_name = tls.server_name or host
-        if not tls.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif trusted is None:
-            context.load_default_certs()
-        else:
-            try:
-                context.load_verify_locations(cadata=trusted)
-            except (ssl.SSLError, ValueError) as error:
-                assert tls.authorities is not None
-                where = f"key {tls.authorities.key} of Secret {tls.authorities.secret_name}"
-                raise CannotLookError(f"{where} must hold certificates in PEM: {error}") from error
-        return context
-
-
-class NamedContext(ssl.SSLContext):
-    """Asks for a name of its own: clients are given addresses that we looked up, and would ask for these."""
-
-    server_name: str = ""
-
-    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        return super().wrap_bio(*args, **{**options, "server_hostname": self.server_name})
+        try:
+            return context_of(tls, host, trusted)
+        except ValueError as error:
+            assert tls.authorities is not None
+            where = f"key {tls.authorities.key} of Secret {tls.authorities.secret_name}"
+            raise CannotLookError(f"{where} must hold certificates in PEM: {error}") from error

@@ -10,9 +10,9 @@ import ssl
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 
 from bounceback.api.looks_stores import NatsSource
+from bounceback.connecting.nats import Client, place
 from bounceback.recovery.errors import NotHealthyError
 from bounceback.recovery.means import Means
 from bounceback.recovery.secrets import Credentials
@@ -39,10 +39,9 @@ async def _told(
         troubles.append(error)
 
     client = Client()
-    host = f"[{address}]" if ":" in address else address
     try:
         await client.connect(
-            [f"{'tls' if context else 'nats'}://{host}:{port}"],
+            place(address, port, context),
             name="bounceback-probe",
             error_cb=note,
             allow_reconnect=False,

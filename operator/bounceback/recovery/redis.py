@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from typing import Any, Final
 
-from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import RedisError
 
 from bounceback.api.looks_stores import RedisSource
+from bounceback.connecting.redis import Connection
 from bounceback.recovery.errors import NotHealthyError
 from bounceback.recovery.means import Means
 from bounceback.recovery.secrets import Credentials
@@ -36,7 +35,7 @@ async def ask_by_redis(means: Means, source: RedisSource) -> dict[str, Any]:
 async def _reply(
     source: RedisSource, address: str, port: int, login: Credentials, context: ssl.SSLContext | None
 ) -> Any:
-    connection = _Connection(
+    connection = Connection(
         context,
         host=address,
         port=port,
@@ -64,17 +63,6 @@ async def _reply(
         raise NotHealthyError(f"Redis: {error}"[:200]) from error
     finally:
         await connection.disconnect(nowait=True)
-
-
-class _Connection(Connection):
-    """With a context that we made: the library's own takes no authorities from memory."""
-
-    def __init__(self, context: ssl.SSLContext | None, **options: Any) -> None:
-        super().__init__(**options)
-        self._context = context
-
-    def _connection_arguments(self) -> Mapping[str, Any]:
-        return {**super()._connection_arguments(), **({"ssl": self._context} if self._context else {})}
 
 
 def plain(reply: Any) -> Any:

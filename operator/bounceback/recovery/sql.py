@@ -75,7 +75,7 @@ async def _postgresql(source: SqlSource, server: _Server) -> Rows:
 async def _mysql(source: SqlSource, server: _Server) -> Rows:
     import aiomysql
 
-    from bounceback.recovery.mysql import connect
+    from bounceback.connecting.mysql import connect
 
     try:
         connection = await connect(

@@ -9,6 +9,8 @@ ORDERS: Final = "BOUNCEBACK_PROBER"
 """The variable with its orders: JSON."""
 PASSWORD: Final = "BOUNCEBACK_PASSWORD"
 """The variable with the password of the workload's user, where it has one."""
+AUTHORITIES: Final = "BOUNCEBACK_AUTHORITIES"
+"""The variable with the certificates of the authorities that the workload's `tls` names, in PEM."""
 SOCKET: Final = "prober.sock"
 """In the container's own /tmp."""
 

@@ -11,7 +11,7 @@ from bounceback.api.check_workload import CheckWorkload
 from bounceback.api.probes import Probe
 from bounceback.engine.working import accounting_seconds
 from bounceback.kube.client import Json
-from bounceback.types.prober import ORDERS, PASSWORD
+from bounceback.types.prober import AUTHORITIES, ORDERS, PASSWORD
 from bounceback.vehicles.arming import ARM_LABEL, DISABLED
 from bounceback.vehicles.containers import LONGEST_PLAN, NO_RIGHTS, ROLE_LABEL, RUN_LABEL, TELLS_ITS_END
 from bounceback.vehicles.errors import Refused
@@ -52,9 +52,10 @@ def prober_pod(
     mebibytes = AT_REST + workload.most_operations * OPERATION_BYTES // (1 << 20)
     seconds = not_after - now + accounting_seconds(workload)
     pod = _pod(name, "workload", WORK, orders, run, owner, image, pull_policy, mebibytes, seconds)
-    if (password := workload.password_from) is not None:
-        secret = {"secretKeyRef": {"name": password.secret_name, "key": password.key}}
-        pod["spec"]["containers"][0]["env"].append({"name": PASSWORD, "valueFrom": secret})
+    for variable, source in ((PASSWORD, workload.password_from), (AUTHORITIES, workload.authorities)):
+        if source is not None:
+            secret = {"secretKeyRef": {"name": source.secret_name, "key": source.key}}
+            pod["spec"]["containers"][0]["env"].append({"name": variable, "valueFrom": secret})
     if workload.kubernetes is not None:
         pod["spec"] |= {"serviceAccountName": account, "automountServiceAccountToken": True}
     return pod

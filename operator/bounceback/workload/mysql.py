@@ -13,12 +13,15 @@ unknown         errors of IN_BETWEEN; no answer in time; a connection that broke
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import aiomysql
 
 from bounceback.api.operations_stores import SqlWorkload
+from bounceback.connecting.mysql import connect as connected
+from bounceback.connecting.tls import mistrust
 from bounceback.workload.sql import CHANGING, Done, Statement, StatementError
 
 IN_BETWEEN: Final = frozenset((1053, 1180, 1196, 1317, 1598, 1927))
@@ -31,26 +34,24 @@ def statement(text: str) -> Statement:
     return Statement(text, lambda _: "%s", lambda plain: plain.replace("%", "%%"))
 
 
-async def connect(sql: SqlWorkload) -> MysqlConnection:
+async def connect(sql: SqlWorkload, context: ssl.SSLContext | None) -> MysqlConnection:
     """Raises StatementError."""
-    connection = aiomysql.Connection(
-        host=sql.host,
-        port=sql.at_port,
-        user=sql.user or "root",
-        password=os.environ.get(sql.password_variable, "") if sql.password_variable else "",
-        db=sql.database,
-        program_name="bounceback-workload",
-        autocommit=True,
-    )
     try:
-        await connection._connect()
+        return MysqlConnection(
+            await connected(
+                host=sql.host,
+                port=sql.at_port,
+                user=sql.user or "root",
+                password=os.environ.get(sql.password_variable, "") if sql.password_variable else "",
+                db=sql.database,
+                ssl=context,
+                program_name="bounceback-workload",
+                autocommit=True,
+            )
+        )
     except (aiomysql.Error, OSError) as error:
-        connection.close()
-        raise StatementError(_told(error), undone=True) from error
-    except BaseException:
-        connection.close()  # cancelled, for one
-        raise
-    return MysqlConnection(connection)
+        told = mistrust(error)
+        raise StatementError(f"MySQL: {told}" if told else _told(error), undone=True) from error
 
 
 class MysqlConnection:

@@ -18,19 +18,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 from array import array
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Final, TypeVar
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bounceback.accounting.ledger import Function, Model, Outcome
 from bounceback.api.operations_stores import NatsWorkload
+from bounceback.connecting.nats import Client, place
+from bounceback.connecting.tls import mistrust
 from bounceback.workload.client import Answer, SilentError, number_of
 
 FAILED: Final = Answer(Outcome.FAILED)
@@ -51,8 +53,9 @@ Json = dict[str, Any]
 class NatsSystem:
     """A server with its stream, as `nats` tells of it."""
 
-    def __init__(self, nats: NatsWorkload, model: Model, seconds: float) -> None:
+    def __init__(self, nats: NatsWorkload, model: Model, seconds: float, context: ssl.SSLContext | None = None) -> None:
         self.nats = nats
+        self._context = context  # None: in the clear
         self.seconds = seconds  # that an operation may take
 
     def client(self) -> NatsClient:
@@ -63,12 +66,11 @@ class NatsSystem:
 
     async def connect(self, connection: _Connection, seconds: float) -> None:
         """Raises nats.errors.Error, OSError, ValueError."""
-        place = self.nats
-        password = os.environ.get(place.password_variable, "") if place.password_variable else None
-        host = f"[{place.host}]" if ":" in place.host else place.host
+        asked = self.nats
+        password = os.environ.get(asked.password_variable, "") if asked.password_variable else None
         try:
             await connection.client.connect(
-                [f"nats://{host}:{place.port}"],
+                place(asked.host, asked.port, self._context),
                 name="bounceback-workload",
                 error_cb=connection.note,
                 closed_cb=connection.ended,
@@ -76,9 +78,11 @@ class NatsSystem:
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
                 connect_timeout=max(1, round(seconds)),
-                user=place.user,
-                password=password if place.user else None,
-                token=None if place.user else password,
+                tls=self._context,
+                tls_hostname=asked.host if self._context else None,
+                user=asked.user,
+                password=password if asked.user else None,
+                token=None if asked.user else password,
             )
         except TROUBLE as error:
             raise connection.cause(error) from error
@@ -256,4 +260,4 @@ def _is_refused(error: Json) -> bool:
 
 
 def _told(error: Exception) -> str:
-    return f"NATS: {str(error).removeprefix('nats: ') or type(error).__name__}"
+    return f"NATS: {mistrust(error) or str(error).removeprefix('nats: ') or type(error).__name__}"

@@ -15,6 +15,7 @@ unknown         FATAL and PANIC, which end the session wherever it is, also behi
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from bounceback.api.operations_stores import SqlWorkload
+from bounceback.connecting.tls import mistrust
 from bounceback.workload.sql import CHANGING, Done, Statement, StatementError
 
 WHOLE: Final = frozenset(("int2", "int4", "int8", "numeric", "oid"))
@@ -35,7 +37,7 @@ def statement(text: str) -> Statement:
     return Statement(text, lambda n: f"${n}")
 
 
-async def connect(sql: SqlWorkload) -> PostgresqlConnection:
+async def connect(sql: SqlWorkload, context: ssl.SSLContext | None) -> PostgresqlConnection:
     """Raises StatementError."""
     password = os.environ.get(sql.password_variable, "") if sql.password_variable else ""
     try:
@@ -47,13 +49,14 @@ async def connect(sql: SqlWorkload) -> PostgresqlConnection:
                 password=password,
                 passfile="/dev/null",  # of ours nothing is to be taken
                 database=sql.database,
-                ssl=False,
+                ssl=context or False,
                 statement_cache_size=0,  # what is prepared here is prepared once
                 server_settings={"application_name": "bounceback-workload"},
             )
         )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        raise StatementError(f"PostgreSQL: {error or type(error).__name__}", undone=True) from error
+        told = mistrust(error) or error or type(error).__name__
+        raise StatementError(f"PostgreSQL: {told}", undone=True) from error
 
 
 class PostgresqlConnection:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from array import array
 from typing import Any, Final
 
-from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import RedisError
 
 from bounceback.accounting.ledger import Function, Model, Outcome
-from bounceback.api.operations import RedisWorkload
+from bounceback.api.operations_stores import RedisWorkload
+from bounceback.connecting.redis import Connection
+from bounceback.connecting.tls import mistrust
 from bounceback.workload.client import Answer, SilentError, number_of
 
 COMMANDS: Final = {
@@ -34,8 +37,12 @@ UNKNOWN = Answer(Outcome.UNKNOWN)
 class RedisSystem:
     """A Redis server, as `redis` tells of it."""
 
-    def __init__(self, redis: RedisWorkload, model: Model, seconds: float) -> None:
+    def __init__(
+        self, redis: RedisWorkload, model: Model, seconds: float, context: ssl.SSLContext | None = None
+    ) -> None:
         self._redis = redis
+        self._context = context  # None: in the clear
+        self.late = "no connection in time" + (", by TLS" if context else "")  # Redis waits for more of a greeting
         self.model = model
         self.seconds = seconds  # that an operation may take
 
@@ -52,16 +59,20 @@ class RedisSystem:
             async with asyncio.timeout(seconds):
                 found = await client.ask("SMEMBERS", self.name(key))
         except (RedisError, OSError) as error:
-            raise SilentError(f"SMEMBERS: {error or type(error).__name__}") from error
+            raise SilentError(f"SMEMBERS: {mistrust(error) or str(error) or self.late}") from error
         finally:
             await client.close()
         return array("q", map(number_of, found))
 
     def connection(self) -> Connection:
+        asked = self._redis
         return Connection(
-            host=self._redis.host,
-            port=self._redis.port,
-            db=self._redis.database,
+            self._context,
+            host=asked.host,
+            port=asked.port,
+            db=asked.database,
+            username=asked.user,
+            password=os.environ.get(asked.password_variable, "") if asked.password_variable else None,
             socket_timeout=None,
             socket_connect_timeout=None,
             driver_info=None,
@@ -84,7 +95,7 @@ class RedisClient:
             async with asyncio.timeout(self._system.seconds):
                 await self._connect()
         except (RedisError, OSError) as error:
-            self.trouble = f"Redis: {error or 'no connection in time'}"
+            self.trouble = f"Redis: {mistrust(error) or str(error) or self._system.late}"
             await self.close()
             return FAILED  # nothing was sent
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from importlib import import_module
@@ -74,8 +75,9 @@ class Statement:
 class SqlSystem:
     """A database, as `sql` tells of it."""
 
-    def __init__(self, sql: SqlWorkload, model: Model, seconds: float) -> None:
+    def __init__(self, sql: SqlWorkload, model: Model, seconds: float, context: ssl.SSLContext | None = None) -> None:
         self.sql = sql
+        self._context = context  # None: in the clear
         self.is_set = model is Model.SET
         self.seconds = seconds  # that an operation may take
         server = self._server = _server(sql.kind)
@@ -89,7 +91,7 @@ class SqlSystem:
     async def connect(self, seconds: float) -> Connection:
         """Raises StatementError, TimeoutError."""
         async with asyncio.timeout(seconds):
-            connection: Connection = await self._server.connect(self.sql)
+            connection: Connection = await self._server.connect(self.sql, self._context)
             return connection
 
     async def listed(self, key: str, seconds: float) -> array[int]:
