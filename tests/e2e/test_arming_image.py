@@ -60,7 +60,7 @@ def test_no_pod_is_armed_that_would_wait_for_the_image_and_all_are_once_it_is_th
         why = pod["metadata"]["annotations"][NOT_ARMED]
         assert "ErrImagePull" in why or "ImagePullBackOff" in why
 
-        commands.apply(place, check("patient", behavior=False), experiment("patient", **FAULT))
+        commands.apply(place, check("patient", behavior=None), experiment("patient", **FAULT))
         refused = until(lambda: finished(commands, place, "patient"), "the experiment is refused", READY)
         assert (refused["verdict"], refused.get("injections") or []) == ("Aborted", [])
         assert f"pod patient has no API proxy: {why}" in refused["message"]
