@@ -48,7 +48,7 @@ VARIABLES: Final = {
     "KUBERNETES_SERVICE_PORT": str(PORT),
     "KUBERNETES_SERVICE_PORT_HTTPS": str(PORT),
 }
-MOST_WORDS: Final = 300
+MOST_WORDS: Final = 400
 """Of the kubelet's, in an annotation."""
 RESOURCES: Final[Json] = {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": {"memory": "160Mi"}}
 
