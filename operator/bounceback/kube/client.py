@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from bounceback.kube.errors import KubeError, WatchGoneError
 from bounceback.kube.resources import Resource
+from bounceback.kube.trust import Trust
 
 Json = dict[str, Any]
 Traces = list[aiohttp.TraceConfig]
@@ -37,6 +38,7 @@ class Sessions(NamedTuple):
 
     requests: aiohttp.ClientSession
     streams: aiohttp.ClientSession  # watches, logs, exec: as many as there are
+    trust: Trust
 
 
 class Kube:
@@ -72,17 +74,15 @@ class Kube:
                 config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)
-        api = ApiClient(configuration)  # builds the TLS context from files, data or the cluster's bundle
-        tls = api.rest_client.ssl_context
+        trust = Trust(configuration)
         async with AsyncExitStack() as stack:
             requests, streams = [
                 await stack.enter_async_context(
-                    aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit, ssl=tls), read_bufsize=2**21)
+                    aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit), read_bufsize=2**21)
                 )
                 for limit in (MOST_CONNECTIONS, 0)
             ]
-            yield cls(configuration, Sessions(requests, streams), on_request=on_request)
-        await api.close()
+            yield cls(configuration, Sessions(requests, streams, trust), on_request=on_request)
 
     def acting_as(self, namespace: str, account: str) -> Kube:
         """The same connection in a service account's name; its rights are then the limit."""
@@ -278,7 +278,12 @@ class Kube:
             async with (
                 asyncio.timeout(seconds),
                 self._sessions.streams.ws_connect(
-                    url, params=query, headers=headers, protocols=["v5.channel.k8s.io"], max_msg_size=LONGEST_LINE
+                    url,
+                    params=query,
+                    headers=headers,
+                    protocols=["v5.channel.k8s.io"],
+                    max_msg_size=LONGEST_LINE,
+                    ssl=self._sessions.trust.context(),
                 ) as socket,
             ):
                 if begun is not None:
@@ -301,8 +306,11 @@ class Kube:
         return str(self._configuration.host)
 
     def new_session(self, trace_configs: Traces) -> aiohttp.ClientSession:
-        """Another session to the same server, for a library that brings its own requests; the caller closes it."""
-        connector = aiohttp.TCPConnector(limit=0, ssl=ApiClient(self._configuration).rest_client.ssl_context)
+        """Another session to the same server, for a library that brings its own requests; the caller closes it.
+
+        Whom it trusts stays as it is now.
+        """
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._sessions.trust.context())
         return aiohttp.ClientSession(connector=connector, trace_configs=trace_configs, read_bufsize=2**21)
 
     async def credentials(self) -> dict[str, str]:
@@ -334,7 +342,10 @@ class Kube:
         params = {k: v for k, v in (query or {}).items() if v}
         data = None if body is None else json.dumps(body)
         url = self._configuration.host + path
-        async with session.request(method, url, params=params, data=data, headers=headers, timeout=limits) as response:
+        tls = self._sessions.trust.context()
+        async with session.request(
+            method, url, params=params, data=data, headers=headers, timeout=limits, ssl=tls
+        ) as response:
             self._count("WATCH" if params.get("watch") else method, path, response.status)
             if response.status >= 400:
                 raise KubeError.from_body(response.status, await response.read())
