@@ -20,7 +20,7 @@ def processes(programs: Mapping[str, str], pki: Path, conf: Path) -> list[Proces
                 programs["kube-controller-manager"],
                 f"--kubeconfig={conf}/controller-manager.kubeconfig",
                 f"--service-account-private-key-file={pki}/sa.key",
-                f"--root-ca-file={pki}/ca.crt",
+                f"--root-ca-file={pki}/root.crt",
                 f"--cluster-signing-cert-file={pki}/ca.crt",
                 f"--cluster-signing-key-file={pki}/ca.key",
                 "--use-service-account-credentials",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 VALID_DAYS: Final = 365
+ROOT: Final = "root.crt"
 # Without a configuration of our own, openssl would add the extensions of the machine's one.
 OPENSSL_CONFIG: Final = "[req]\ndistinguished_name = subject\n[subject]\n"
 LEAF: Final = (
@@ -48,17 +49,31 @@ def identities(node_addresses: Mapping[str, str], service_address: str) -> dict[
 
 
 def make(folder: Path, everyone: Mapping[str, Identity]) -> None:
-    """Write ca.crt and ca.key, NAME.crt and NAME.key for everyone, and sa.key with sa.pub for service accounts."""
+    """Write ca.crt and ca.key, NAME.crt and NAME.key for everyone, and sa.key with sa.pub for service accounts.
+
+    root.crt is what clients trust; it is the same authority until there is another one (`dev.rotation`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     (folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
-    authority = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
-    _certificate(folder, "ca", "/CN=bounceback-dev", (*authority, "subjectKeyIdentifier=hash"), signed=False)
+    make_authority(folder, "ca", "/CN=bounceback-dev")
+    (folder / ROOT).write_bytes((folder / "ca.crt").read_bytes())
     for name, identity in everyone.items():
-        alternatives = (f"subjectAltName={','.join(identity.names)}",) if identity.names else ()
-        _certificate(folder, name, identity.subject, LEAF + alternatives)
+        sign(folder, name, identity)
     _openssl(folder, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", "sa.key")
     _openssl(folder, "pkey", "-in", "sa.key", "-pubout", "-out", "sa.pub")
+
+
+def make_authority(folder: Path, name: str, subject: str) -> None:
+    """NAME.crt and NAME.key of somebody who signs."""
+    authority = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
+    _certificate(folder, name, subject, (*authority, "subjectKeyIdentifier=hash"), signer=None)
+
+
+def sign(folder: Path, name: str, identity: Identity, signer: str = "ca") -> None:
+    """NAME.crt and NAME.key for somebody whom that authority of the folder vouches for."""
+    alternatives = (f"subjectAltName={','.join(identity.names)}",) if identity.names else ()
+    _certificate(folder, name, identity.subject, LEAF + alternatives, signer)
 
 
 def kubeconfig(pki: Path, user: str, server: str) -> str:
@@ -67,7 +82,7 @@ def kubeconfig(pki: Path, user: str, server: str) -> str:
     def embedded(file: str) -> str:
         return base64.b64encode((pki / file).read_bytes()).decode()
 
-    cluster = {"server": server, "certificate-authority-data": embedded("ca.crt")}
+    cluster = {"server": server, "certificate-authority-data": embedded(ROOT)}
     credentials = {
         "client-certificate-data": embedded(f"{user}.crt"),
         "client-key-data": embedded(f"{user}.key"),
@@ -86,13 +101,13 @@ def kubeconfig(pki: Path, user: str, server: str) -> str:
     )
 
 
-def _certificate(folder: Path, name: str, subject: str, extensions: tuple[str, ...], signed: bool = True) -> None:
+def _certificate(folder: Path, name: str, subject: str, extensions: tuple[str, ...], signer: str | None) -> None:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
-    signer = ("-CA", "ca.crt", "-CAkey", "ca.key") if signed else ()
+    signed = ("-CA", f"{signer}.crt", "-CAkey", f"{signer}.key") if signer else ()
     added = [argument for extension in extensions for argument in ("-addext", extension)]
     valid = ("-days", str(VALID_DAYS))
     request = ("req", "-config", "openssl.cnf", "-x509", "-subj", subject)
-    _openssl(folder, *request, *key, "-out", f"{name}.crt", *valid, *signer, *added)
+    _openssl(folder, *request, *key, "-out", f"{name}.crt", *valid, *signed, *added)
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
