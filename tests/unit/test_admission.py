@@ -10,9 +10,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from bounceback.api.experiment import FaultEntry
 from bounceback.api.status import InjectionStatus
 from bounceback.controller.admitted import Admitted, OnPod
 from bounceback.engine import admission
+from bounceback.engine.model import PodInfo
 from bounceback.faults.api_fault import ApiFault
 from bounceback.faults.by_admission import obstacle
 from bounceback.types.api_request import ApiRequest
@@ -21,6 +23,7 @@ from bounceback.types.choice import Choice
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import Cleanup, InjectionState, VehicleKind
 from bounceback.types.plan import Rung
+from bounceback.vehicles.choice import neither_way, not_by_admission
 
 Json = dict[str, Any]
 RUN, POD, OTHER = "run-1", "pod-1", "pod-2"
@@ -227,3 +230,13 @@ def test_the_course_of_an_injection() -> None:
     assert admission.looked(over, left=True).cleanup is Cleanup.LEFTOVER
     assert admission.looked(over, left=False).cleanup is Cleanup.CLEAN
     assert admission.failed(planned, "TooLate", "").state is InjectionState.FAILED
+
+
+def test_of_what_cannot_be_carried_to_a_pod_both_reasons_are_told_and_another_way() -> None:
+    pod = PodInfo("shop", "web-0", "u", "node-1", {}, ("10.0.0.1",), False, True, 0, None)
+    denied = {"name": "denied", "target": "web", "authFault": {"permissionDenied": {}}, "durationSeconds": 1}
+    against = not_by_admission(FaultEntry.model_validate(denied), enabled=True)
+    told = neither_way(pod, against)
+    assert "arming.enabled" in told
+    assert "Nor by admission: authFault" in told
+    assert "subjectsCleared on its RoleBinding" in told

@@ -35,7 +35,7 @@ from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
 from bounceback.types.realms import Realm
 from bounceback.vehicles.capabilities import cache_key
-from bounceback.vehicles.choice import choose_vehicle, not_armed, not_by_admission
+from bounceback.vehicles.choice import choose_vehicle, neither_way, not_armed, not_by_admission
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.node_pod import PROBE_RIGHTS
 from bounceback.vehicles.pod_delete import eviction
@@ -267,7 +267,8 @@ class Foresight:
             if isinstance(kind, ClientFault) and (fault.mechanism is Rung.ADMISSION or not pod.armed):
                 against = not_by_admission(fault, enabled=True)
                 if against or fault.mechanism is Rung.PROXY:
-                    outlook.refuse(f"{path}.{kind.kind}", not_armed(pod))
+                    told = neither_way(pod, against) if against and fault.mechanism is None else not_armed(pod)
+                    outlook.refuse(f"{path}.{kind.kind}", told)
                     continue
                 outlook.note(
                     "whether the operator answers for admission (admissionFaults.enabled) is seen at the start"

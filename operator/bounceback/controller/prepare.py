@@ -43,6 +43,7 @@ from bounceback.vehicles.choice import (
     OWN_USERS,
     against_host_network,
     choose_vehicle,
+    neither_way,
     not_armed,
     not_by_admission,
     only_sidecar,
@@ -256,7 +257,7 @@ class Preparing:
                 return Chosen(fault, pod, VehicleKind.ADMISSION, why, Rung.ADMISSION)
             if fault.mechanism:
                 raise Refused(f"{field}.mechanism", "NoAdmission", against)
-            raise Refused(f"{field}.{kind.kind}", "NotArmed", f"{not_armed(pod)}. Nor by admission: {against}")
+            raise Refused(f"{field}.{kind.kind}", "NotArmed", neither_way(pod, against))
         if not pod.armed:
             raise Refused(f"{field}.{kind.kind}", "NotArmed", not_armed(pod))
         vehicle, why = await self._vehicle(field, fault, pod, guarded=False, rung=Rung.PROXY, from_node=kind.from_node)

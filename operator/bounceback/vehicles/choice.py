@@ -7,6 +7,8 @@ from typing import Final
 from bounceback.api.experiment import FaultTiming
 from bounceback.engine.model import PodInfo
 from bounceback.faults.api_fault import ALL_THE_TIME, NO_VEHICLE, ApiFault
+from bounceback.faults.auth_fault import AuthFault
+from bounceback.faults.base import Fault
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import POD_SECURITY, UNSUPPORTED, Refused
@@ -108,11 +110,23 @@ def not_armed(pod: PodInfo) -> str:
     )
 
 
+def _instead(fault: Fault) -> str:
+    """What would do to a pod without a proxy the same as this."""
+    if isinstance(fault, AuthFault) and fault.permission_denied is not None:
+        return "; for the API server's own 403 take the right away: objectFault with subjectsCleared on its RoleBinding"
+    return ""
+
+
+def neither_way(pod: PodInfo, against: str) -> str:
+    """Why that fault can be carried to that pod by no proxy, and `against` admission."""
+    return f"{not_armed(pod)}. Nor by admission: {against}"
+
+
 def not_by_admission(entry: FaultTiming, *, enabled: bool) -> str:
     """Why the API server cannot be had to ask us about it, or nothing; `enabled`: the operator answers at all."""
     fault = entry.fault
     if not isinstance(fault, ApiFault):
-        return f"{fault.kind} cannot be carried out by admission"
+        return f"{fault.kind} cannot be carried out by admission{_instead(fault)}"
     if against := fault.not_by_admission():
         return against
     if entry.pattern is not None:
