@@ -1,8 +1,8 @@
-"""Two clients of the Kubernetes API in armed pods, and the namespace that they live in."""
+"""Clients of the Kubernetes API in armed pods, and the namespace that they live in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -13,13 +13,14 @@ from tests.conftest import IMAGE
 ARM: Final = "bounceback.dev/arm"
 WELL: Final = ["python3", "-S", "-c", "open('/tmp/well')"]  # the image has no shell
 SCRIPT: Final = '''
-"""Counts in a ConfigMap, twice a second, with its account's token. PATIENCE: whether it waits when it is told to."""
+"""Counts in a ConfigMap, twice a second, with its account's token. When it is refused: patient waits as it is told to,
+hasty does not, frail ends."""
 import json, os, pathlib, ssl, time, urllib.error, urllib.request
 
 PLACE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST, PORT = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
 URL = f"https://{HOST}:{PORT}/api/v1/namespaces/{(PLACE / 'namespace').read_text()}/configmaps/{os.environ['NAME']}"
-PATIENT = os.environ["PATIENCE"] == "yes"
+NAME = os.environ["NAME"]
 
 def call(method, body=None):
     request = urllib.request.Request(URL, method=method, data=body and json.dumps(body).encode())
@@ -38,7 +39,9 @@ while True:
     except urllib.error.HTTPError as error:
         pathlib.Path("/tmp/well").unlink(missing_ok=True)
         print(error.code, error.read().decode(), flush=True)
-        pause = float(error.headers.get("Retry-After", 0.5)) if PATIENT else 0.1
+        pause = float(error.headers.get("Retry-After", 0.5)) if NAME == "patient" else 0.1
+        if NAME == "frail":
+            raise
     except OSError as error:
         print(repr(error), flush=True)
     time.sleep(pause)
@@ -46,7 +49,7 @@ while True:
 
 
 @contextmanager
-def clients(commands: Commands, label: str = "enabled") -> Iterator[str]:
+def clients(commands: Commands, label: str = "enabled", names: Sequence[str] = ("patient", "hasty")) -> Iterator[str]:
     """A namespace that is open to experiments, and armed or not, with a patient and a hasty client."""
     with commands.namespace("armed") as namespace:
         restricted = "pod-security.kubernetes.io/enforce=restricted"
@@ -55,22 +58,25 @@ def clients(commands: Commands, label: str = "enabled") -> Iterator[str]:
         assert access.code == 0, access.err
         commands.kubectl("apply", "-f", "-", stdin=access.out)
         commands.apply(namespace, *_rights())
-        for name in ("patient", "hasty"):
+        for name in names:
             commands.apply(namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
             commands.apply(namespace, _deployment(name))
-        for name in ("patient", "hasty"):
+        for name in names:
             commands.kubectl("rollout", "status", "-n", namespace, f"deployment/{name}", "--timeout=120s")
         yield namespace
 
 
-def check(name: str, *, behavior: bool = True) -> Json:
-    """Well while it is ready; and it waits when it is told to, where somebody sees that."""
+WAITS: Final = {"honorsRetryAfter": True, "maxRequestsPerSecond": 50}
+
+
+def check(name: str, *, behavior: Mapping[str, object] | None = WAITS) -> Json:
+    """Well while it is ready; and what is asked of it, where somebody sees that."""
     ready = "has(object.status.readyReplicas) && object.status.readyReplicas == 1"
     probe = {"kubernetes": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "expression": ready}}
     spec = {
         "probes": [{"name": "ready", **probe}],
         "recovered": {"stableSeconds": 2},
-        **({"clientBehavior": {"honorsRetryAfter": True, "maxRequestsPerSecond": 50}} if behavior else {}),
+        **({"clientBehavior": behavior} if behavior else {}),
     }
     return {"apiVersion": "bounceback.dev/v1alpha1", "kind": "RecoveryCheck", "metadata": {"name": name}, "spec": spec}
 
@@ -107,7 +113,7 @@ def _deployment(name: str) -> Json:
         "name": "client",
         "image": IMAGE,
         "command": ["python3", "-c", SCRIPT],
-        "env": [{"name": "NAME", "value": name}, {"name": "PATIENCE", "value": "yes" if name == "patient" else "no"}],
+        "env": [{"name": "NAME", "value": name}],
         "readinessProbe": {"exec": {"command": WELL}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 5},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         "securityContext": NO_RIGHTS | {"allowPrivilegeEscalation": False},

@@ -69,9 +69,18 @@ CRASH = {
 }
 
 
-def test_a_client_is_killed_at_its_third_write_before_it_hears_of_it(commands: Commands, operator: None) -> None:
-    with clients(commands) as namespace:
-        commands.apply(namespace, check("patient", behavior=False), experiment("patient", **CRASH))
+STAYS = {"maxRestarts": 0}
+
+
+def test_a_client_is_killed_at_its_third_write_before_it_hears_of_it_and_who_ends_by_itself_fails(
+    commands: Commands, operator: None
+) -> None:
+    with clients(commands, names=("patient", "frail")) as namespace:
+        for name, fault in (("patient", CRASH), ("frail", {**THROTTLED, "firstN": 1})):
+            commands.apply(namespace, check(name, behavior=STAYS), experiment(name, **fault))
+        frail = ended(commands, namespace, "frail")
+        assert (frail["verdict"], reasons(frail)) == ("Failed", ["ClientMisbehaved"]), frail
+        assert frail["injections"][0]["restarts"] == 1
         status = ended(commands, namespace, "patient")
         assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
         (injection,) = status["injections"]
@@ -104,7 +113,7 @@ def test_what_pods_without_a_proxy_write_is_hit_by_admission_and_nobody_elses(
         reading = experiment("reading", **READ)
         reading["spec"]["targets"][0]["pods"]["selector"]["matchLabels"]["app"] = "hasty"
         reading["spec"]["checks"] = [{"name": "patient"}]
-        commands.apply(namespace, check("patient", behavior=False), experiment("patient", **THROTTLED), reading)
+        commands.apply(namespace, check("patient", behavior=None), experiment("patient", **THROTTLED), reading)
         refused = ended(commands, namespace, "reading")
         assert (refused["verdict"], refused.get("injections") or []) == ("Aborted", [])
         assert "has no API proxy" in refused["message"]
@@ -124,7 +133,7 @@ def test_what_pods_without_a_proxy_write_is_hit_by_admission_and_nobody_elses(
 def test_faults_by_admission_end_with_their_time_whoever_is_left(commands: Commands, operator: None) -> None:
     """The operator is killed for good while it answers: the API server goes on without it."""
     with clients(commands, label="disabled") as namespace:
-        commands.apply(namespace, check("patient", behavior=False), experiment("patient", **THROTTLED))
+        commands.apply(namespace, check("patient", behavior=None), experiment("patient", **THROTTLED))
         until(lambda: bool(logged(commands, namespace, "patient")), "it is hit", RUN_SECONDS)
         commands.kubectl("scale", "-n", SYSTEM, "deployment/bounceback", "--replicas=0")
         commands.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator", "--force")

@@ -167,3 +167,9 @@ def test_a_client_that_was_ended_or_ended_well_is_not_blamed_for_it(ended: int |
 @pytest.mark.parametrize(("ended", "code"), [(None, 0), (0, 0), (7, 7), (-15, 143)])
 def test_an_exit_code_is_told_as_shells_do(ended: int | None, code: int) -> None:
     assert shown_code(ended) == code
+
+
+def test_of_a_client_outside_of_pods_nobody_counts_how_often_it_is_started() -> None:
+    (answer,) = judge(ClientBehavior(max_restarts=0), NOTHING)
+    assert (answer.field, answer.result) == ("maxRestarts", UNKNOWN)
+    assert "nobody can tell" in answer.seen

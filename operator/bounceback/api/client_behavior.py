@@ -19,6 +19,7 @@ FIELDS = (
     "maxDuplicateCreates",
     "maxHotLoops",
     "neverGivesUp",
+    "maxRestarts",
 )
 SOMETHING = f"must have at least one of {', '.join(FIELDS)}"
 
@@ -64,6 +65,13 @@ class ClientBehavior(Model):
     )
     never_gives_up: bool | None = Field(
         None, description="true: nothing that failed is left untried for a minute and for four of its longest pauses."
+    )
+    max_restarts: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="The most times that a container of its pod ends and is started again, those that apiFault.crash "
+        "killed aside. Of a client outside of pods nobody sees it.",
     )
 
     @model_validator(mode="after")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bounceback.api.client_behavior import ClientBehavior, WantedBackoff
+from bounceback.api.experiment import FaultTiming
+from bounceback.api.status import InjectionStatus
+from bounceback.faults.api_fault import ApiFault
+from bounceback.faults.base import Fault
+from bounceback.faults.client_fault import ClientFault
 from bounceback.types.outcome import Judgement
 
 Seen = Mapping[str, Any]
@@ -41,6 +46,29 @@ def judge_all(wanted: ClientBehavior, seen: Iterable[Seen]) -> tuple[Answer, ...
     return tuple(min(answers, key=lambda answer: GRAVEST.index(answer.result)) for answers in by_field.values())
 
 
+def of_clients(faults: Iterable[FaultTiming], injections: Sequence[InjectionStatus]) -> list[Seen]:
+    """What was seen of each client, with how often it was started again for no fault of ours, where that can be told.
+
+    Where another kind of fault is on the same pod nobody knows which of them a container ended of.
+    """
+    kinds = {entry.name: entry.fault for entry in faults}
+    found: list[Seen] = []
+    for injection in injections:
+        if not injection.behavior:
+            continue
+        mates = [each for each in injections if each.pod_uid == injection.pod_uid]
+        restarts = max(each.restarts for each in mates)
+        killed = sum(each.hits for each in mates if _kills(kinds[each.fault]))
+        alone = all(isinstance(kinds[each.fault], ClientFault) for each in mates)
+        told = {"restarts": max(0, restarts - killed)} if alone or not restarts else {}
+        found.append({**injection.behavior, **told})
+    return found
+
+
+def _kills(fault: Fault) -> bool:
+    return isinstance(fault, ApiFault) and fault.crash is not None
+
+
 def essence(seen: Seen) -> dict[str, Any]:
     """What is judged of a report, and no more; what it does not say is nothing."""
     retries, watches = seen.get("retries") or {}, seen.get("watches") or {}
@@ -55,6 +83,7 @@ def essence(seen: Seen) -> dict[str, Any]:
         },
         "creates": _counts(seen.get("creates") or {}, "lost", "duplicated"),
         "hotLoops": seen.get("hotLoops", 0),
+        **({"restarts": seen["restarts"]} if "restarts" in seen else {}),
     }
 
 
@@ -90,6 +119,8 @@ def _answers(wanted: ClientBehavior, seen: Seen) -> Iterator[Answer]:
         given_up = seen["retries"]["gaveUp"] + watches["gaveUp"]
         failed = seen["retries"]["count"] + seen["retries"]["gaveUp"] + watches["ended"] + watches["lost"]
         yield _answer("neverGivesUp", given_up == 0, f"{given_up} given up", known=failed > 0)
+    if (most := wanted.max_restarts) is not None:
+        yield _restarts(most, seen.get("restarts"))
 
 
 def _retry_after(seen: Seen) -> Answer:
@@ -111,6 +142,13 @@ def _watches(field: str, watches: Seen, count: int, words: str) -> Answer:
     lost, awaited = watches["lost"], watches["awaited"]
     told = f"{count} of {lost} watches that broke were {words}"
     return _answer(field, count + awaited >= lost, told, known=lost > awaited or count > 0)
+
+
+def _restarts(most: int, count: int | None) -> Answer:
+    if count is None:
+        told = "nobody can tell: it is in no pod of ours to watch, or another fault could have ended it, too"
+        return Answer("maxRestarts", Judgement.INCONCLUSIVE, told)
+    return _answer("maxRestarts", count <= most, f"started again {count} times by itself")
 
 
 def _answer(field: str, holds: bool, told: str, *, known: bool = True) -> Answer:

@@ -10,6 +10,7 @@ from bounceback.api.status import InjectionStatus
 from bounceback.engine.evidence import on_our_clock
 from bounceback.engine.model import PodInfo
 from bounceback.faults import PodRemoval
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.inside import InsideFault
 from bounceback.types.instants import Instant
 
@@ -19,7 +20,7 @@ MOST_FOLLOWED: Final = 100
 
 def watched(entry: FaultTiming) -> bool:
     """Whether pods that come and go, and restarts, are looked at: this fault makes them happen, or has to follow."""
-    return entry.follow_replacements or isinstance(entry.fault, InsideFault | PodRemoval)
+    return entry.follow_replacements or isinstance(entry.fault, InsideFault | PodRemoval | ClientFault)
 
 
 def ends_at(spec: FaultExperimentSpec, entry: FaultTiming, planned: Iterable[InjectionStatus]) -> float:

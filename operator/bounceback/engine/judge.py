@@ -9,7 +9,7 @@ from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Aspects, Axes, FaultExperimentStatus, Finding, InjectionStatus
 from bounceback.engine.budgets import budget_exceeded, unmeasured
 from bounceback.engine.changing import against_healing
-from bounceback.engine.client_behavior import judge_all
+from bounceback.engine.client_behavior import judge_all, of_clients
 from bounceback.engine.collapse import collapsed_early
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.finished import Run
@@ -188,7 +188,7 @@ def felt_though_forbidden(run: Run) -> Iterable[Finding]:
 
 def misbehaved(run: Run) -> Iterable[Finding]:
     """What checks ask of clients of the Kubernetes API, by what the proxies before them saw."""
-    seen = [injection.behavior for injection in run.injections if injection.behavior]
+    seen = of_clients(run.spec.faults, run.injections)
     for check in run.status.checks:
         wanted = check.spec.client_behavior
         if wanted is None or not _began(run):

@@ -189,7 +189,7 @@ class LostReply(Model):
 
     ending: Ending = Field(
         Ending.RESET,
-        description="Reset (RST), Close (in the middle of the answer) or Silence (nothing, until the fault ends).",
+        description="Reset (RST), Close (without an answer) or Silence (nothing, until the fault ends).",
     )
 
 

@@ -27,7 +27,7 @@ class Ending(StrEnum):
     """How the client sees a connection end."""
 
     RESET = "Reset"  # an RST
-    CLOSE = "Close"  # an orderly end, in the middle of an answer
+    CLOSE = "Close"  # an orderly end, where an answer or more of one was to come
     SILENCE = "Silence"  # not at all: nothing comes any more, until the rule is lifted; then an RST
 
 
