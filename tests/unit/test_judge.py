@@ -249,3 +249,63 @@ def test_how_clients_took_it_decides_where_a_check_asks(
     assert (judged.verdict, judged.aspects.strategy) == (expected, strategy)
     assert [finding.reason for finding in judged.findings][:1] == ([reason] if reason else [])
     assert verdict(injections=hit).aspects.strategy is Aspect.NOT_CHECKED
+
+
+CRASH = {"apiFault": {"crash": {}}, "firstN": 2}
+CLIENT = {"apiFault": {"answer": {"code": 503}}}
+KILL = {"containerKill": {"container": "web"}}
+
+
+@pytest.mark.parametrize(
+    ("other", "restarts", "hits", "expected"),
+    [
+        (None, 0, 0, Verdict.PASSED),
+        (None, 1, 0, Verdict.FAILED),
+        (CLIENT, 1, 5, Verdict.FAILED),
+        (CRASH, 2, 2, Verdict.PASSED),
+        (CRASH, 3, 2, Verdict.FAILED),
+        (KILL, 0, 1, Verdict.PASSED),
+        (KILL, 1, 1, Verdict.INCONCLUSIVE),
+    ],
+    ids=["stays", "ends", "ends under either", "killed by us", "killed and ends", "nobody ends", "whoever ended it"],
+)
+def test_a_client_that_ends_by_itself_fails_where_a_check_asks(
+    other: dict[str, Any] | None, restarts: int, hits: int, expected: Verdict
+) -> None:
+    faults = {"cut": CLIENT} | ({"other": other} if other else {})
+    entries = [{"name": name, "target": "web", "durationSeconds": 10, **fault} for name, fault in faults.items()]
+    judged = verdict(
+        spec=experiment(faults=entries),
+        status=finished([check(clientBehavior={"maxRestarts": 0})]),
+        injections=[
+            injection("cut-1", behavior=BACKED_OFF, restarts=restarts),
+            *([injection("other-1", fault="other", hits=max(hits, 1), restarts=restarts)] if other else []),
+        ],
+    )
+    assert judged.verdict is expected, judged.findings
+    assert judged.aspects.strategy == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"networkPartition": {}}, "is anyone talking to these peers?"),
+        ({"dnsFault": {"answer": "NxDomain", "names": ["db"]}}, "as they are in full"),
+        ({"ioError": {"path": "/data", "error": "EIO"}}, "what is at /data"),
+        ({"podDelete": {}}, "there were no pods deleted"),
+        ({"authFault": {"tokenExpired": {}}}, "does the client ask for that"),
+        (
+            {"apiFault": {"cut": {}, "requests": [{"apiGroups": ["v1"], "resources": ["pods"]}]}},
+            'requests[0].apiGroups: v1 is a version, not a group: that of pods is ""',
+        ),
+        (
+            {"apiFault": {"cut": {}, "requests": [{}, {"verbs": ["create"], "names": ["a"]}]}},
+            "requests[1].names: a create has no name in its path",
+        ),
+    ],
+)
+def test_what_to_look_at_where_a_fault_hit_nothing_is_of_its_kind(fault: dict[str, Any], told: str) -> None:
+    entry = {"name": "cut", "target": "web", "durationSeconds": 10, **fault}
+    judged = verdict(spec=experiment(faults=[entry]), injections=[injection(hits=0, first_hit_at=None)])
+    assert (judged.verdict, judged.findings[0].reason) == (Verdict.INCONCLUSIVE, "FaultHitNothing")
+    assert told in judged.findings[0].message

@@ -47,6 +47,9 @@ class IoFault(InsideFault):
         "names and attributes.",
     )
 
+    def why_idle(self) -> str:
+        return f"does anything open or read what is at {self.path} meanwhile?"
+
     def _access(self, name: str, choice: Choice, delay: int = 0, jitter: int = 0, error: str = "") -> Access:
         return Access(
             who=self.who(),
