@@ -114,8 +114,8 @@ def _placed(folder: Path, away: Path, namespace: str, seconds: int | None) -> Pa
 
 @pytest.fixture(scope="module")
 def release(commands: Commands) -> Iterator[str]:
-    """The operator, by the chart; it arms pods that ask for it, as some systems do."""
-    with arming(commands):
+    """The operator, by the chart; it arms pods that ask for it, as some systems do, and answers for admission."""
+    with arming(commands, ",admissionFaults.enabled=true"):
         yield SYSTEM
 
 

@@ -336,3 +336,28 @@ def test_a_client_that_ends_by_itself_fails_where_a_check_asks(
     )
     assert judged.verdict is expected, judged.findings
     assert judged.aspects.strategy == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"networkPartition": {}}, "is anyone talking to these peers?"),
+        ({"dnsFault": {"answer": "NxDomain", "names": ["db"]}}, "as they are in full"),
+        ({"ioError": {"path": "/data", "error": "EIO"}}, "what is at /data"),
+        ({"podDelete": {}}, "there were no pods deleted"),
+        ({"authFault": {"tokenExpired": {}}}, "does the client ask for that"),
+        (
+            {"apiFault": {"cut": {}, "requests": [{"apiGroups": ["v1"], "resources": ["pods"]}]}},
+            'requests[0].apiGroups: v1 is a version, not a group: that of pods is ""',
+        ),
+        (
+            {"apiFault": {"cut": {}, "requests": [{}, {"verbs": ["create"], "names": ["a"]}]}},
+            "requests[1].names: a create has no name in its path",
+        ),
+    ],
+)
+def test_what_to_look_at_where_a_fault_hit_nothing_is_of_its_kind(fault: dict[str, Any], told: str) -> None:
+    entry = {"name": "cut", "target": "web", "durationSeconds": 10, **fault}
+    judged = verdict(spec=experiment(faults=[entry]), injections=[injection(hits=0, first_hit_at=None)])
+    assert (judged.verdict, judged.findings[0].reason) == (Verdict.INCONCLUSIVE, "FaultHitNothing")
+    assert told in judged.findings[0].message

@@ -131,6 +131,16 @@ def test_the_items_of_a_list_are_documents(tmp_path: Path) -> None:
     assert len(linted(tmp_path, listed).objects) == 2
 
 
+def test_requests_that_hit_less_than_they_say_are_a_warning(tmp_path: Path) -> None:
+    requests = [{"apiGroups": ["v1"], "resources": ["pods"]}, {"verbs": ["create", "update"], "names": ["a"]}]
+    faults = [{"name": "cut", "target": "web", "durationSeconds": 5, "apiFault": {"cut": {}, "requests": requests}}]
+    found = linted(tmp_path, CHECKED, {**RUN, "spec": {**RUN["spec"], "faults": faults}})
+    assert not found.errors
+    assert [warning.severity for warning in found.remarks] == [Severity.WARNING] * 2
+    assert 'requests[0].apiGroups: v1 is a version, not a group: that of pods is ""' in str(found.remarks[0])
+    assert "requests[1].names: a create has no name in its path" in str(found.remarks[1])
+
+
 def test_a_check_that_is_elsewhere_is_a_warning(tmp_path: Path) -> None:
     found = linted(tmp_path, RUN)
     assert not found.errors

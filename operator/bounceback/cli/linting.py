@@ -22,6 +22,7 @@ from bounceback.engine.policy import changes_of_cluster
 from bounceback.engine.repeats import too_few
 from bounceback.engine.starting import unseen
 from bounceback.faults import ObjectFault
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.node_fault import NodeFault
 from bounceback.types.fields import Model, ObjectName
 from bounceback.types.outcome import Expect
@@ -263,6 +264,15 @@ def _unfit_objects(spec: FaultExperimentSpec) -> Iterator[tuple[Severity, Proble
             yield Severity.ERROR, Problem(("spec", "targets", index, "objects", "kind"), unfit)
 
 
+def _doubtful_requests(spec: FaultExperimentSpec) -> Iterator[tuple[Severity, Problem]]:
+    for index, entry in enumerate(spec.faults):
+        if isinstance(entry.fault, ClientFault):
+            for number, each in enumerate(entry.fault.requests):
+                for field, why in each.doubtful():
+                    path: Path = ("spec", "faults", index, entry.fault.kind, "requests", number, field)
+                    yield Severity.WARNING, Problem(path, why)
+
+
 def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:
     for index, reference in enumerate(spec.checks):
         if reference.name not in checks:
@@ -281,6 +291,7 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
     if told := too_few(spec):
         yield Severity.ERROR, Problem(("spec", "runs", "count"), told)
     yield from _unfit_objects(spec)
+    yield from _doubtful_requests(spec)
     all_known = len(checks) == len(spec.checks)
     if all_known:
         yield from _undeclared(spec.expect, checks)

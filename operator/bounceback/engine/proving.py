@@ -23,7 +23,7 @@ def why_idle(run: Run, idle: Sequence[InjectionStatus]) -> str:
             "does anyone connect to these peers anew? A relay leaves connections alone that were there before; "
             "relay.existingConnections: Reset ends them"
         )
-    return "is anyone talking to these peers?"
+    return "; ".join(dict.fromkeys(entries[each.fault].fault.why_idle() for each in idle))
 
 
 def lasted(run: Run, injection: InjectionStatus) -> bool:

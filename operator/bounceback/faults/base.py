@@ -33,6 +33,10 @@ class Fault(Model):
         """What of this kind is done at moments: nothing in between could come and go, or grow. "" for the others."""
         return self.kind if Rung.API in self.rungs() else ""
 
+    def why_idle(self) -> str:
+        """What to look at where it hit nothing."""
+        return f"there were no {self.hit_words}"
+
     @classmethod
     def all_rungs(cls) -> tuple[Rung, ...]:
         """Those of the kind, whatever its fields say."""
@@ -59,6 +63,9 @@ class NetworkFault(Fault):
     @abstractmethod
     def needs(self, rung: Rung, choice: Choice = ALWAYS) -> frozenset[Feature]:
         """What the kernel of the target's node must be able to do; any one of the nft families will do beside it."""
+
+    def why_idle(self) -> str:
+        return "is anyone talking to these peers?"
 
     @property
     def speaks_udp(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Self
 
@@ -24,6 +26,9 @@ HTTP_METHODS: Final = ("get", "head", "options", "post", "put", "patch", "delete
 """The verbs of requests that are not for a resource."""
 
 RESOURCE_FIELDS: Final = ("apiGroups", "resources", "namespaces", "names")
+VERSION: Final = re.compile(r"v[0-9]+((alpha|beta)[0-9]+)?")
+NO_GROUP: Final = '{} is a version, not a group: that of pods is ""'
+NAMELESS: Final = "a create has no name in its path: with names none is hit"
 PATHS_ALONE: Final = "nonResourcePaths must stand alone: apiGroups, resources, namespaces and names are of resources"
 VERBS_OF_RESOURCES: Final = f"verbs must be among {', '.join(VERBS)} where nonResourcePaths is unset"
 VERBS_OF_PATHS: Final = f"verbs must be among {', '.join(HTTP_METHODS)} with nonResourcePaths"
@@ -118,6 +123,14 @@ class ClientRequests(Model):
                 raise refuse(message, "verbs", index)
         return self
 
+    def doubtful(self) -> Iterator[tuple[str, str]]:
+        """Fields by which less is hit than somebody may think, and why."""
+        for group in self.api_groups:
+            if VERSION.fullmatch(group):
+                yield "apiGroups", NO_GROUP.format(group)
+        if self.names and Verb.CREATE in self.verbs:
+            yield "names", NAMELESS
+
     def planned(self) -> Requests:
         """As the proxy is told: what names no path is about resources."""
         groups = tuple(self.api_groups) or (() if self.non_resource_paths else (ANY,))
@@ -171,6 +184,12 @@ class ClientFault(Fault):
     def about(self) -> tuple[Requests, ...]:
         """Which requests, as the proxy is told; none: whatever comes."""
         return tuple(each.planned() for each in self.requests) or (RESOURCES,)
+
+    def why_idle(self) -> str:
+        told = [
+            f"requests[{n}].{field}: {why}" for n, each in enumerate(self.requests) for field, why in each.doubtful()
+        ]
+        return "; ".join(("does the client ask for that meanwhile? What it reads from its cache asks nobody", *told))
 
     def rule(self, name: str, choice: Choice = ALWAYS) -> ApiRule:
         """All of it, under the name of the fault that it is for."""

@@ -85,6 +85,9 @@ class DnsFault(NameFault):
     )
     delay_milliseconds: int = Field(0, ge=0, le=60_000, description="For Delay: how late the answer is.")
 
+    def why_idle(self) -> str:
+        return "does it look these names up meanwhile, as they are in full, and not from a cache of its own?"
+
     @model_validator(mode="after")
     def _fits_answer(self) -> Self:
         wrong_address = self.answer is DnsAnswer.WRONG_ADDRESS

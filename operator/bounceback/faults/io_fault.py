@@ -50,6 +50,9 @@ class IoFault(InsideFault):
     def where(self) -> str:
         return self.path
 
+    def why_idle(self) -> str:
+        return f"does anything open or read what is at {self.path} meanwhile?"
+
     def _access(self, name: str, choice: Choice, delay: int = 0, jitter: int = 0, error: str = "") -> Access:
         return Access(
             who=self.who(),

@@ -53,6 +53,9 @@ class AnyTlsFault(NameFault):
     )
     cut_by: CutBy = Field(CutBy.RESET, description="For HandshakeCut: Reset (RST) or Close (FIN).")
 
+    def why_idle(self) -> str:
+        return "does it begin a TLS connection to these peers, by these names, meanwhile?"
+
     @model_validator(mode="after")
     def _fits_answer(self) -> Self:
         if self.answer is not TlsAnswer.HANDSHAKE_CUT:
