@@ -357,7 +357,7 @@ CHECKS: Final = (
         "a check that looks at nothing",
         "RecoveryCheck",
         having(probes=[]),
-        "probes or invariants must name at least one",
+        "probes, invariants or an observation with unchanged must be given",
         "spec.probes",
     ),
     Case(

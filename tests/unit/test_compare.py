@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from bounceback.cli.main import main
 from bounceback.report.compare import Change, Comparison, Outcome, compare
 from bounceback.report.record import Record, RecordSpan, as_json, record
 from bounceback.report.subject import Subject
+from bounceback.report.workloads import RecordWorkload
 from bounceback.types.outcome import Judgement, Verdict
 from tests.finished_runs import RUNS
 
@@ -126,6 +128,99 @@ def test_who_is_later_is_never_better_off(before: RecordSpan, now: RecordSpan, t
         return order.index(change_of(found, "recovery"))
 
     assert change(now) <= change(now.model_copy(update={"seconds": now.seconds + later}))
+
+
+PACE = {"before": (20, 100.0, 4.0, 9.0), "during": (10, 20.0, 5.0, 900.0), "after": (30, 98.0, 4.0, 10.0)}
+"""Seconds, operations a second, p50 and p99."""
+
+
+def worked(
+    flaws: dict[str, int] | None = None,
+    *,
+    counts: tuple[int, int, int] = (1000, 10, 2),
+    back: tuple[int, int] | None = (2000, 100),
+    result: str = "Passed",
+    model: str = "Set",
+    allowed: tuple[str, ...] = (),
+    **paces: tuple[float | None, ...],
+) -> Record:
+    """A run with a workload."""
+    told: dict[str, Any] = {
+        when: dict(zip(("seconds", "perSecond", "p50Milliseconds", "p99Milliseconds"), pace, strict=True))
+        for when, pace in (PACE | paces).items()
+    }
+    if back is not None:
+        told |= {"backMilliseconds": back[0], "backPlusMinusMilliseconds": back[1]}
+    workload = {
+        **dict(zip(("acknowledged", "failed", "unknown"), counts, strict=True)),
+        "check": "shop-orders",
+        "model": model,
+        "result": result,
+        "message": "",
+        "flaws": {"Lost": 0, "Duplicated": 0} | (flaws or {}),
+        "allowed": list(allowed),
+        "performance": told,
+    }
+    return of().model_copy(update={"workloads": [RecordWorkload.model_validate(workload)]})
+
+
+def test_a_workload_beside_itself_is_kept_and_everything_of_it_is_told() -> None:
+    found = compare([worked()], worked(), 0)
+    assert found.outcome is Outcome.KEPT
+    told = [each.what.partition("shop-orders")[2].strip() for each in found.differences if "workload" in each.what]
+    paces = [f"{when}{what}" for when in PACE for what in ("", " p50", " p99")]
+    assert told == ["", "lost", "duplicated", "failed", "unknown", *paces, "back"]
+
+
+@pytest.mark.parametrize(
+    ("now", "what", "change"),
+    [
+        (worked({"Lost": 1}), "lost", Change.WORSE),
+        (worked({"Duplicated": 3}), "duplicated", Change.WORSE),
+        (worked({"Duplicated": 3}, allowed=("Duplicated",)), "duplicated", Change.SAME),
+        (worked(counts=(0, 0, 0)), "lost", Change.UNCLEAR),
+        (worked(counts=(1000, 25, 2)), "failed", Change.WORSE),
+        (worked(counts=(1000, 19, 2)), "failed", Change.SAME),
+        (worked(counts=(1000, 10, 0)), "unknown", Change.SAME),
+        (worked(counts=(1000, 10, 40)), "unknown", Change.WORSE),
+        (worked(before=(20, 70.0, 4.0, 9.0)), "before", Change.WORSE),
+        (worked(before=(20, 90.0, 4.0, 9.0)), "before", Change.SAME),
+        (worked(before=(20, 130.0, 4.0, 9.0)), "before", Change.BETTER),
+        (worked(before=(2, 70.0, 4.0, 9.0)), "before", Change.UNCLEAR),
+        (worked(after=(0, 0.0, None, None)), "after", Change.UNCLEAR),
+        (worked(after=(30, 98.0, 4.0, 13.0)), "after p99", Change.WORSE),
+        (worked(after=(30, 98.0, 4.0, 11.9)), "after p99", Change.SAME),
+        (worked(after=(30, 98.0, 2.0, 10.0)), "after p50", Change.BETTER),
+        (worked(after=(30, 98.0, 4.0, None)), "after p99", Change.UNCLEAR),
+        (worked(back=(2300, 100)), "back", Change.SAME),
+        (worked(back=(9000, 100)), "back", Change.WORSE),
+        (worked(back=None), "back", Change.UNCLEAR),
+        (worked(result="Failed"), "", Change.WORSE),
+        (worked(result="Inconclusive"), "", Change.UNCLEAR),
+        (of(), "", Change.UNCLEAR),
+    ],
+)
+def test_a_workload_is_worse_where_more_is_lost_or_it_is_slower(now: Record, what: str, change: Change) -> None:
+    found = compare([worked()], now, 20)
+    assert change_of(found, f"workload shop-orders {what}".strip()) is change
+    outcomes = {Change.WORSE: Outcome.REGRESSED, Change.UNCLEAR: Outcome.INCONCLUSIVE}
+    assert found.outcome is outcomes.get(change, Outcome.KEPT)
+
+
+def test_of_earlier_workloads_the_worst_counts() -> None:
+    torn, slow = worked({"Lost": 10}), worked(after=(30, 40.0, 4.0, 50.0))
+    now = worked({"Lost": 11}, after=(30, 39.0, 4.0, 51.0))
+    assert compare([worked(), torn, slow], now, 20).outcome is Outcome.KEPT
+    assert compare([worked(), torn, slow], worked({"Lost": 13}), 20).outcome is Outcome.REGRESSED
+
+
+def test_as_many_of_more_operations_are_no_more() -> None:
+    assert compare([worked({"Lost": 10})], worked({"Lost": 20}, counts=(2000, 20, 4)), 0).outcome is Outcome.KEPT
+
+
+def test_a_workload_of_another_model_is_another_experiment() -> None:
+    with pytest.raises(ValueError, match="the models of the workload of shop-orders are Set and Queue"):
+        compare([worked()], worked(model="Queue"), 20)
 
 
 def ran(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -9,6 +9,7 @@ from bounceback.report import kept, repeats
 from bounceback.report.course import LEVELS, STARTS, collapses, level_rows, start_rows
 from bounceback.report.lessons import lessons
 from bounceback.report.redact import shown
+from bounceback.report.snapshots import SNAPSHOTS, snapshot_rows
 from bounceback.report.subject import Subject
 from bounceback.report.words import (
     BAD,
@@ -157,6 +158,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield ""
         yield from table(PACES, paces)
         yield from (f"{escaped(line)}\n" for line in pace_words(subject))
+    if snapshots := list(snapshot_rows(subject)):
+        yield "## What was observed"
+        yield ""
+        yield from table(SNAPSHOTS, snapshots)
     if status.invariants:
         yield "## Invariants"
         yield ""

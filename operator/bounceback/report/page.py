@@ -16,6 +16,7 @@ from bounceback.report.latencies import latency_picture
 from bounceback.report.lessons import lessons
 from bounceback.report.picture import NARROW, WIDE, picture
 from bounceback.report.redact import shown
+from bounceback.report.snapshots import SNAPSHOTS, snapshot_rows
 from bounceback.report.subject import Subject
 from bounceback.report.words import MARKS, REPAIRS, TONES, count, outcome, rate, recovered_from, seconds
 from bounceback.report.workloads import PACES, WORKLOADS, pace_rows, pace_words, workload_rows
@@ -234,6 +235,8 @@ def _evidence(subject: Subject) -> Iterator[str]:
     if paces := list(pace_rows(subject)):
         told = "".join(f"<p>{_text(line)}</p>" for line in pace_words(subject))
         yield _section("How fast it was", _table(PACES, paces) + told)
+    if snapshots := list(snapshot_rows(subject)):
+        yield _section("What was observed", _table(SNAPSHOTS, snapshots))
     if status.invariants:
         rows4 = [(i.check, i.name, i.result, i.message) for i in status.invariants]
         yield _section("Invariants", _table(("check", "invariant", "result", "found"), rows4))

@@ -11,12 +11,13 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from bounceback.api.status import Aspects, Axes, Figure, Healed, InjectionStatus, ObjectStatus
-from bounceback.api.workload_status import PerformanceStatus
 from bounceback.report.kept import RecordEvidence, RecordProbe, record_evidence
 from bounceback.report.lessons import RecordLessons, record_lessons
 from bounceback.report.redact import redact
 from bounceback.report.repeats import RecordRuns, record_runs
+from bounceback.report.snapshots import RecordSnapshot, snapshots
 from bounceback.report.subject import Subject
+from bounceback.report.workloads import RecordWorkload, record_workloads
 from bounceback.types.fields import Model
 from bounceback.types.outcome import (
     Cleanup,
@@ -155,22 +156,6 @@ class RecordInvariant(Model):
     message: str = Field(description="For people.")
 
 
-class RecordWorkload(Model):
-    """The workload of one check, and its account."""
-
-    check: str = Field(description="The check.")
-    model: str = Field(description="What the system promises to be.")
-    result: Judgement = Field(description="Its outcome.")
-    message: str = Field(description="For people.")
-    acknowledged: int = Field(description="Writes that the system said were done.")
-    failed: int = Field(description="Writes that certainly had no effect.")
-    unknown: int = Field(description="Writes without an answer that says.")
-    flaws: dict[str, int] = Field(description="How often each flaw was found that its model can show.")
-    performance: PerformanceStatus | None = Field(
-        None, description="How fast the system was, and when it was so again."
-    )
-
-
 class RecordView(Model):
     """What one check saw."""
 
@@ -220,6 +205,9 @@ class Record(Model):
     collapses: list[RecordCollapse] = Field(description="Faults with collapse: what was seen as they grew.")
     repair: RecordRepair | None = Field(None, description="With expect: Manual, what became of the repair.")
     gaps: list[tuple[float, float]] = Field(description="When nobody was looking: from and to, in seconds.")
+    snapshots: list[RecordSnapshot] = Field(
+        default_factory=list, description="What was observed for invariants: when, and what could not be read."
+    )
     invariants: list[RecordInvariant] = Field(description="Each invariant's outcome.")
     workloads: list[RecordWorkload] = Field(default_factory=list, description="Checks with a workload: its account.")
     checks: list[RecordView] = Field(description="What each check saw.")
@@ -276,24 +264,12 @@ def record(subject: Subject) -> Record:
         ],
         repair=_repair(subject),
         gaps=[(_round(subject.seconds(gap[0])), _round(subject.seconds(gap[-1]))) for gap in status.gaps],
+        snapshots=list(snapshots(subject)),
         invariants=[
             RecordInvariant(check=i.check, name=i.name, result=i.result, message=redact(i.message))
             for i in status.invariants
         ],
-        workloads=[
-            RecordWorkload(
-                check=w.check,
-                model=str(w.model),
-                result=w.result or Judgement.INCONCLUSIVE,
-                message=redact(w.message),
-                acknowledged=w.acknowledged,
-                failed=w.failed,
-                unknown=w.unknown,
-                flaws={str(f.flaw): f.count for f in w.flaws},
-                performance=w.performance,
-            )
-            for w in status.workloads
-        ],
+        workloads=list(record_workloads(subject)),
         checks=[
             RecordView(
                 check=view.name,
