@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.status import FaultExperimentStatus
 from bounceback.api.status import InvariantResult as Invariant
-from bounceback.engine.cel import CelError, evaluate, speaks_of
+from bounceback.engine.cel import CelError, check_syntax, evaluate, speaks_of
+from bounceback.engine.cel_shape import TOKEN
 from bounceback.types.outcome import Judgement
+from bounceback.types.rules import Path
 
 REFERENCE: Final = "reference run"
 """What stands in the place of a check's name; no check can have it."""
+
+
+def expression_problems(spec: RecoveryCheckSpec) -> Iterator[tuple[Path, str]]:
+    """What is wrong with the expressions of a check, as far as it shows before anything is seen."""
+    observed = [each.name for each in spec.observations]
+    for path, text, variables in spec.expressions():
+        wrong = check_syntax(text, variables)
+        if wrong is None and path[0] == "invariants":
+            wrong = _blind(text, observed)
+        if wrong is not None:
+            yield path, wrong
+
+
+def _blind(expression: str, observed: Sequence[str]) -> str | None:
+    """An invariant that speaks of what is not observed, or of nothing that is seen after the fault."""
+    words = [found for found in TOKEN.finditer(expression) if found.lastgroup != "comment"]
+    for last, one, dot, name in zip([None, *words], words, words[1:], words[2:], strict=False):
+        if one[0] not in ("before", "after") or dot[0] != "." or (last and last[0] == "."):
+            continue
+        if name.lastgroup == "name" and name[0] not in observed:
+            return f"column {name.start() + 1}: there is no observation {name[0]}; there are {', '.join(observed)}"
+    if "after" not in speaks_of(expression):
+        return "must speak of after.NAME: it says nothing of what is seen after the fault"
+    return None
 
 
 def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
