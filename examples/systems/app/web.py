@@ -30,6 +30,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import load
 from answers import Answers, serve
@@ -192,7 +193,10 @@ def write_later() -> None:
 
 
 def gauges() -> bytes:
-    have = {"shop_open_descriptors": len(os.listdir("/proc/self/fd")), "shop_threads": threading.active_count()}
+    have = {
+        "shop_open_descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "shop_threads": threading.active_count(),
+    }
     return "".join(f"# TYPE {name} gauge\n{name} {value}\n" for name, value in have.items()).encode()
 
 
