@@ -14,6 +14,7 @@ IMAGE: Final = "bounceback:dev"
 VARIANTS: Final = {
     "web": ("", "It keeps its promises."),
     "web-broken": ("dead-connections", "A connection that failed is kept for ever: cut off once, never back."),
+    "web-leaky": ("open-notes", "Whenever the store does not answer it opens something, and never closes it."),
     "web-hasty": ("early-answer", "An order is acknowledged before it is stored, and forgotten when that fails."),
     "web-forgetless": ("kept-address", "It looks the store's address up once, and keeps it for ever, right or wrong."),
     "web-careless": ("careless-store", "Its store believes its file, and keeps no order that it could not write."),

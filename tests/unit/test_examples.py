@@ -139,6 +139,20 @@ def test_the_broken_web_never_does(store: web.Store, monkeypatch: pytest.MonkeyP
             store.ask("GET", "/")
 
 
+@pytest.mark.parametrize(("flaw", "kept"), [("", 0), ("open-notes", 2 * web.CONNECTIONS)])
+def test_the_leaky_web_keeps_something_open_for_each_failure(
+    store: web.Store, monkeypatch: pytest.MonkeyPatch, flaw: str, kept: int
+) -> None:
+    monkeypatch.setattr(web, "FLAW", flaw)
+    monkeypatch.setattr(web, "notes", [])
+    silence(store)
+    assert json.loads(store.ask("GET", "/")) == {"count": 7}, "it comes back all the same"
+    assert sum(note.fileno() >= 0 for note in web.notes) == kept
+    assert b"\nshop_open_descriptors " in web.gauges()
+    for note in web.notes:
+        note.close()
+
+
 def test_the_hasty_web_promises_what_it_has_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         monkeypatch.setattr(web, "store", web.Store())

@@ -182,11 +182,10 @@ def _expressions(spec: BaseModel) -> Iterator[Problem]:
     """The expressions of a check, each held to the names that it can see."""
     if not isinstance(spec, RecoveryCheckSpec):
         return
-    from bounceback.engine.cel import check_syntax  # only checks need it, and it takes its time to load
+    from bounceback.engine.invariants import expression_problems  # only checks need it, and it takes its time to load
 
-    for path, expression, names in spec.expressions():
-        if wrong := check_syntax(expression, names):
-            yield Problem(("spec", *path), f"must be CEL: {wrong}")
+    for path, wrong in expression_problems(spec):
+        yield Problem(("spec", *path), f"must be CEL: {wrong}")
 
 
 def _twice(found: Linted) -> None:

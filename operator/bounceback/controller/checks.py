@@ -10,8 +10,8 @@ from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.check_status import RecoveryCheckStatus
 from bounceback.api.meta import with_condition
 from bounceback.api.problems import dotted, parse
-from bounceback.engine.cel import check_syntax
 from bounceback.engine.conditions import is_watched
+from bounceback.engine.invariants import expression_problems
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS
@@ -47,9 +47,8 @@ def problem_of(spec: Json) -> str:
     check, problems = parse(RecoveryCheckSpec, spec)
     if check is None:
         return str(problems[0])
-    for path, expression, variables in check.expressions():
-        if wrong := check_syntax(expression, variables):
-            return f"{dotted(('spec', *path))}: {wrong}"
+    for path, wrong in expression_problems(check):
+        return f"{dotted(('spec', *path))}: {wrong}"
     return ""
 
 

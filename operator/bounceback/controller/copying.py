@@ -6,7 +6,7 @@ from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.problems import dotted, parse
 from bounceback.api.status import CheckCopy
-from bounceback.engine.cel import check_syntax
+from bounceback.engine.invariants import expression_problems
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.resources import CHECKS
 from bounceback.recovery.errors import CannotLookError
@@ -54,10 +54,8 @@ async def can_look(
 
 
 def _expressions_compile(field: str, check: str, spec: RecoveryCheckSpec) -> None:
-    for path, expression, variables in spec.expressions():
-        if problem := check_syntax(expression, variables):
-            where = dotted(("spec", *path))
-            raise Refused(field, "ExpressionInvalid", f"RecoveryCheck {check}, {where}: {problem}")
+    for path, problem in expression_problems(spec):
+        raise Refused(field, "ExpressionInvalid", f"RecoveryCheck {check}, {dotted(('spec', *path))}: {problem}")
 
 
 async def _secrets_are_there(field: str, check: str, spec: RecoveryCheckSpec, secrets: Secrets) -> None:

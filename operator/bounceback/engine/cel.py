@@ -15,6 +15,7 @@ from typing import Any, Final
 from bounceback.engine.cel_functions import FUNCTIONS, NAMESPACES, STANDARD
 from bounceback.engine.cel_library import cel
 from bounceback.engine.cel_shape import Shape, largest_collection, members, shape_of
+from bounceback.engine.cel_types import mistyped
 
 MOST_STEPS: Final = 1_000_000
 """Steps that one evaluation may take: about a second of the operator's time at the very worst."""
@@ -29,9 +30,9 @@ class CelError(Exception):
 
 
 def check_syntax(expression: str, variables: Collection[str] | None = None) -> str | None:
-    """What is wrong with the expression, or None. With `variables`, names beside them are found as well.
+    """What is wrong with the expression, or None: also what can be no answer of true or false, as far as that shows.
 
-    Of a mapping the values are the names that each of these variables has.
+    With `variables`, names beside them are found as well; of a mapping the values are the names that each of them has.
     """
     try:
         program, shape = _compiled(expression)
@@ -43,7 +44,9 @@ def check_syntax(expression: str, variables: Collection[str] | None = None) -> s
         known = {*variables, *shape.bound, *NAMESPACES}
         if unknown := [name for name in program.variables() if name not in known]:
             return f"there is no variable {unknown[0]}; there are {', '.join(sorted(variables)) or 'none'}"
-    return _no_such_member(expression, variables, shape) if isinstance(variables, Mapping) else None
+    if isinstance(variables, Mapping) and (wrong := _no_such_member(expression, variables, shape)):
+        return wrong
+    return mistyped(expression, variables or ())
 
 
 def _no_such_member(expression: str, variables: Mapping[str, Collection[str]], shape: Shape) -> str | None:

@@ -12,7 +12,7 @@ MOST_ADDITIONS: Final = 32
 
 _MACROS: Final = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
 _LINEAR: Final = frozenset({"in", "sum", "min", "max", "distinct", "contains", "equivalent"})
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""(?P<comment>//[^\n]*)
       | (?P<string>[rRbB]{0,2}(?:\"{3}(?:\\.|.)*?\"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
       | (?P<name>[A-Za-z_]\w*)
@@ -35,7 +35,7 @@ class Shape:
 
 def shape_of(expression: str) -> Shape:
     """Of an expression that compiles."""
-    tokens = [(t.lastgroup, t[0]) for t in _TOKEN.finditer(expression) if t.lastgroup != "comment"]
+    tokens = [(t.lastgroup, t[0]) for t in TOKEN.finditer(expression) if t.lastgroup != "comment"]
     stack: list[str] = []
     bound: set[str] = set()
     power = additions = commas = 0
@@ -80,7 +80,7 @@ class Member:
 
 def members(expression: str, variables: Collection[str]) -> Iterator[Member]:
     """Each place at which one of the variables stands, in an expression that compiles."""
-    tokens = [token for token in _TOKEN.finditer(expression) if token.lastgroup != "comment"]
+    tokens = [token for token in TOKEN.finditer(expression) if token.lastgroup != "comment"]
     texts = ["", *(token[0] for token in tokens), "", "", ""]
     for number, token in enumerate(tokens, start=1):
         if token.lastgroup == "name" and token[0] in variables and texts[number - 1] != ".":

@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.status import CheckCopy, FaultExperimentStatus
 from bounceback.api.status import InvariantResult as Invariant
-from bounceback.engine.cel import CelError, evaluate, speaks_of, taken_of
+from bounceback.engine.cel import CelError, check_syntax, evaluate, speaks_of, taken_of
 from bounceback.types.outcome import Judgement
+from bounceback.types.rules import Path
 
 REFERENCE: Final = "reference run"
 """What stands in the place of a check's name; no check can have it."""
 NOT_COMPARED: Final = "not compared with what was before the fault"
 _UNCHANGED: Final = " unchanged"
+
+
+def expression_problems(spec: RecoveryCheckSpec) -> Iterator[tuple[Path, str]]:
+    """What is wrong with the expressions of a check, as far as it shows before anything is seen."""
+    for path, text, variables in spec.expressions():
+        wrong = check_syntax(text, variables)
+        if wrong is None and path[0] == "invariants" and not speaks_of(text) & {"clear", "after"}:
+            wrong = "must speak of after.NAME or clear.NAME: it says nothing of what is seen after the fault"
+        if wrong is not None:
+            yield path, wrong
 
 
 def invariant_results(status: FaultExperimentStatus) -> tuple[Invariant, ...]:
