@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +30,23 @@ from dev import build, stores
 from dev.progress import DevError, UnsupportedError
 
 READY_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
 PEM = serialization.Encoding.PEM
 MYSQL_LOGIN = "github.com/go-mysql-org/go-mysql", "v1.7.0"
 BUCKET = "kept"
 WRITER = "AKIDWRITERONLY"
 ACCESS_KEY, SECRET_KEY = "AKIDVISIBLE0NOWHERE", "do-not-show-this-secret-key"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens: an address, and the command that leads to the network that has it, if it is another."""
+
+    address: str
+    within: tuple[str, ...] = ()
+
+
+HERE = Place(LOOPBACK)
 
 
 @dataclass
@@ -45,13 +59,14 @@ class Server:
     folder: Path
     port: int
     user: str | None = None
+    place: Place = HERE
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready: Callable[[], bool] | None = None) -> None:
         log = (self.folder / "log").open("ab")
         owner = pwd.getpwnam(self.user) if self.user and os.geteuid() == 0 else None
         self.process = subprocess.Popen(
-            self.command,
+            [*self.place.within, *self.command],
             env=self.environment,
             cwd=self.folder,
             stdout=log,
@@ -66,8 +81,13 @@ class Server:
             time.sleep(0.05)
 
     def listens(self) -> bool:
+        if self.place.within:
+            tried = f"import socket; socket.create_connection(('{self.place.address}', {self.port}))"
+            return (
+                subprocess.run([*self.place.within, sys.executable, "-c", tried], capture_output=True).returncode == 0
+            )
         with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
+            return client.connect_ex((LOOPBACK, self.port)) == 0
 
     def stop(self) -> None:
         if self.process is not None:
@@ -78,7 +98,7 @@ class Server:
 
 def free_port() -> int:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind((LOOPBACK, 0))
         return int(taken.getsockname()[1])
 
 
@@ -111,12 +131,12 @@ def served(server: Server) -> Iterator[Server]:
 
 
 @contextmanager
-def redis(*options: str) -> Iterator[Server]:
+def redis(*options: str, at: Place = HERE) -> Iterator[Server]:
     path, environment = program("redis-server")
     with folder() as place:
         port = free_port()
-        command = [path, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(place), "--save", "", *options]
-        with served(Server("redis-server", command, environment, place, port)) as server:
+        command = [path, "--port", str(port), "--bind", at.address, "--dir", str(place), "--save", "", *options]
+        with served(Server("redis-server", command, environment, place, port, place=at)) as server:
             yield server
 
 
@@ -131,7 +151,9 @@ def nats(*options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def versitygw(tls: tuple[Path, Path] | None = None, room: str = "", only: str = "") -> Iterator[Server]:
+def versitygw(
+    tls: tuple[Path, Path] | None = None, room: str = "", only: str = "", at: Place = HERE
+) -> Iterator[Server]:
     """S3 over files: objects of the bucket `kept` lie in `folder / "data" / "kept"`.
 
     `tls`: certificate and key. `room`: on a disk of that size that only the server sees; needs root.
@@ -145,7 +167,7 @@ def versitygw(tls: tuple[Path, Path] | None = None, room: str = "", only: str = 
         port = free_port()
         (place / "data" / BUCKET).mkdir(parents=True)
         (place / "about" / BUCKET / "meta").mkdir(parents=True)
-        command = [path, "--port", f"127.0.0.1:{port}", "--quiet"]
+        command = [path, "--port", f"{at.address}:{port}", "--quiet"]
         command += ["--cert", str(tls[0]), "--key", str(tls[1])] if tls else []
         if only:
             accounts = {WRITER: {"access": WRITER, "secret": SECRET_KEY, "role": "user"}}
@@ -158,7 +180,7 @@ def versitygw(tls: tuple[Path, Path] | None = None, room: str = "", only: str = 
             made = f'mount -t tmpfs -o size={room} none "$0/data" && mkdir "$0/data/{BUCKET}" && exec "$@"'
             command = ["unshare", "--mount", "--propagation=private", "sh", "-c", made, str(place), *command]
         environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
-        with served(Server("versitygw", command, environment, place, port)) as server:
+        with served(Server("versitygw", command, environment, place, port, place=at)) as server:
             yield server
 
 
@@ -282,10 +304,17 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=30))
         .not_valid_after(now + timedelta(days=days, hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
     )
     files = place / f"{names[0]}-{days}.crt", place / f"{names[0]}-{days}.key"
     files[0].write_bytes(authority.sign(builder).public_bytes(PEM))
     encoded = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     files[1].write_bytes(encoded)
     return files
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

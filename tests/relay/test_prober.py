@@ -17,8 +17,10 @@ import pytest
 
 from bounceback.engine.state import Seen, State, Work
 from bounceback.engine.working import heard, with_work
+from bounceback.proxy.certificates import Authority
 from bounceback.types.outcome import Judgement
-from bounceback.types.prober import ORDERS
+from bounceback.types.prober import AUTHORITIES, ORDERS, PASSWORD
+from tests import real_servers
 from tests.relay.test_workloads import STORE, serving
 from tests.unit.engine_values import at, check, finished
 
@@ -28,12 +30,19 @@ PROBER = (sys.executable, "-m", "bounceback.prober")
 
 @asynccontextmanager
 async def prober(
-    folder: Path, url: str, lasts: float = 60, **workload: Any
+    folder: Path, url: str, lasts: float = 60, secrets: dict[str, str] | None = None, **workload: Any
 ) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Operations are HTTP requests to that address; without one they are what `workload` says."""
     http = {"url": url, "write": {"path": "/items/{value}"}, "list": {"path": "/items"}}
-    asked = {"model": "Set", "http": http, "load": {"open": {"perSecond": 200}}, "settleSeconds": 0, **workload}
+    asked = {
+        "model": "Set",
+        **({"http": http} if url else {}),
+        "load": {"open": {"perSecond": 200}},
+        "settleSeconds": 0,
+        **workload,
+    }
     orders = json.dumps({"workload": asked, "run": 7, "notAfter": time.time() + lasts})
-    environment = {**os.environ, ORDERS: orders, "TMPDIR": str(folder)}
+    environment = {**os.environ, **(secrets or {}), ORDERS: orders, "TMPDIR": str(folder)}
     process = await asyncio.create_subprocess_exec(*PROBER, "work", env=environment, stdout=subprocess.PIPE)
     try:
         yield process
@@ -96,6 +105,32 @@ async def test_a_system_that_cannot_be_read_first_is_not_written_to(tmp_path: Pa
     async with prober(tmp_path, "http://127.0.0.1:9", readBackSeconds=1) as process:
         work = await said(process, "Refused", Work("healthy"))
     assert result(work)[0] is Judgement.INCONCLUSIVE and "GET /items" in work.refused
+
+
+async def test_it_has_password_and_authorities_from_its_environment(tmp_path: Path) -> None:
+    authority = Authority.made("shop")
+    files = real_servers.certificate(tmp_path, authority, ["redis.test"])
+    pem = authority.certificate.public_bytes(real_servers.PEM).decode()
+    tls = ["--tls-cert-file", str(files[0]), "--tls-key-file", str(files[1]), "--tls-auth-clients", "no"]
+    port = real_servers.free_port()
+    with real_servers.redis("--requirepass", "s3cret", *tls, "--tls-port", str(port)):
+        for told, name, trusted in (
+            ("", "redis.test", pem),
+            ("Hostname mismatch", "other.test", pem),
+            ("tls.authorities names must hold certificates in PEM", "redis.test", "?"),
+        ):
+            secure = {"authorities": {"secretName": "ca"}, "serverName": name}
+            redis = {"host": "127.0.0.1", "port": port, "tls": secure}
+            secrets = {PASSWORD: "s3cret", AUTHORITIES: trusted}
+            work: Json = {"redis": redis, "passwordFrom": {"secretName": "redis"}, "readBackSeconds": 1}
+            async with prober(tmp_path, "", secrets=secrets, **work) as process:
+                heard = await said(process, "Refused" if told else "Second", Work("healthy"))
+                if not told:
+                    assert heard.seconds[0].acknowledged > 0
+                    assert (await asks(tmp_path, {"end": True}))[0] == 0
+                    heard = await said(process, "Account", heard)
+            assert told in heard.refused
+            assert result(heard)[0] is (Judgement.INCONCLUSIVE if told else Judgement.PASSED)
 
 
 async def test_who_asks_where_none_works_is_told_so(tmp_path: Path) -> None:

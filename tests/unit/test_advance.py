@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from bounceback.api.experiment import FaultEntry
 from bounceback.api.status import CheckView, FaultExperimentStatus, InjectionStatus, Moment
 from bounceback.engine.advance import FRESH, REFERENCE_GRACE, advance
 from bounceback.engine.evidence import fold, fold_end
 from bounceback.engine.model import AgentEnd, AgentFate
+from bounceback.engine.planning import Chosen
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, Verdict
+from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, VehicleKind, Verdict
 from bounceback.types.plan import Line, Rung, Told
 from tests.unit.engine_values import START, at, experiment, health, injection, pod, preparation
 
@@ -85,6 +87,19 @@ def test_the_step_that_plans_names_all_injections_and_hands_out_the_plan_to_be_j
     assert decision.state.status.phase is Phase.INJECTING
     again = advance(SPEC, steady, replace(prepared(at(10)), before={}), at(10 + FRESH))
     assert [i.name for i in again.state.injections] == [i.name for i in decision.state.injections]
+
+
+def test_delays_that_add_up_are_a_line_of_the_timeline() -> None:
+    slow, more = (
+        FaultEntry.model_validate({"name": name, "target": "web", "networkDelay": {"delayMilliseconds": 100}})
+        for name in ("slow", "more")
+    )
+    steady = step(NEW, prepared(), at(0)).state
+    chosen = [Chosen(fault, pod(), VehicleKind.SIDECAR, "", Rung.RELAY) for fault in (slow, more)]
+    found = replace(preparation(SPEC, now=at(10)), chosen=tuple(chosen))
+    decision = advance(SPEC, steady, replace(prepared(at(10)), preparation=found, before={}), at(10))
+    (line,) = [line for line in decision.state.status.timeline if line.event == "DelaysAddUp"]
+    assert line.message == "slow and more delay the same packets of web-1: 100 ms and 100 ms add up to 200 ms"
 
 
 def test_a_whole_run_passes() -> None:

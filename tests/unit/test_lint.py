@@ -149,6 +149,18 @@ def test_a_check_that_is_elsewhere_is_a_warning(tmp_path: Path) -> None:
     assert "spec.checks[0].name: RecoveryCheck web-healthy is not in these files" in warning.text
 
 
+def test_delays_that_add_up_are_a_warning(tmp_path: Path) -> None:
+    fault = {"name": "slow", "target": "web", "networkDelay": {"delayMilliseconds": 100}, "durationSeconds": 20}
+    for start, warned in ((0, True), (20, False)):
+        other = {**fault, "name": "slower", "startAfterSeconds": start}
+        found = linted(
+            tmp_path, CHECKED, manifest("FaultExperiment", "web-slow", {**EXPERIMENT, "faults": [fault, other]})
+        )
+        assert not found.errors
+        told = "spec.faults[1]: slow and slower delay the same packets of target web: 100 ms and 100 ms add up to 200"
+        assert (told in words(found)) is warned
+
+
 def test_a_check_of_another_namespace_is_another_check(tmp_path: Path) -> None:
     other = manifest("RecoveryCheck", "web-healthy", CHECK, namespace="other")
     assert "is not in these files" in words(linted(tmp_path, other, RUN))

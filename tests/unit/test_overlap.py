@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from bounceback.api.experiment import FaultEntry
-from bounceback.engine.overlap import overlapping
+from bounceback.api.experiment import FaultEntry, FaultExperimentSpec
+from bounceback.cli.foresight import Foreseen, Outlook, foresee_sums
+from bounceback.engine.overlap import BY_THE_RELAY, adding_up, overlapping
 from bounceback.engine.planning import Chosen
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Flow, Rung
+from tests.spec_case import EXPERIMENT
 from tests.unit.engine_values import pod
 
 DELAY = {"networkDelay": {"delayMilliseconds": 100}}
@@ -56,3 +59,55 @@ def test_only_qdiscs_with_the_same_packets_at_the_same_time_cannot_be_together(
 ) -> None:
     assert (overlapping([one, other]) is not None) is meet
     assert (overlapping([other, one]) is not None) is meet
+
+
+SLOWER = {"networkDelay": {"delayMilliseconds": 200}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (chosen(DELAY, Rung.RELAY, STORE), chosen(SLOWER, Rung.RELAY), True),
+        (chosen(DELAY, Rung.NETEM, STORE), chosen(SLOWER, Rung.RELAY, ALL), True),
+        (chosen(DELAY, Rung.RELAY, STORE), chosen(SLOWER, Rung.RELAY, CACHE), False),
+        (chosen(DELAY, Rung.RELAY), chosen(INGRESS, Rung.RELAY), False),
+        (chosen(DELAY, Rung.RELAY), chosen(SLOWER, Rung.RELAY, on="web-2"), False),
+        (chosen(DELAY, Rung.RELAY), chosen(CUT, Rung.NFT), False),
+        (chosen(DELAY, Rung.RELAY, durationSeconds=10), chosen(SLOWER, Rung.RELAY, startAfterSeconds=10), False),
+    ],
+)
+def test_delays_that_a_packet_gets_one_after_the_other_are_told(one: Chosen, other: Chosen, told: bool) -> None:
+    other = replace(other, fault=other.fault.model_copy(update={"name": "more"}))
+    words = "it and more delay the same packets of web-1: 100 ms and 200 ms add up to 300 ms"
+    assert list(adding_up([one, other])) == [words] * told
+
+
+CIDR, PART, ELSEWHERE = ({"cidr": cidr} for cidr in ("10.0.0.0/8", "10.1.0.0/16", "192.168.0.0/16"))
+SERVICE, SQL = {"service": {"name": "store"}}, {"ports": [{"port": 5432}]}
+
+
+@pytest.mark.parametrize(
+    ("peers", "others", "meet"),
+    [
+        ([], [SERVICE], True),
+        ([CIDR], [PART], True),
+        ([CIDR], [ELSEWHERE], False),
+        ([SERVICE], [ELSEWHERE, SERVICE], True),
+        ([SERVICE | SQL], [SERVICE], True),
+        ([SERVICE | SQL], [SERVICE | {"ports": [{"port": 80}]}], False),
+        ([SERVICE], [{"service": {"name": "cache"}}], False),
+    ],
+)
+def test_a_plan_says_of_a_spec_which_delays_add_up(peers: list[Any], others: list[Any], meet: bool) -> None:
+    faults = [
+        {"name": name, "target": "web", "networkDelay": {"delayMilliseconds": time, "peers": each}}
+        for name, time, each in (("slow", 100, peers), ("slower", 200, others))
+    ]
+    spec = FaultExperimentSpec.model_validate({**EXPERIMENT, "faults": faults})
+    words = "slow and slower delay the same packets of web-1: 100 ms and 200 ms add up to 300 ms"
+    for rung, noted, refused in ((Rung.RELAY, words, ""), (Rung.NETEM, "", f"spec.faults[1]: {words}")):
+        seen = [Foreseen("web-1", "node-1", "Sidecar", "", rung)]
+        outlook = Outlook("shop", "slow", faults={"slow": seen, "slower": seen})
+        foresee_sums(outlook, spec)
+        assert outlook.notes == ([f"{noted} {BY_THE_RELAY}"] if meet and noted else [])
+        assert outlook.refusals == ([f"{refused} {BY_THE_RELAY}"] if meet and refused else [])

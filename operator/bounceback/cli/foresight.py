@@ -20,6 +20,7 @@ from bounceback.cli.foresight_reference import compared
 from bounceback.cli.foresight_workloads import foresee_workload
 from bounceback.cli.freeze import FREEZE
 from bounceback.engine.model import NodeCapability, PodInfo
+from bounceback.engine.overlap import BY_THE_RELAY, delays_that_meet, summed
 from bounceback.engine.planning import act_of, needs_guard, realm_of, rung_for
 from bounceback.engine.policy import changes_of_cluster
 from bounceback.engine.repeats import begun, spec_of_run
@@ -139,6 +140,7 @@ class Foresight:
                 "a Job repairs; whether the account may make it, and the API server takes it, is seen at the start"
             )
         _one_vehicle_each(outlook, {pod.name: pod for chosen in pods.values() for pod in chosen})
+        foresee_sums(outlook, spec)
         return outlook
 
     def _try_to_create(self, outlook: Outlook, spec: FaultExperimentSpec) -> None:
@@ -357,6 +359,18 @@ def _objects(outlook: Outlook, path: str, fault: FaultTiming, objects: Foresight
             outlook.refuse(each.field, each.message)
         else:
             yield Foreseen(str(each.key), "", VehicleKind.OBJECT_PATCH, "requests to the API", Rung.API)
+
+
+def foresee_sums(outlook: Outlook, spec: FaultExperimentSpec) -> None:
+    """Delays on the same packets; whether peers that are named in different ways are the same is seen at the start."""
+    for one, other in delays_that_meet(spec.faults):
+        on, others = ({each.pod: each.rung for each in outlook.faults[entry.name]} for entry in (one, other))
+        both = [pod for pod in on if pod in others]
+        if by_netem := [pod for pod in both if on[pod] == others[pod] == Rung.NETEM]:
+            path = f"spec.faults[{[entry.name for entry in spec.faults].index(other.name)}]"
+            outlook.refuse(path, f"{summed(one, other, by_netem)} {BY_THE_RELAY}")
+        elif both:
+            outlook.note(f"{summed(one, other, both)} {BY_THE_RELAY}")
 
 
 def _one_vehicle_each(outlook: Outlook, known: Mapping[str, PodInfo]) -> None:

@@ -18,6 +18,7 @@ from bounceback.api.problems import Problem, parse
 from bounceback.cli.documents import Document, Place, UnreadableError, files_of, read
 from bounceback.cli.linting_workloads import against_workloads
 from bounceback.engine.collapse import least_samples, longest_look
+from bounceback.engine.overlap import BY_THE_RELAY, delays_that_meet, summed
 from bounceback.engine.policy import changes_of_cluster
 from bounceback.engine.repeats import too_few
 from bounceback.engine.starting import unseen
@@ -287,6 +288,7 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
                 yield Severity.ERROR, Problem(path, text)
     yield from _awaited(spec, checks)
     yield from ((Severity.WARNING, problem) for problem in against_workloads(spec, checks))
+    yield from ((Severity.WARNING, problem) for problem in _adding_up(spec))
     if told := too_few(spec):
         yield Severity.ERROR, Problem(("spec", "runs", "count"), told)
     yield from _unfit_objects(spec)
@@ -294,6 +296,15 @@ def _between(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec])
     all_known = len(checks) == len(spec.checks)
     if all_known:
         yield from _undeclared(spec.expect, checks)
+
+
+def _adding_up(spec: FaultExperimentSpec) -> Iterator[Problem]:
+    """Delays that the same packets get; which pods two targets have in common only the cluster knows."""
+    names = [entry.name for entry in spec.faults]
+    for one, other in delays_that_meet(spec.faults):
+        if one.target == other.target:
+            told = f"{summed(one, other, [f'target {one.target}'])} {BY_THE_RELAY}"
+            yield Problem(("spec", "faults", names.index(other.name)), told)
 
 
 def _awaited(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -> Iterator[tuple[Severity, Problem]]:

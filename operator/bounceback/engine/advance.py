@@ -23,6 +23,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.keeping import after_the_verdict
 from bounceback.engine.naming import injection_name
 from bounceback.engine.noting import mark_of, noted, updated, with_collapses, with_mark, with_marks, with_strength
+from bounceback.engine.overlap import adding_up
 from bounceback.engine.performance import still_slow
 from bounceback.engine.planning import Preparation, injections, repeats_until
 from bounceback.engine.reference_run import (
@@ -155,6 +156,8 @@ def _plan(spec: FaultExperimentSpec, state: State, seen: Seen, found: Preparatio
     waits = {"starts": awaited(spec), "collapses": looked_for(spec)}
     state = updated(state, observed=observed, **_found(found), marks=[mark], **waits)
     state = replace(state, injections=planned)
+    for told in adding_up(found.chosen):
+        state = noted(state, "DelaysAddUp", told, now)
     on = _share(spec, found.per_target, found.matching)
     decision = _enter(Phase.INJECTING, state, now, f"{len(planned)} injections planned on {on}")
     return replace(decision, plan=found)

@@ -1,16 +1,21 @@
-"""Faults that want the same packets of a pod at the same time, by a mechanism that gives a packet to one only."""
+"""Faults on the same packets of a pod at the same time: those that cannot be together, and delays that add up."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
+from typing import Final
 
 from bounceback.api.experiment import FaultTiming
 from bounceback.engine.planning import Chosen, act_of
 from bounceback.engine.starting import never_together
 from bounceback.faults.base import NetworkFault
+from bounceback.faults.network_delay import NetworkDelay
 from bounceback.types.plan import Direction, Flow, Queued
+from bounceback.types.selectors import Peer
+
+BY_THE_RELAY: Final = "where the relay carries one of them out, and are refused where netem does both (Overlap)"
 
 
 def overlapping(chosen: Iterable[Chosen]) -> tuple[Chosen, Chosen] | None:
@@ -28,19 +33,49 @@ def overlapping(chosen: Iterable[Chosen]) -> tuple[Chosen, Chosen] | None:
     return next(((one, other) for one, other in pairs if _meet(entries, one, other)), None)
 
 
+def adding_up(chosen: Iterable[Chosen]) -> Iterator[str]:
+    """Of delays that a packet gets one after the other, what they come to, and on which pods."""
+    found = [choice for choice in chosen if isinstance(choice.fault.fault, NetworkDelay)]
+    entries = {choice.fault.name: choice.fault for choice in found}
+    pods: dict[tuple[str, str], list[str]] = {}
+    for one, other in combinations(found, 2):
+        if one.pod.uid == other.pod.uid and _meet(entries, one, other):
+            pods.setdefault((one.fault.name, other.fault.name), []).append(one.pod.name)
+    for (first, second), names in pods.items():
+        yield summed(entries[first], entries[second], names)
+
+
+def delays_that_meet(faults: Iterable[FaultTiming]) -> Iterator[tuple[FaultTiming, FaultTiming]]:
+    """Those on the same packets, as far as the spec tells: peers of different kinds may be the same for all that."""
+    found = [entry for entry in faults if isinstance(entry.fault, NetworkDelay)]
+    entries = {entry.name: entry for entry in found}
+    for one, other in combinations(found, 2):
+        peers = [entry.fault.peers for entry in (one, other) if isinstance(entry.fault, NetworkFault)]
+        if _at_one_time(entries, one, other) and _one_way(one, other) and _peers_meet(*peers):
+            yield one, other
+
+
+def summed(one: FaultTiming, other: FaultTiming, pods: Iterable[str]) -> str:
+    """In words."""
+    times = [entry.fault.delay_milliseconds for entry in (one, other) if isinstance(entry.fault, NetworkDelay)]
+    told = " and ".join(f"{time} ms" for time in times)
+    return f"{one.name} and {other.name} delay the same packets of {', '.join(pods)}: {told} add up to {sum(times)} ms"
+
+
 def _meet(entries: Mapping[str, FaultTiming], one: Chosen, other: Chosen) -> bool:
-    return _at_one_time(entries, one, other) and _one_way(one, other) and _one_peer(one.flows, other.flows)
+    together = _at_one_time(entries, one.fault, other.fault) and _one_way(one.fault, other.fault)
+    return together and _one_peer(one.flows, other.flows)
 
 
-def _at_one_time(entries: Mapping[str, FaultTiming], one: Chosen, other: Chosen) -> bool:
-    if one.fault.start_when or other.fault.start_when:
-        return not never_together(entries, one.fault, other.fault)
-    first, second = sorted((one.fault, other.fault), key=lambda fault: fault.start_after_seconds)
+def _at_one_time(entries: Mapping[str, FaultTiming], one: FaultTiming, other: FaultTiming) -> bool:
+    if one.start_when or other.start_when:
+        return not never_together(entries, one, other)
+    first, second = sorted((one, other), key=lambda fault: fault.start_after_seconds)
     return second.start_after_seconds < first.start_after_seconds + first.duration_seconds
 
 
-def _one_way(one: Chosen, other: Chosen) -> bool:
-    ways = {fault.ways() for fault in (one.fault.fault, other.fault.fault) if isinstance(fault, NetworkFault)}
+def _one_way(one: FaultTiming, other: FaultTiming) -> bool:
+    ways = {entry.fault.ways() for entry in (one, other) if isinstance(entry.fault, NetworkFault)}
     return Direction.BOTH in ways or len(ways) == 1
 
 
@@ -57,3 +92,17 @@ def _same(one: Flow, other: Flow) -> bool:
         return False
     mine, its = ipaddress.ip_network(one.cidr, strict=False), ipaddress.ip_network(other.cidr, strict=False)
     return mine.version == its.version and mine.overlaps(its)
+
+
+def _peers_meet(some: Iterable[Peer], others: Iterable[Peer]) -> bool:
+    mine, its = list(some), list(others)
+    return not mine or not its or any(_same_peer(one, other) for one in mine for other in its)
+
+
+def _same_peer(one: Peer, other: Peer) -> bool:
+    ports, others = ({(each.port, each.protocol) for each in peer.ports} for peer in (one, other))
+    if ports and others and not ports & others:
+        return False
+    if one.cidr and other.cidr:
+        return _same(Flow(one.cidr), Flow(other.cidr))
+    return (one.pods, one.service, one.cidr, one.host) == (other.pods, other.service, other.cidr, other.host)
