@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -32,18 +33,26 @@ OF_CLUSTER = {
     "ClusterRole": Resource(RBAC, "clusterroles", namespaced=False),
     "ClusterRoleBinding": Resource(RBAC, "clusterrolebindings", namespaced=False),
 }
+BUDGETS = Resource("policy/v1", "poddisruptionbudgets")
 SEEN_BY = 60.0  # seconds in which a lease of the kubelet's, renewed each 10 s, is renewed on a busy machine
 
 
 @pytest.fixture
 async def allowed(kube: Kube, place: str) -> AsyncIterator[str]:
-    """The namespace, whose account may change nodes; and what was made for that goes."""
+    """The namespace, whose account may change nodes."""
+    async with granted(kube, place):
+        yield place
+
+
+@asynccontextmanager
+async def granted(kube: Kube, place: str) -> AsyncIterator[None]:
+    """That right; it goes again."""
     manifest = node_access_manifest(place, ACCOUNT)
     for body in manifest:
         name = body["metadata"]["name"]
         await kube.patch(OF_CLUSTER[body["kind"]], None, name, body, content_type=APPLY_PATCH, force=True)
     try:
-        yield place
+        yield
     finally:
         await kube.delete(OF_CLUSTER["ClusterRoleBinding"], None, manifest[1]["metadata"]["name"])
 
@@ -177,6 +186,29 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
         await held_no_more(kube, allowed, name)
 
 
+async def test_without_the_right_or_against_a_budget_no_node_is_touched(
+    kube: Kube, place: str, policies: Callable[..., Any], node: str
+) -> None:
+    await policies(place, node, "nodeDrain")
+    target, fault = example("A6-node-drain")
+    drain = {**target, "nodes": {"ofPods": WEB}}, {**fault, "durationSeconds": 5}
+    await until_ready(kube, place, 1)
+
+    async def refused(name: str, reason: str, *words: str) -> None:
+        await make(kube, place, name, *drain)
+        status = await finished(kube, place, name)
+        assert (status["verdict"], status["ending"]["reason"]) == ("Aborted", reason), status
+        assert all(word in status["ending"]["message"] for word in words), status["ending"]
+        assert not status.get("injections") and not await cordoned(kube, node)
+        await held_no_more(kube, place, name)
+
+    await refused("no-right", "Forbidden", "spec.serviceAccountName", f"`bounceback access {place} --nodes |")
+    async with granted(kube, place):
+        budget = {"metadata": {"name": "web"}, "spec": {"minAvailable": 1, "selector": WEB}}
+        await kube.create(BUDGETS, place, {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", **budget})
+        await refused("kept", "BudgetForbids", "spec.faults[0].nodeDrain", "web-")
+
+
 CALLING = """
 import socket, sys, time
 while True:
@@ -233,9 +265,7 @@ async def test_a_drained_node_is_empty_and_takes_pods_again(
 ) -> None:
     """The example's fault on the only node there is: what takes the evicted pods' place has to wait for it."""
     await kube.patch(DEPLOYMENTS, allowed, "web", {"spec": {"replicas": 2}})
-    async with asyncio.timeout(60):
-        while len(before := await ready(kube, allowed)) < 2:
-            await asyncio.sleep(0.2)
+    before = await until_ready(kube, allowed, 2)
     await policies(allowed, node, "nodeDrain")
     target, fault = example("A6-node-drain")
     await make(kube, allowed, "drain", {**target, "nodes": {"ofPods": WEB}}, {**fault, "durationSeconds": 8})
@@ -246,13 +276,19 @@ async def test_a_drained_node_is_empty_and_takes_pods_again(
     assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
     assert status["targets"] == {target["name"]: 1}
     assert {i.get("pod") for i in status["injections"] if i.get("pod")} and not await cordoned(kube, node)
-    async with asyncio.timeout(60):
-        while len(await ready(kube, allowed)) < 2:
-            await asyncio.sleep(0.2)
+    await until_ready(kube, allowed, 2)
     await held_no_more(kube, allowed, "drain")
 
 
 WEB = {"matchLabels": {"app": "web"}}
+
+
+async def until_ready(kube: Kube, namespace: str, count: int) -> set[str]:
+    """The UIDs of the web's pods once so many are."""
+    async with asyncio.timeout(60):
+        while len(found := await ready(kube, namespace)) < count:
+            await asyncio.sleep(0.2)
+    return found
 
 
 async def ready(kube: Kube, namespace: str) -> set[str]:

@@ -135,15 +135,38 @@ def job(kernel: Kernel, told: Evidence, guard: Guard) -> Job:
     return Job(ORDER, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
 
 
+def turn(job: Job, word: Word) -> None:
+    """One of its agent's, which has no other order."""
+    job.step(word)
+    job.settle()
+
+
+def test_no_orders_end_waits_for_what_others_look_for(kernel: Kernel, told: Evidence, guard: Guard) -> None:
+    netns = Netns()
+    times = Times(10, 20, 100, 5)
+    both = [Job(ORDER, times, Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0) for _ in range(2)]
+    for each in both:
+        each.step(Word(10))
+    for each in both:
+        each.step(Word(11, end="Terminated"))
+    assert kernel.did == ["apply", "apply", "lift", "revert", "lift", "revert"]
+    assert Told.VERIFIED not in [kind for kind, _ in told]
+    assert guard.heard == ["begin", "begin"], "it undoes what nobody has looked for"
+    for each in both:
+        each.settle()
+    assert [kind for kind, _ in told][-2:] == [Told.VERIFIED] * 2
+    assert guard.heard[-2:] == ["ended"] * 2
+
+
 def test_the_whole_life(job: Job, kernel: Kernel, told: Evidence, guard: Guard) -> None:
-    job.step(Word(9.9))
+    turn(job, Word(9.9))
     assert (job.state, told, guard.heard) == (State.WAITING, [], [])
-    job.step(Word(10))
+    turn(job, Word(10))
     kernel.count = 3
-    job.step(Word(10.06))
-    job.step(Word(10.5))
+    turn(job, Word(10.06))
+    turn(job, Word(10.5))
     kernel.count = 7
-    job.step(Word(15))
+    turn(job, Word(15))
     assert told == [
         (Told.IN_FORCE, {"with": "a test"}),
         (Told.HITS, 3),
@@ -172,7 +195,7 @@ def test_what_takes_long_is_started_once_when_it_is_due_and_the_guard_hears_befo
     job.start(Word(10))
     job.start(Word(10.1))
     assert (starter.did, guard.heard, told) == (["start"], [], [])
-    job.step(Word(10.2))
+    turn(job, Word(10.2))
     assert starter.did == ["start", "apply what was started"]
     assert guard.heard == ["begin"]
     assert told == [(Told.IN_FORCE, {"with": "a test"})]
@@ -183,7 +206,7 @@ def test_what_was_started_and_is_not_applied_is_ended(
     job: Job, starter: Starter, told: Evidence, guard: Guard, late: Word
 ) -> None:
     job.start(Word(10))
-    job.step(late)
+    turn(job, late)
     assert starter.did == ["start", "end what was started"]
     assert [kind for kind, _ in told] == [Told.REFUSED]
     assert guard.heard == []
@@ -193,7 +216,7 @@ def test_what_cannot_be_started_is_told_when_it_is_applied(job: Job, starter: St
     starter.refuses = Refused("Conflict", "one more")
     job.start(Word(10))
     assert told == []
-    job.step(Word(10))
+    turn(job, Word(10))
     assert told == [(Told.REFUSED, {"reason": "Conflict", "message": "one more"})]
 
 
@@ -202,7 +225,7 @@ def test_a_pattern_comes_and_goes(kernel: Kernel, told: Evidence, guard: Guard) 
     order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
     job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
     for now in (10, 10.9, 11, 11.2, 11.5, 12.5, 13.1, 15):
-        job.step(Word(now))
+        turn(job, Word(now))
     assert kernel.did == ["apply", "pause", "change", "pause", "change", "lift", "revert"]
     assert [detail["percent"] for kind, detail in told if kind is Told.STEP] == [0, 100, 0, 100]
 
@@ -211,12 +234,12 @@ def test_a_step_that_comes_late_skips_those_before(kernel: Kernel, told: Evidenc
     netns = Netns()
     order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
     job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
-    job.step(Word(10))
+    turn(job, Word(10))
     assert job.next_look(10) == pytest.approx(0.05)
     kernel.count = 1
-    job.step(Word(10.5))
+    turn(job, Word(10.5))
     assert job.next_look(10.5) == pytest.approx(0.5)
-    job.step(Word(12.7))  # it is away since 12.5
+    turn(job, Word(12.7))  # it is away since 12.5
     assert kernel.did == ["apply", "pause"]
 
 
@@ -224,52 +247,52 @@ def test_a_pattern_whose_fault_somebody_took_away_is_undone(kernel: Kernel, told
     netns = Netns()
     order = replace(ORDER, duration=5, pattern=OnOff(1, 0.5))
     job = Job(order, Times(10, 20, 100, 5), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
-    job.step(Word(10))
+    turn(job, Word(10))
     kernel.gone = True
-    job.step(Word(11))
+    turn(job, Word(11))
     assert kernel.did == ["apply", "revert", "undo"]
     assert Told.FAILED in [kind for kind, _ in told]
 
 
 def test_counters_are_looked_at_every_50_ms_until_the_first_hit_and_then_every_second(job: Job, kernel: Kernel) -> None:
-    job.step(Word(10))
+    turn(job, Word(10))
     assert job.next_look(10) == pytest.approx(0.05)
-    job.step(Word(10.05))
+    turn(job, Word(10.05))
     assert job.next_look(10.05) == pytest.approx(0.05)
     kernel.count = 1
-    job.step(Word(10.11))
+    turn(job, Word(10.11))
     assert job.next_look(10.11) == pytest.approx(1.0)
 
 
 def test_what_a_delay_holds_is_let_go_before_the_end(job: Job, kernel: Kernel, told: Evidence) -> None:
-    job.step(Word(10))
+    turn(job, Word(10))
     kernel.holding = 4
-    job.step(Word(11, end="Stopped"))
+    turn(job, Word(11, end="Stopped"))
     assert (job.state, kernel.did) == (State.LIFTED, ["apply", "lift"])
     kernel.holding = 0
-    job.step(Word(11.3, end="Stopped"))
+    turn(job, Word(11.3, end="Stopped"))
     assert kernel.did == ["apply", "lift", "revert"]
     assert (Told.CLEARED, {"why": "Stopped"}) in told
 
 
 def test_connections_that_only_drain_are_under_no_fault_any_more(job: Job, kernel: Kernel, told: Evidence) -> None:
     kernel.over_when_lifted = True
-    job.step(Word(10))
+    turn(job, Word(10))
     kernel.holding = 4
     before = Instant.now()
-    job.step(Word(11, end="Stopped"))
+    turn(job, Word(11, end="Stopped"))
     after = Instant.now()
     kernel.holding = 0
-    job.step(Word(11.3, end="Stopped"))
+    turn(job, Word(11.3, end="Stopped"))
     [cleared] = [detail for kind, detail in told if kind is Told.CLEARED]
     assert before.nanos <= cleared["at"].nanos <= after.nanos
 
 
 def test_a_long_delay_is_not_waited_for(job: Job, kernel: Kernel) -> None:
-    job.step(Word(10))
+    turn(job, Word(10))
     kernel.holding = 4
-    job.step(Word(11, end="Stopped"))
-    job.step(Word(11 + DRAIN_SECONDS, end="Stopped"))
+    turn(job, Word(11, end="Stopped"))
+    turn(job, Word(11 + DRAIN_SECONDS, end="Stopped"))
     assert job.state is State.ENDED
 
 
@@ -277,22 +300,22 @@ def test_a_long_delay_is_not_waited_for(job: Job, kernel: Kernel) -> None:
 def test_what_has_not_begun_never_begins_once_the_agent_is_ended(
     job: Job, kernel: Kernel, told: Evidence, guard: Guard, end: str
 ) -> None:
-    job.step(Word(5, end=end))
+    turn(job, Word(5, end=end))
     assert [line[0] for line in told] == [Told.REFUSED]
     assert told[0][1]["reason"] == end
     assert (kernel.did, guard.heard) == ([], [])
 
 
 def test_without_its_guard_it_waits_and_then_refuses(job: Job, kernel: Kernel, told: Evidence) -> None:
-    job.step(Word(15, ready=False))
+    turn(job, Word(15, ready=False))
     assert job.state is State.WAITING
-    job.step(Word(20.1, ready=False))
+    turn(job, Word(20.1, ready=False))
     assert told[0][1]["reason"] == "NoGuard"
     assert kernel.did == []
 
 
 def test_too_late_is_refused(job: Job, kernel: Kernel, told: Evidence) -> None:
-    job.step(Word(20.1))
+    turn(job, Word(20.1))
     assert told[0] == (Told.REFUSED, told[0][1])
     assert told[0][1]["reason"] == "TooLate"
     assert kernel.did == []
@@ -300,32 +323,32 @@ def test_too_late_is_refused(job: Job, kernel: Kernel, told: Evidence) -> None:
 
 def test_what_the_driver_refuses_was_not_touched(job: Job, kernel: Kernel, told: Evidence, guard: Guard) -> None:
     kernel.refuses = Refused("Conflict", "eth0 has a qdisc of its own")
-    job.step(Word(10))
+    turn(job, Word(10))
     assert told == [(Told.REFUSED, {"reason": "Conflict", "message": "eth0 has a qdisc of its own"})]
     assert guard.heard == ["begin", "ended"]
 
 
 def test_what_fails_half_way_is_undone_and_looked_at(job: Job, kernel: Kernel, told: Evidence, guard: Guard) -> None:
     kernel.refuses = KernelError("no")
-    job.step(Word(10))
+    turn(job, Word(10))
     assert [line[0] for line in told] == [Told.FAILED, Told.VERIFIED]
     assert kernel.did == ["undo"]
     assert guard.heard == ["begin", "ended"]
 
 
 def test_what_somebody_took_away_is_not_called_in_force(job: Job, kernel: Kernel, told: Evidence) -> None:
-    job.step(Word(10))
+    turn(job, Word(10))
     kernel.gone = True
-    job.step(Word(10.1))
+    turn(job, Word(10.1))
     assert [line[0] for line in told] == [Told.IN_FORCE, Told.FAILED, Told.VERIFIED]
 
 
 def test_what_cannot_be_reverted_stays_with_the_guard(job: Job, kernel: Kernel, told: Evidence, guard: Guard) -> None:
     """The broken variant: never told as cleared, and what is left is told."""
     job.look = lambda job: ["qdisc eth0 bb04: netem"]
-    job.step(Word(10))
+    turn(job, Word(10))
     kernel.keeps = KernelError("busy")
-    job.step(Word(16))
+    turn(job, Word(16))
     assert [line[0] for line in told] == [Told.IN_FORCE, Told.FAILED, Told.VERIFIED]
     assert told[-1][1] == {"leftovers": ["qdisc eth0 bb04: netem"]}
     assert guard.heard == ["begin"]
@@ -334,9 +357,9 @@ def test_what_cannot_be_reverted_stays_with_the_guard(job: Job, kernel: Kernel, 
 def test_a_target_that_ends_is_told_as_gone(
     job: Job, kernel: Kernel, told: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job.step(Word(10))
+    turn(job, Word(10))
     monkeypatch.setattr(Target, "alive", lambda self: False)
-    job.step(Word(10.1))
+    turn(job, Word(10.1))
     assert (Told.CLEARED, {"why": "TargetGone"}) in told
 
 
@@ -347,8 +370,8 @@ def test_an_order_that_waits_is_amended_without_the_kernel(job: Job, kernel: Ker
 
 
 def test_an_order_that_is_over_is_not_amended(job: Job) -> None:
-    job.step(Word(10))
-    job.step(Word(16))
+    turn(job, Word(10))
+    turn(job, Word(16))
     with pytest.raises(ValueError, match="is over"):
         job.amend(())
 
@@ -360,7 +383,7 @@ def test_a_ramp_says_how_strong_it_is_before_it_says_that_it_is_there(
     order = replace(ORDER, duration=6, pattern=Ramp(0.1, 1.0, 3))
     job = Job(order, Times(10, 20, 100, 6), Target(netns), Site(netns), guard, lambda job: [], lambda: 0.0)
     for now in (10, 12, 14):
-        job.step(Word(now))
+        turn(job, Word(now))
     steps = [(kind, detail["percent"]) if kind is Told.STEP else kind for kind, detail in told]
     assert steps == [(Told.STEP, 10), Told.IN_FORCE, (Told.STEP, 55), (Told.STEP, 100)]
 
@@ -377,14 +400,14 @@ def test_an_order_that_waits_begins_when_it_is_told_to_and_at_no_other_time(
 ) -> None:
     for now in (9.0, 11.0, 19.9):
         waiting.start(Word(now))
-        waiting.step(Word(now))
+        turn(waiting, Word(now))
     assert (starter.did, told, waiting.state) == ([], [], State.WAITING)
     assert waiting.next_look(11.0) == pytest.approx(9.001), "until its last moment nobody needs to look"
     own = replace(waiting.order, waits=False)
     waiting.begin(own, Times(13, 18, 90, 5))
-    waiting.step(Word(12.9))
+    turn(waiting, Word(12.9))
     assert not starter.did
-    waiting.step(Word(13))
+    turn(waiting, Word(13))
     assert waiting.state is State.IN_FORCE
     waiting.begin(own, Times(50, 60, 90, 5))  # said twice
     assert waiting.times.start_at == 13
@@ -401,19 +424,19 @@ def test_an_order_that_waits_in_vain_touches_nothing(
     waiting: Job, kernel: Kernel, told: Evidence, *, nobody_says_anything: bool
 ) -> None:
     if nobody_says_anything:
-        waiting.step(Word(20.1))
+        turn(waiting, Word(20.1))
     else:
         waiting.never()
     assert waiting.state is State.ENDED
     ((kind, detail),) = told
     assert (kind, detail["reason"], kernel.did) == (Told.REFUSED, "NotStarted", [])
     waiting.begin(ORDER, Times(21, 22, 90, 5))
-    waiting.step(Word(21.5))
+    turn(waiting, Word(21.5))
     assert (waiting.state, kernel.did) == (State.ENDED, [])
 
 
 def test_what_does_not_wait_is_not_told_to(job: Job, kernel: Kernel) -> None:
     job.begin(ORDER, Times(50, 60, 90, 5))
     job.never()
-    job.step(Word(10))
+    turn(job, Word(10))
     assert job.state is State.IN_FORCE

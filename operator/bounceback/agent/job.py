@@ -42,6 +42,7 @@ class State(Enum):
     WAITING = "waiting"
     IN_FORCE = "in force"
     LIFTED = "lifted"  # touches no new packets, still holds some
+    UNDONE = "undone"  # nobody has looked yet what is left
     ENDED = "ended"
 
 
@@ -72,7 +73,10 @@ def hits_pace(orders: int) -> float:
 
 @dataclass(slots=True)
 class Job:
-    """One order and where it is carried out. `step` does what is due; `next_look` says when to come again."""
+    """One order and where it is carried out. `step` does what is due; `next_look` says when to come again.
+
+    `settle`, once all others had their turn, looks for what is left: no order's end waits for that of another one.
+    """
 
     order: Order
     times: Times
@@ -129,6 +133,18 @@ class Job:
             self._go_on(word.now)
         if self.state is State.LIFTED and (word.now >= self._lifted_at + self._patience(word) or self._drained()):
             self._revert()
+
+    def settle(self) -> None:
+        if self.state is not State.UNDONE:
+            return
+        self.state = State.ENDED
+        try:
+            self.left = tuple(self.look(self))
+        except (KernelError, OSError) as error:
+            self.left = (f"nobody could look: {error}",)
+        tell(Told.VERIFIED, self.order.injection, {"leftovers": list(self.left)})
+        if not self.left:
+            self.dead_man.ended(self.order.injection)
 
     def next_look(self, now: float) -> float:
         """Seconds from `now`, for an order that has not ended."""
@@ -291,13 +307,13 @@ class Job:
             self._fail(f"could not be reverted: {error}")
             return
         tell(Told.CLEARED, self.order.injection, {"why": self._why, **self._in_force.farewell}, at=self._over_at)
-        self._end()
+        self.state = State.UNDONE
 
     def _fail(self, message: str) -> None:
         """Undone, and told with what is left then."""
         trouble = self._undo()
         tell(Told.FAILED, self.order.injection, {"message": "; ".join([message, *trouble])})
-        self._end()
+        self.state = State.UNDONE
 
     def _undo(self) -> list[str]:
         """By what is in force, as a table belongs to who made it; then by a way that needs nothing of what was made."""
@@ -309,13 +325,3 @@ class Job:
         except (KernelError, OSError) as error:
             return [f"could not be undone: {error}"]
         return []
-
-    def _end(self) -> None:
-        self.state = State.ENDED
-        try:
-            self.left = tuple(self.look(self))
-        except (KernelError, OSError) as error:
-            self.left = (f"nobody could look: {error}",)
-        tell(Told.VERIFIED, self.order.injection, {"leftovers": list(self.left)})
-        if not self.left:
-            self.dead_man.ended(self.order.injection)

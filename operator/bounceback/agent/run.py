@@ -73,6 +73,8 @@ class Agent:
                 job.start(self._word())
             for job in self._jobs:
                 job.step(self._word())  # the time of each: what one does may take long
+            for job in self._jobs:
+                job.settle()
             self._heartbeat(self._now())
             if any(job.state is not State.ENDED for job in self._jobs):
                 self._await()
