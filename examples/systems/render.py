@@ -27,14 +27,7 @@ VARIANTS: Final = {
     "web-locked": ("stale-lock", "It has limits; killed, it waits for ever for the lock that it held itself."),
     "web-timed": ("", "Its store is armed for a clock that is wrong, and keeps its promises."),
     "web-timebound": ("clock-bound", "Its store is armed; once its clock has gone back it takes no order until then."),
-<<<<<<< HEAD
-    "web-restless": (
-        "short-toleration",
-        "Its store leaves a node that is not heard of at once; its orders stay there.",
-    ),
-=======
     "web-restless": ("short-toleration", "Its store leaves a silent node at once; its orders stay there."),
->>>>>>> dcb0567ecff4492ffc6240351d725e6186f63b09
     **render_kept.VARIANTS,
     **render_guarded.VARIANTS,
 }
