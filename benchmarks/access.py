@@ -21,7 +21,7 @@ from typing import Final
 from benchmarks.machine import ended_as_interrupted
 from bounceback.types.access import Access
 from bounceback.types.inside import InsideAct
-from bounceback.types.plan import Told
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, network, plan
 from tests.kernel.pods import Inside, container, on, with_processes
 

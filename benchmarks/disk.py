@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import ended_as_interrupted
-from bounceback.types.plan import Told
 from bounceback.types.scarce import Fill
+from bounceback.types.told import Told
 from tests.kernel.lab import Lab, network, order, plan
 from tests.kernel.pods import Inside, container, with_processes
 

@@ -25,8 +25,8 @@ from typing import Final
 from benchmarks.machine import Stretch, ended_as_interrupted
 from bounceback.drivers.cgroups import counter
 from bounceback.types.inside import InsideAct
-from bounceback.types.plan import Told
 from bounceback.types.pressure import Cpu, Memory, Pids
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, network, order, plan
 from tests.kernel.pods import ANSWERS, Inside, container, with_processes
 

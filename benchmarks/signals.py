@@ -23,8 +23,8 @@ from typing import Final
 
 from benchmarks.machine import ended_as_interrupted
 from bounceback.types.inside import Who
-from bounceback.types.plan import Told
 from bounceback.types.signals import Freeze
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, network, order, plan
 from tests.kernel.pods import Inside, container, with_processes
 

@@ -14,7 +14,8 @@ from bounceback.kube import Kube
 from bounceback.kube.client import Json
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import mirror
-from bounceback.types.plan import Act, Direction, Drop, Flow, Line, Order, Plan, Told
+from bounceback.types.plan import Act, Direction, Drop, Flow, Order, Plan
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.pods import pod_info
 from tests.conftest import IMAGE
 

@@ -23,7 +23,7 @@ from bounceback.report.evidence import Whole
 from bounceback.report.maps import LABEL, head_name
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import EvidenceKind, EvidenceState
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 from tests import real_servers
 from tests.commands import Commands
 from tests.conftest import OPERATOR, make_namespace

@@ -36,7 +36,8 @@ from bounceback.engine.state import Seen, State
 from bounceback.recovery.sampling import Pulse
 from bounceback.types.instants import WALL_CLOCKS_AGREE, Instant
 from bounceback.types.outcome import Mark, Phase, VehicleKind, Verdict
-from bounceback.types.plan import Flow, Line, Rung, Told
+from bounceback.types.plan import Flow, Rung
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.control import offset
 from tests.commands import PROJECT
 from tests.outages import Did, How, Script, script_to, stamp

@@ -14,7 +14,8 @@ from bounceback.kube import Kube
 from bounceback.kube.resources import PODS, SERVICE_ACCOUNTS
 from bounceback.types.instants import Span
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Drop, Flow, Line, Told
+from bounceback.types.plan import Drop, Flow
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.agents import Agents
 from bounceback.vehicles.choice import choose_vehicle

@@ -29,7 +29,8 @@ from typing import Any
 
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import PLAN_VARIABLE, Act, Direction, Flow, Line, Order, Plan, Told
+from bounceback.types.plan import PLAN_VARIABLE, Act, Direction, Flow, Order, Plan
+from bounceback.types.told import Line, Told
 
 OPERATOR = Path(__file__).resolve().parents[2] / "operator"
 TARGET, NODE, ONE, TWO = "10.77.0.2", "10.77.0.1", "10.77.1.2", "10.77.2.2"

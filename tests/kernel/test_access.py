@@ -21,7 +21,8 @@ from bounceback.types.access import Access
 from bounceback.types.choice import Choice
 from bounceback.types.inside import Who
 from bounceback.types.pattern import OnOff
-from bounceback.types.plan import Feature, Order, Told
+from bounceback.types.plan import Feature, Order
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, plan
 from tests.kernel.pods import Inside, container, on, until
 from tests.kernel.test_node_pod import node

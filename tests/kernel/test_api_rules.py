@@ -17,7 +17,8 @@ import pytest
 from bounceback.types.api_rule import Act, Answer, ApiRule, Crash, Cut, Ending, Requests, Stall
 from bounceback.types.choice import Choice
 from bounceback.types.pattern import OnOff
-from bounceback.types.plan import ApiRules, Told
+from bounceback.types.plan import ApiRules
+from bounceback.types.told import Told
 from tests.kernel.armed import PATIENCE, PODS, Armed, Authority, api_server, armed
 from tests.kernel.lab import ONE, Lab, order, plan
 

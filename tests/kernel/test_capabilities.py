@@ -9,8 +9,9 @@ import pytest
 
 from bounceback.drivers import fanotify
 from bounceback.drivers.capabilities import features
-from bounceback.types.plan import Act, Drop, Feature, Line, Netem, Told
+from bounceback.types.plan import Act, Drop, Feature, Netem
 from bounceback.types.realms import OF_FILES
+from bounceback.types.told import Line, Told
 from tests.kernel.lab import ONE, Lab, environment, order, peer, plan
 
 

@@ -16,7 +16,8 @@ import pytest
 from bounceback.drivers.clock_page import Page
 from bounceback.types.clock import Skew
 from bounceback.types.inside import Who
-from bounceback.types.plan import Order, Told
+from bounceback.types.plan import Order
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, plan
 from tests.kernel.pods import ANSWERS, Inside, container, on, until
 from tests.kernel.test_node_pod import node

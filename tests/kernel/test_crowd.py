@@ -8,8 +8,9 @@ import socket
 from bounceback.drivers.listeners import listeners
 from bounceback.drivers.netns import Netns
 from bounceback.types.inside import Who
-from bounceback.types.plan import Order, Told
+from bounceback.types.plan import Order
 from bounceback.types.scarce import Backlog, Crowd
+from bounceback.types.told import Told
 from tests.kernel.lab import ONE, TARGET, Agent, Lab, echo, plan
 from tests.kernel.pods import container, on, until
 from tests.kernel.test_node_pod import node

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bounceback.types.plan import Drop, Feature, Line, Told
+from bounceback.types.plan import Drop, Feature
+from bounceback.types.told import Line, Told
 from tests.kernel.lab import ONE, Lab, echo, environment, order, peer, plan, reach
 
 GONE_SECONDS = 2.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 
 from bounceback.types.inside import Who
-from bounceback.types.plan import Order, Told
+from bounceback.types.plan import Order
 from bounceback.types.scarce import Descriptors
+from bounceback.types.told import Told
 from tests.kernel.lab import Lab, plan
 from tests.kernel.pods import Inside, container, on, until
 from tests.kernel.test_node_pod import node

@@ -7,8 +7,9 @@ import signal
 
 import pytest
 
-from bounceback.types.plan import Order, Told
+from bounceback.types.plan import Order
 from bounceback.types.scarce import Fill
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, plan
 from tests.kernel.pods import Inside, container, on, until
 from tests.kernel.test_node_pod import node

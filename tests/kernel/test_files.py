@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bounceback.types.files import Spoil
-from bounceback.types.plan import Order, Told
+from bounceback.types.plan import Order
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, plan
 from tests.kernel.pods import Inside, container, on, until
 from tests.kernel.test_node_pod import node

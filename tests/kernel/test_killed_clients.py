@@ -13,7 +13,8 @@ import pytest
 from bounceback.drivers.processes import of_pod
 from bounceback.types.api_rule import ApiRule, Crash, Requests
 from bounceback.types.choice import Choice
-from bounceback.types.plan import ApiRules, Order, Told
+from bounceback.types.plan import ApiRules, Order
+from bounceback.types.told import Told
 from tests.kernel.armed import GATE_PORT, PODS, Armed, armed
 from tests.kernel.lab import Agent, Lab, order, plan
 from tests.kernel.pods import Inside, container

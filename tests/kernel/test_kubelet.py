@@ -18,7 +18,8 @@ from bounceback.drivers.kubelet import TIMER
 from bounceback.types.inside import InsideAct
 from bounceback.types.kubelet import StopKubelet, StopKubeletService
 from bounceback.types.pattern import OnOff
-from bounceback.types.plan import Order, Told
+from bounceback.types.plan import Order
+from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, order, plan
 from tests.kernel.pods import GROUPS, group
 from tests.kernel.test_node_pod import node

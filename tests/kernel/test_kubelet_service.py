@@ -20,7 +20,8 @@ import pytest
 from bounceback.drivers.kubelet_service import timer
 from bounceback.types.kubelet import StopKubeletService
 from bounceback.types.pattern import OnOff
-from bounceback.types.plan import Line, Order, Plan, Told
+from bounceback.types.plan import Order, Plan
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.node_pod import agent_pod
 from tests.kernel.lab import Agent, Lab, plan
 from tests.kernel.test_kubelet import start_looking, still

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bounceback.types.plan import Direction, Drop, Feature, Netem, Order, Told
+from bounceback.types.plan import Direction, Drop, Feature, Netem, Order
+from bounceback.types.told import Told
 from tests.kernel.lab import (
     NODE,
     ONE,

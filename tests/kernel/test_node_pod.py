@@ -16,7 +16,8 @@ import pytest
 
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import Drop, Feature, Netem, Order, Told
+from bounceback.types.plan import Drop, Feature, Netem, Order
+from bounceback.types.told import Told
 from tests.kernel.lab import ONE, TWO, Lab, connect, echo, order, peer, plan, reach, round_trip
 from tests.kernel.pods import with_processes
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from bounceback.types.choice import Choice
-from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Told
+from bounceback.types.plan import Act, Direction, Drop, Feature, Flow
+from bounceback.types.told import Told
 from tests.kernel.lab import (
     NODE,
     ONE,

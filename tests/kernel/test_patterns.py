@@ -12,7 +12,8 @@ import pytest
 
 from bounceback.types.choice import Choice
 from bounceback.types.pattern import OnOff, Pattern, Ramp
-from bounceback.types.plan import Act, Direction, Drop, Feature, Netem, Order, Rate, Reset, Told
+from bounceback.types.plan import Act, Direction, Drop, Feature, Netem, Order, Rate, Reset
+from bounceback.types.told import Told
 from tests.kernel.lab import ONE, PORT, Agent, Lab, connect, deliveries, echo, order, peer, plan, reach, round_trip
 
 SECONDS = 4.0

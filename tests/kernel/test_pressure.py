@@ -17,8 +17,9 @@ import pytest
 from bounceback.drivers.cgroups import counter
 from bounceback.types.inside import InsideAct
 from bounceback.types.pattern import Ramp
-from bounceback.types.plan import Line, Order, Told
+from bounceback.types.plan import Order
 from bounceback.types.pressure import Cpu, Memory, Pids, Victim
+from bounceback.types.told import Line, Told
 from tests.kernel.lab import Agent, Lab, order, plan
 from tests.kernel.pods import Inside, container
 from tests.kernel.test_node_pod import node

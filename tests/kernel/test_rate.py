@@ -15,7 +15,8 @@ import pytest
 from bounceback.drivers import Site, rate
 from bounceback.drivers.bands import QueueInForce
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import Direction, Feature, Netem, Order, Rate, Told
+from bounceback.types.plan import Direction, Feature, Netem, Order, Rate
+from bounceback.types.told import Told
 from tests.kernel.lab import (
     ONE,
     ONE6,

@@ -16,8 +16,9 @@ import pytest
 
 from bounceback.types.choice import Choice
 from bounceback.types.pattern import OnOff
-from bounceback.types.plan import Direction, Feature, Order, Redirect, Told
+from bounceback.types.plan import Direction, Feature, Order, Redirect
 from bounceback.types.relay import Act, Hold, LimitData, Refuse, Reset, Rule, Silence
+from bounceback.types.told import Told
 from tests.kernel.lab import (
     NODE,
     ONE,

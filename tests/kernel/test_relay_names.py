@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives import serialization
 from bounceback.drivers.netns import Netns
 from bounceback.proxy.certificates import Authority, leaf
 from bounceback.types.names import DnsAnswer, DnsRule, TlsAnswer, TlsRule
-from bounceback.types.plan import Direction, Feature, Redirect, Told
+from bounceback.types.plan import Direction, Feature, Redirect
+from bounceback.types.told import Told
 from tests.kernel.lab import ONE, PORT, Lab, connect, order, peer, plan
 
 TRUTH = "192.0.2.7"

@@ -16,8 +16,9 @@ from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import Choice
 from bounceback.types.datagrams import MOST_PAIRS
-from bounceback.types.plan import Direction, Feature, Flow, Told
+from bounceback.types.plan import Direction, Feature, Flow
 from bounceback.types.relay import Act, Corrupt, Drawn, Duplicate, Lose, Reorder, Silence, Throttle
+from bounceback.types.told import Told
 from tests.kernel.lab import (
     ONE,
     ONE6,

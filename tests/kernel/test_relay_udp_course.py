@@ -16,7 +16,8 @@ import pytest
 
 from bounceback.types.names import DnsAnswer, DnsRule
 from bounceback.types.pattern import OnOff
-from bounceback.types.plan import Feature, Redirect, Told
+from bounceback.types.plan import Feature, Redirect
+from bounceback.types.told import Told
 from tests.kernel.lab import (
     ONE,
     PORT,

@@ -15,7 +15,8 @@ import pytest
 from bounceback.drivers import Refused, Site, driver, nft, sockets
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import Choice
-from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Packets, Reset, Told
+from bounceback.types.plan import Act, Direction, Drop, Feature, Flow, Packets, Reset
+from bounceback.types.told import Told
 from tests.kernel.lab import ONE, ONE6, PORT, TARGET, TWO, Lab, ask, connect, echo, order, peer, plan, reach
 
 MANY = 5000

@@ -11,8 +11,8 @@ from bounceback.types.access import Access
 from bounceback.types.clock import Skew
 from bounceback.types.files import Spoil
 from bounceback.types.inside import InsideAct
-from bounceback.types.plan import Told
 from bounceback.types.scarce import Backlog, Crowd, Descriptors, Fill
+from bounceback.types.told import Told
 from bounceback.vehicles.node_pod import agent_pod
 from tests.kernel.lab import Lab, plan
 from tests.kernel.pods import container, on

@@ -15,9 +15,10 @@ from bounceback.drivers.processes import chosen, of_pod
 from bounceback.types.choice import Choice
 from bounceback.types.inside import InsideAct, Who
 from bounceback.types.pattern import OnOff
-from bounceback.types.plan import Line, Order, Told
+from bounceback.types.plan import Order
 from bounceback.types.repeat import Repeat
 from bounceback.types.signals import Freeze, Signal
+from bounceback.types.told import Line, Told
 from tests.kernel.lab import Agent, Lab, order, plan
 from tests.kernel.pods import Inside, container
 from tests.kernel.test_node_pod import node

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from bounceback.types.plan import Drop, Feature, Order, Told
+from bounceback.types.plan import Drop, Feature, Order
+from bounceback.types.told import Told
 from tests.kernel.lab import ONE, Lab, echo, order, peer, plan, reach
 
 

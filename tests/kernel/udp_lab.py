@@ -13,8 +13,9 @@ from dataclasses import asdict
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import Choice
-from bounceback.types.plan import Direction, Flow, Order, Redirect, Told
+from bounceback.types.plan import Direction, Flow, Order, Redirect
 from bounceback.types.relay import Act, Drawn, Hold, Rule
+from bounceback.types.told import Told
 from tests.kernel.lab import (
     ONE,
     PORT,

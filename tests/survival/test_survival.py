@@ -13,7 +13,7 @@ from bounceback.kube import Kube
 from bounceback.kube.client import Json
 from bounceback.kube.resources import EXPERIMENTS, SECRETS, SERVICES
 from bounceback.types.outcome import Phase
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 from dev.state import Cluster
 from tests.survival.operators import OperatorProcess
 from tests.survival.repairs import repair_once_though_killed

@@ -16,7 +16,8 @@ from bounceback.engine.planning import Chosen
 from bounceback.engine.state import Decision, Duty, Refusal, Seen, State
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, VehicleKind, Verdict
-from bounceback.types.plan import Line, Rung, Told
+from bounceback.types.plan import Rung
+from bounceback.types.told import Line, Told
 from tests.unit.engine_values import START, at, experiment, health, injection, pod, preparation
 
 SPEC = experiment()

@@ -15,7 +15,8 @@ from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.pattern import OnOff, Ramp
-from bounceback.types.plan import Act, Direction, Drop, Flow, Order, Told
+from bounceback.types.plan import Act, Direction, Drop, Flow, Order
+from bounceback.types.told import Told
 
 ORDER = Order("inj", "fault", "ns", "pod", "uid", Drop(), Direction.BOTH, (), 0, 0, 0, 0)
 

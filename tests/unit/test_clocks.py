@@ -19,7 +19,7 @@ from bounceback.engine.state import Seen, State
 from bounceback.engine.timeline import figure, first_symptom, has_gap, recovered
 from bounceback.types.instants import WALL_CLOCKS_AGREE, Instant, Interval, Span
 from bounceback.types.outcome import InjectionState, Phase
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 from tests.unit.engine_values import at, experiment, injection
 
 HOUR = 3600.0

@@ -37,7 +37,7 @@ from bounceback.report.subject import Subject
 from bounceback.types.fields import Model
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import EvidenceKind, EvidenceState
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 from tests.finished_runs import RUNS
 from tests.spec_cases import CASES
 

@@ -9,7 +9,7 @@ import pytest
 from bounceback.engine.evidence import HANDSHAKE_ENDS, fold
 from bounceback.proxy.handshake import End
 from bounceback.types.outcome import InjectionState
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 from tests.unit.engine_values import at, injection
 
 

@@ -18,7 +18,7 @@ from bounceback.engine.planning import START_GRACE, agents
 from bounceback.engine.starting import never_together
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, StartState, Verdict
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 from tests.unit.engine_values import START, at, experiment, health, pod, preparation
 
 Json = dict[str, Any]

@@ -14,7 +14,8 @@ from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.kube import Kube, KubeError
 from bounceback.kube.watching import Backoff
 from bounceback.types.instants import Instant
-from bounceback.types.plan import Direction, Drop, Line, Order, Plan, Told
+from bounceback.types.plan import Direction, Drop, Order, Plan
+from bounceback.types.told import Line, Told
 from bounceback.vehicles import evidence
 from bounceback.vehicles.control import offset
 from bounceback.vehicles.evidence import Listener, Memory

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from bounceback.types.instants import Instant
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 
 STDOUT: Final = 1
 LONGEST_QUEUE: Final = 256 * 1024  # bytes that wait for a reader; what comes then is lost

@@ -19,7 +19,8 @@ from bounceback.agent.wake import LONGEST, Wake
 from bounceback.drivers import KernelError, Notes, driver, site
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
-from bounceback.types.plan import Order, Plan, Told
+from bounceback.types.plan import Order, Plan
+from bounceback.types.told import Told
 
 GRACE_SECONDS: Final = 0.5  # for an agent that reverts at `not_after` by itself
 COMING_SECONDS: Final = 1.0  # for an agent that connects at the last moment

@@ -29,7 +29,8 @@ from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import NOT_STARTED
 from bounceback.types.pattern import Step
-from bounceback.types.plan import AT_ONCE, Flow, Order, Told
+from bounceback.types.plan import Flow, Order
+from bounceback.types.told import AT_ONCE, Told
 
 FIRST_HIT_SECONDS: Final = 0.05
 HITS_SECONDS: Final = 1.0

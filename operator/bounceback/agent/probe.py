@@ -10,8 +10,9 @@ from bounceback.drivers import tc
 from bounceback.drivers.capabilities import features
 from bounceback.drivers.fanotify import features as features_of_files
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import Feature, Told
+from bounceback.types.plan import Feature
 from bounceback.types.realms import Realm
+from bounceback.types.told import Told
 
 
 def probe(asked: Sequence[str]) -> int:

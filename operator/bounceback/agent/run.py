@@ -18,7 +18,8 @@ from bounceback.agent.schedule import Times, begins
 from bounceback.agent.wake import LONGEST, Wake
 from bounceback.drivers import KernelError, Notes, Refused, site
 from bounceback.types.instants import Instant
-from bounceback.types.plan import Plan, Redirect, Told, flow_from
+from bounceback.types.plan import Plan, Redirect, flow_from
+from bounceback.types.told import Told
 
 HEARTBEAT_SECONDS: Final = 1.0
 GUARD_LOOK_SECONDS: Final = 0.02  # nobody tells when an abstract socket appears

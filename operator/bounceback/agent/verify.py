@@ -7,7 +7,8 @@ import os
 from bounceback.agent import places
 from bounceback.agent.evidence import tell
 from bounceback.drivers import KernelError, Refused
-from bounceback.types.plan import Plan, Told
+from bounceback.types.plan import Plan
+from bounceback.types.told import Told
 
 
 def verify(plan: Plan) -> int:

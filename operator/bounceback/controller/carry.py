@@ -21,7 +21,8 @@ from bounceback.faults.base import NetworkFault
 from bounceback.kube import KubeError
 from bounceback.types.instants import Instant
 from bounceback.types.outcome import NOT_STARTED, Cleanup, InjectionState, StartState, VehicleKind
-from bounceback.types.plan import Flow, Line, Told
+from bounceback.types.plan import Flow
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.peers import follow
 

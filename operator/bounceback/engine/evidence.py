@@ -11,7 +11,7 @@ from bounceback.engine.client_behavior import essence
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.types.instants import NANOS, WALL_CLOCKS_AGREE, Instant, Interval
 from bounceback.types.outcome import NOT_STARTED, Cleanup, InjectionState
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 
 HANDSHAKE_ENDS: Final = {
     "accepted": "took a certificate that should have been refused",

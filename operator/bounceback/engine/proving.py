@@ -11,7 +11,8 @@ from bounceback.engine.planning import rest_of
 from bounceback.faults.connection_refusal import Existing
 from bounceback.faults.name_fault import NameFault
 from bounceback.types.outcome import HealedBy
-from bounceback.types.plan import AT_ONCE, Rung
+from bounceback.types.plan import Rung
+from bounceback.types.told import AT_ONCE
 
 
 def why_idle(run: Run, idle: Sequence[InjectionStatus]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from bounceback.engine.samples import History, Sample
 from bounceback.types.instants import Instant
-from bounceback.types.plan import Line, Told
+from bounceback.types.told import Line, Told
 
 SAMPLES_OF_OPERATOR: Final = 2_000_000
 SAMPLES_OF_RUN: Final = 500_000

@@ -1,10 +1,7 @@
-"""What an agent is told to do, and what it tells in return.
+"""What an agent is told to do. What it tells in return: types/told.py.
 
-A plan goes to the agent as JSON in the environment variable BOUNCEBACK_PLAN; the agent answers with one JSON object a
-line on its standard output, which reaches the operator through the kubelet (pods/log). Nothing else passes between
-them but `control` requests, which go through pods/exec. Standard library only: the agent imports this.
-
-Both are idempotent: the log can be read again from its start by an operator that knows nothing else.
+A plan goes to the agent as JSON in the environment variable BOUNCEBACK_PLAN; nothing else passes to it but `control`
+requests, which go through pods/exec. Standard library only: the agent imports this.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ from typing import Any, Final
 
 from bounceback.types.choice import ALWAYS, Choice
 from bounceback.types.inside import InsideAct
-from bounceback.types.instants import Instant
 from bounceback.types.pattern import Pattern, pattern_from
 
 PLAN_VERSION: Final = 1
@@ -358,62 +354,3 @@ def _order(data: dict[str, Any]) -> Order:
     flows = tuple(flow_from(f) for f in data.pop("flows"))
     direction, pattern = Direction(data.pop("direction")), pattern_from(data.pop("pattern"))
     return Order(act=act, direction=direction, flows=flows, pattern=pattern, **data)
-
-
-AT_ONCE: Final = "Done"
-"""Why an order was cleared that had no more to do, whatever was left of its time: what it is about has no length."""
-
-
-class Told(StrEnum):
-    """The kinds of lines that an agent writes."""
-
-    STARTED = "started"  # the agent runs; `detail.pid`
-    REFUSED = "refused"  # nothing was touched: `detail.reason`, `detail.message`
-    IN_FORCE = "inForce"  # applied; `detail` says with what
-    HITS = "hits"  # `hits` so far (whole numbers only grow); the first one is told within 50 ms
-    FAILED = "failed"  # could not be applied, and what was begun is undone: `detail.message`
-    # reverted: `detail.why` is Duration, NotAfter, Stopped, Terminated, AgentLost, GuardLost, TargetGone or Done; `at`
-    # is when it hit nothing any more, which is earlier where connections have ended in peace since
-    CLEARED = "cleared"
-    VERIFIED = "verified"  # looked for what could be left: `detail.leftovers` (empty: clean)
-    CAPABLE = "capable"  # answer of `probe`: `detail.features`, `detail.kernel`
-    AMENDED = "amended"  # new flows are in force
-    STEP = "step"  # the next part of its pattern: `detail.percent` of its strength; 0: nothing is hit
-    HEARTBEAT = "heartbeat"  # every second while an order is in force
-    FINISHED = "finished"  # the last line
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of evidence."""
-
-    told: Told
-    at: Instant
-    injection: str = ""
-    hits: int = 0
-    detail: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        record: dict[str, Any] = {"told": self.told, "at": self.at.to_json()}
-        if self.injection:
-            record["injection"] = self.injection
-        if self.told is Told.HITS:
-            record["hits"] = self.hits
-        if self.detail:
-            record["detail"] = self.detail
-        return json.dumps(record, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Line | None:
-        """None for a line that is not evidence (a library's warning on standard error, a cut line)."""
-        try:
-            data = json.loads(text)
-            return cls(
-                Told(data["told"]),
-                Instant.from_json(data["at"]),
-                data.get("injection", ""),
-                int(data.get("hits", 0)),
-                data.get("detail", {}),
-            )
-        except (ValueError, KeyError, TypeError):
-            return None

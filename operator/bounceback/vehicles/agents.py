@@ -14,7 +14,8 @@ from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import PODS
 from bounceback.types.instants import Span
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Flow, Line, Plan
+from bounceback.types.plan import Flow, Plan
+from bounceback.types.told import Line
 from bounceback.vehicles import control
 from bounceback.vehicles.errors import TARGET_GONE, Refused, refusal
 from bounceback.vehicles.evidence import Listener

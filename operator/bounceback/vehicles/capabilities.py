@@ -17,8 +17,9 @@ from bounceback.engine.model import NodeCapability
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import CONFIG_MAPS, NODES, PODS
-from bounceback.types.plan import Feature, Line, Told
+from bounceback.types.plan import Feature
 from bounceback.types.realms import Realm
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.containers import Ended, Waiting
 from bounceback.vehicles.errors import refusal
 from bounceback.vehicles.node_pod import AGENT, PROBE_SECONDS, probe_pod

@@ -16,7 +16,8 @@ from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import DELETED, LISTED, Backoff, changes
-from bounceback.types.plan import Line, Plan, Told
+from bounceback.types.plan import Plan
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.containers import Ended, Missing, Running, State, Waiting, plan_in, state_of
 
 SILENCE: Final = 30.0

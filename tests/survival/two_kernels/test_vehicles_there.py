@@ -14,7 +14,8 @@ from bounceback.kube import Kube
 from bounceback.kube.resources import NODES
 from bounceback.types.instants import boot_id
 from bounceback.types.outcome import VehicleKind
-from bounceback.types.plan import Direction, Feature, Line, Netem, Told
+from bounceback.types.plan import Direction, Feature, Netem
+from bounceback.types.told import Line, Told
 from bounceback.vehicles.agents import Agents
 from bounceback.vehicles.capabilities import Nodes
 from tests.conftest import IMAGE
