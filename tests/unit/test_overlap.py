@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bounceback.api.experiment import FaultEntry, FaultExperimentSpec
-from bounceback.cli.foresight import Foreseen, Outlook, foresee_sums
+from bounceback.cli.foresight import foresee_sums
+from bounceback.cli.outlook import Foreseen, Outlook
 from bounceback.engine.overlap import BY_THE_RELAY, adding_up, overlapping
 from bounceback.engine.planning import Chosen
 from bounceback.types.outcome import VehicleKind

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from bounceback.api import API_VERSION
@@ -12,78 +12,31 @@ from bounceback.api.check import RecoveryCheckSpec
 from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.problems import parse
 from bounceback.api.status import FaultExperimentStatus
-from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, STRATEGIC, Cluster, RefusedError
-from bounceback.cli.exits import CommandError
+from bounceback.cli.cluster import CHECKS, CONFIG_MAPS, EXPERIMENTS, PODS, Cluster, RefusedError
 from bounceback.cli.follow import is_finished
 from bounceback.cli.foresight_objects import ForesightObjects, Unforeseen
+from bounceback.cli.foresight_pods import ForesightPods
 from bounceback.cli.foresight_reference import compared
 from bounceback.cli.foresight_workloads import foresee_workload
 from bounceback.cli.freeze import FREEZE
+from bounceback.cli.outlook import Foreseen, Outlook
 from bounceback.engine.model import NodeCapability, PodInfo
 from bounceback.engine.overlap import BY_THE_RELAY, delays_that_meet, summed
-from bounceback.engine.planning import act_of, needs_guard, realm_of, rung_for
+from bounceback.engine.planning import realm_of
 from bounceback.engine.policy import changes_of_cluster
 from bounceback.engine.repeats import begun, spec_of_run
 from bounceback.engine.targets import PROTECTED, choose
-from bounceback.faults import ObjectFault, PodRemoval
-from bounceback.faults.client_fault import ClientFault
-from bounceback.faults.inside import InsideFault
+from bounceback.faults import ObjectFault
 from bounceback.faults.node_fault import NodeFault
-from bounceback.faults.tls_fault import TlsFault
-from bounceback.kube import KubeError
 from bounceback.report.course import course
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Feature, Rung
-from bounceback.types.realms import Realm
-from bounceback.vehicles.capabilities import cache_key
-from bounceback.vehicles.choice import beside_node_pod, choose_vehicle, neither_way, not_armed, not_by_admission
-from bounceback.vehicles.errors import Refused, refusal
-from bounceback.vehicles.node_pod import PROBE_RIGHTS
-from bounceback.vehicles.pod_delete import eviction
+from bounceback.vehicles.choice import beside_node_pod
 from bounceback.vehicles.pods import pod_info
-from bounceback.vehicles.sidecar import trial_patch
 
 Json = dict[str, Any]
 NODES: Final = "bounceback-nodes"
 """The ConfigMap in which the operator keeps what nodes can do."""
-OWN_RUNG: Final = {rung: rung for rung in (Rung.PROXY, Rung.NODE)}
-"""Those that no feature of the kernel decides about."""
-UNKNOWN: Final = "unknown: probed at the start"
-
-
-@dataclass(frozen=True, slots=True)
-class Foreseen:
-    """One fault on one pod, or on another object, whose kind and name are `pod` then."""
-
-    pod: str
-    node: str
-    vehicle: str
-    why: str
-    rung: str
-
-
-@dataclass
-class Outlook:
-    """What would happen, and what stands against it."""
-
-    namespace: str
-    name: str
-    matching: dict[str, int] = field(default_factory=dict)  # by target: how many match (of pods: that run)
-    nouns: dict[str, str] = field(default_factory=dict)  # by target: what they are, in a word
-    on: dict[str, str] = field(default_factory=dict)  # by fault: its target
-    faults: dict[str, list[Foreseen]] = field(default_factory=dict)
-    course: list[str] = field(default_factory=list)  # a line for each fault, where one waits for something
-    refusals: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, told: str) -> None:
-        if told not in self.notes:
-            self.notes.append(told)
-
-    def refuse(self, path: str, message: str) -> None:
-        told = f"{path}: {message}"
-        if told not in self.refusals:
-            self.refusals.append(told)
 
 
 class Foresight:
@@ -116,16 +69,14 @@ class Foresight:
         for told in compared(acting, namespace, spec):
             outlook.refuse(told.field, told.message) if isinstance(told, Unforeseen) else outlook.note(told)
         pods = self._pods(outlook, spec, acting)
-        nodes = self._nodes(outlook, spec)
+        on_pods = ForesightPods(outlook, acting, self._nodes(outlook, spec))
         objects = ForesightObjects(acting, namespace, spec)
         for index, fault in enumerate(spec.faults):
             if isinstance(fault.fault, ObjectFault):
                 outlook.faults[fault.name] = list(_objects(outlook, f"spec.faults[{index}]", fault, objects))
                 continue
             chosen = pods.get(fault.target, [])
-            outlook.faults[fault.name] = list(
-                self._fault(outlook, f"spec.faults[{index}]", fault, chosen, nodes, acting)
-            )
+            outlook.faults[fault.name] = list(on_pods.look(f"spec.faults[{index}]", fault, chosen))
         outlook.matching |= objects.matching
         self._busy(outlook, {pod.uid: pod.name for chosen in pods.values() for pod in chosen} | objects.picked)
         outlook.nouns = {target.name: target.noun for target in spec.targets}
@@ -249,108 +200,6 @@ class Foresight:
             )
             for node, entry in entries.items()
         }
-
-    def _fault(
-        self,
-        outlook: Outlook,
-        path: str,
-        fault: FaultTiming,
-        pods: Iterable[PodInfo],
-        nodes: Mapping[str, NodeCapability],
-        acting: Cluster,
-    ) -> Iterator[Foreseen]:
-        kind = fault.fault
-        if isinstance(kind, TlsFault) and kind.authority is not None:
-            secret = kind.authority.secret_name  # its key has no business here
-            outlook.notes.append(
-                f"whether Secret {secret} holds an authority is found out at the start, by the operator"
-            )
-        for pod in pods:
-            if isinstance(kind, ClientFault) and (fault.mechanism is Rung.ADMISSION or not pod.armed):
-                against = not_by_admission(fault, enabled=True)
-                if against or fault.mechanism is Rung.PROXY:
-                    told = neither_way(pod, against) if against and fault.mechanism is None else not_armed(pod)
-                    outlook.refuse(f"{path}.{kind.kind}", told)
-                    continue
-                if pod.not_armed and not fault.mechanism:
-                    outlook.note(not_armed(pod))
-                outlook.note(
-                    "whether the operator answers for admission (admissionFaults.enabled) is seen at the start"
-                )
-                yield Foreseen(pod.name, pod.node, VehicleKind.ADMISSION, "writes are asked about", Rung.ADMISSION)
-                continue
-            if isinstance(kind, PodRemoval):
-                try:
-                    _try_removal(acting, kind, pod)
-                except RefusedError as error:
-                    if error.status == 429:
-                        outlook.refuse(f"{path}.{kind.kind}", f"pod {pod.name}: {error.words}")
-                    else:
-                        outlook.refuse("spec.serviceAccountName", error.words)
-                    continue
-                yield Foreseen(pod.name, pod.node, VehicleKind.POD_DELETE, "a request to the API", Rung.API)
-                continue
-            if isinstance(kind, InsideFault) and (obstacle := kind.obstacle(pod.containers)):
-                outlook.refuse(f"{path}.{kind.kind}{obstacle.field}", f"pod {pod.name}: {obstacle.message}")
-                continue
-            rung: Rung | None = OWN_RUNG.get(kind.rungs()[0])
-            realm = realm_of(kind)
-            capability = nodes.get(cache_key(pod.node, realm)) if realm else None
-            if capability and realm:
-                rung, missing = rung_for(fault, capability.features)
-                if rung is None:
-                    way_out = kind.way_out if isinstance(kind, InsideFault) else InsideFault.way_out
-                    outlook.refuse(
-                        f"{path}.{kind.kind}",
-                        f"node {pod.node} (kernel {capability.kernel}) cannot carry it out: {missing}; {way_out}",
-                    )
-                    continue
-            if realm is Realm.FILES and not capability:
-                outlook.note(
-                    f"whether the kernel of node {pod.node} asks about accesses to files (fanotify) is probed at the "
-                    f"start, by a pod of ours there with {PROBE_RIGHTS[realm]}"
-                )
-            likely = rung or fault.mechanism or kind.rungs(fault.choice())[0]
-            features = capability.features if capability else frozenset({Feature.NFT_OWNER})
-            guarded = needs_guard(act_of(fault, likely), features)
-            try:
-                refused = self._sidecar_refused(
-                    acting, outlook.namespace, pod, guarded, kernel=likely is not Rung.PROXY
-                )
-                from_node = isinstance(kind, ClientFault) and kind.from_node
-                vehicle, why = choose_vehicle(fault.vehicle, pod, refused, likely, from_node=from_node)
-            except Refused as error:
-                outlook.refuse(error.field if error.field.startswith("spec.") else f"{path}.vehicle", error.message)
-                continue
-            yield Foreseen(pod.name, pod.node, str(vehicle), why, str(rung) if rung else UNKNOWN)
-
-    def _sidecar_refused(
-        self, acting: Cluster, namespace: str, pod: PodInfo, guarded: bool, *, kernel: bool
-    ) -> Refused | None:
-        """What the API server says to a dry run of the sidecar. Raises Refused or CommandError as it may say."""
-        body = trial_patch(pod.uid, guarded, "bounceback", "IfNotPresent", kernel=kernel)
-        try:
-            acting.patch(
-                PODS, namespace, pod.name, body, subresource="ephemeralcontainers", kind=STRATEGIC, dry_run=True
-            )
-        except RefusedError as error:
-            answer = KubeError(error.status, error.reason, error.words)
-            told = refusal(answer, "the experiment's account", f"an agent in pod {pod.name}")
-            if told is None:
-                raise CommandError(
-                    f"a dry run on pod {pod.name} was not answered: {error.words}", error.code
-                ) from error
-            return told
-        return None
-
-
-def _try_removal(acting: Cluster, kind: PodRemoval, pod: PodInfo) -> None:
-    """Raises RefusedError: 429 where a PodDisruptionBudget forbids it."""
-    if kind.asks:
-        body = eviction(pod.namespace, pod.name, pod.uid, kind.grace_period_seconds)
-        acting.create(PODS, body, part=f"{pod.name}/eviction", dry_run=True)
-    else:
-        acting.delete(PODS, pod.namespace, pod.name, pod.uid, dry_run=True)
 
 
 def _objects(outlook: Outlook, path: str, fault: FaultTiming, objects: ForesightObjects) -> Iterator[Foreseen]:

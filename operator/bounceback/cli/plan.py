@@ -23,7 +23,7 @@ from bounceback.report.subject import Subject
 from bounceback.report.words import count
 
 if TYPE_CHECKING:
-    from bounceback.cli.foresight import Outlook
+    from bounceback.cli.outlook import Outlook
 
 Wanted = tuple[str, str, FaultExperimentSpec, bool]
 """Namespace, name, spec, and whether it is yet to be made."""

@@ -1,4 +1,4 @@
-"""What an agent tells: JSON objects, one a line of its standard output, which reach the operator by the kubelet (pods/log).
+"""What an agent tells: JSON, an object a line of its standard output. The operator reads it by the kubelet (pods/log).
 
 The log can be read again from its start by an operator that knows nothing else. Standard library only: the agent
 imports this.
