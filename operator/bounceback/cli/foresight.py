@@ -47,9 +47,7 @@ class Foresight:
     ) -> None:
         self._cluster = cluster
         self._operator = operator_namespace
-        self._known_checks = (
-            known_checks  # by (namespace, name), thosenamespace, name) of those that come along in the files
-        )
+        self._known_checks = known_checks  # those that come along in the files, by (namespace, name)
 
     def look(self, namespace: str, name: str, spec: FaultExperimentSpec, *, is_new: bool) -> Outlook:
         outlook = Outlook(namespace, name)
