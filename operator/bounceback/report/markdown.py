@@ -104,6 +104,15 @@ def _figures(subject: Subject) -> Iterator[str]:
 
 
 def _evidence(subject: Subject) -> Iterator[str]:
+    yield from _of_the_course(subject)
+    yield from _of_the_faults(subject)
+    yield from _of_the_system(subject)
+    if told := kept.told(subject):
+        yield f"Evidence: {escaped(told)}."
+        yield ""
+
+
+def _of_the_course(subject: Subject) -> Iterator[str]:
     status = subject.status
     if status.marks:
         yield "## Timeline"
@@ -120,6 +129,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         spans = ", ".join(f"{subject.seconds(g[0]):.1f} s to {subject.seconds(g[-1]):.1f} s" for g in status.gaps)
         yield f"Nobody was looking from {spans}."
         yield ""
+
+
+def _of_the_faults(subject: Subject) -> Iterator[str]:
+    status = subject.status
     if status.injections:
         yield "## Injections"
         yield ""
@@ -149,6 +162,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield ""
         yield from (f"    {line}" for line in shown(status.repair.log).splitlines())
         yield ""
+
+
+def _of_the_system(subject: Subject) -> Iterator[str]:
+    status = subject.status
     if rows := list(workload_rows(subject)):
         yield "## Workloads"
         yield ""
@@ -180,9 +197,6 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield "## How long answers took"
         yield ""
         yield from table(kept.LATENCY, rows)
-    if told := kept.told(subject):
-        yield f"Evidence: {escaped(told)}."
-        yield ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -199,6 +199,12 @@ def _settings(entry: FaultTiming) -> str:
 
 
 def _evidence(subject: Subject) -> Iterator[str]:
+    yield from _of_the_faults(subject)
+    yield from _of_the_system(subject)
+    yield from _of_the_run(subject)
+
+
+def _of_the_faults(subject: Subject) -> Iterator[str]:
     status = subject.status
     if status.marks:
         stretches = [(mark, subject.stretch(mark)) for mark in status.marks]
@@ -230,6 +236,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         told = f"{REPAIRS.get(status.repair.state, status.repair.state)}: {status.repair.message}"
         log = f"<pre>{_text(status.repair.log)}</pre>" if status.repair.log else ""
         yield _section("Repair", f"<p>{_text(told)}</p>{log}")
+
+
+def _of_the_system(subject: Subject) -> Iterator[str]:
+    status = subject.status
     if worked := list(workload_rows(subject)):
         yield _section("Workloads", _table(WORKLOADS, worked))
     if paces := list(pace_rows(subject)):
@@ -248,6 +258,10 @@ def _evidence(subject: Subject) -> Iterator[str]:
         yield _section("What the checks saw", _table(("check", "samples", "healthy", "first failures"), rows3))
     if latency := list(kept.latency_rows(subject)):
         yield _section("How long answers took", _latencies(subject) + _table(kept.LATENCY, latency))
+
+
+def _of_the_run(subject: Subject) -> Iterator[str]:
+    status = subject.status
     if status.aspects is not None:
         aspects = status.aspects.to_json()
         rows2 = [(name, word) for name, word in aspects.items()]
