@@ -138,7 +138,7 @@ class Foresight:
             outlook.note(
                 "a Job repairs; whether the account may make it, and the API server takes it, is seen at the start"
             )
-        _one_vehicle_each(outlook, {pod.name: pod for chosen in pods.values() for pod in chosen})
+        one_vehicle_foreseen(outlook, {pod.name: pod for chosen in pods.values() for pod in chosen})
         return outlook
 
     def _try_to_create(self, outlook: Outlook, spec: FaultExperimentSpec) -> None:
@@ -358,7 +358,7 @@ def _objects(outlook: Outlook, path: str, fault: FaultTiming, objects: Foresight
             yield Foreseen(str(each.key), "", VehicleKind.OBJECT_PATCH, "requests to the API", Rung.API)
 
 
-def _one_vehicle_each(outlook: Outlook, known: Mapping[str, PodInfo]) -> None:
+def one_vehicle_foreseen(outlook: Outlook, known: Mapping[str, PodInfo]) -> None:
     """All faults on one pod travel together: where one needs a NodePod, the others take it too, or are refused."""
     on_node = {each.pod for pods in outlook.faults.values() for each in pods if each.vehicle == VehicleKind.NODE_POD}
     for fault, pods in outlook.faults.items():
