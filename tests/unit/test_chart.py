@@ -274,6 +274,14 @@ def test_the_operator_arms_under_the_name_that_the_chart_gives_its_webhook() -> 
     }
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_nodes_are_asked_for_the_image_unless_that_is_not_wanted(asks: bool) -> None:
+    objects = render("arming.enabled=true", *([] if asks else ["arming.askNodes=false"]))
+    (container,) = one(objects, "Deployment", "bounceback")["spec"]["template"]["spec"]["containers"]
+    settings = Settings.from_environment({e["name"]: e.get("value") or "" for e in container["env"]})
+    assert settings.arming_asks_nodes is asks
+
+
 def test_faults_by_admission_are_the_right_to_write_one_configuration() -> None:
     assert not [o for o in render() if o["kind"] == "ValidatingWebhookConfiguration"]
     objects = render("admissionFaults.enabled=true")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bounceback.api.experiment import FaultEntry
+from bounceback.cli.foresight import Foreseen, Outlook, one_vehicle_foreseen
 from bounceback.controller.prepare import one_vehicle_each
 from bounceback.engine.model import PodInfo
 from bounceback.engine.planning import Chosen
@@ -131,3 +132,17 @@ def test_faults_that_travel_together_do_not_take_rules_where_nobody_would_hear_t
         assert raised.value.field == "spec.faults"
     else:
         assert [each.vehicle for each in one_vehicle_each(chosen)] == [NODE_POD, NODE_POD]
+
+
+@pytest.mark.parametrize(("own_users", "beside", "refused"), [(True, "web-1", 1), (False, "web-1", 0), (True, "b", 0)])
+def test_plan_foresees_which_faults_travel_together_and_which_cannot(
+    own_users: bool, beside: str, refused: int
+) -> None:
+    outlook = Outlook("shop", "planned")
+    outlook.faults["api"] = [Foreseen("web-1", "n", str(SIDECAR), "", str(Rung.PROXY))]
+    outlook.faults["kill"] = [Foreseen(beside, "n", str(NODE_POD), "", str(Rung.NODE))]
+    one_vehicle_foreseen(outlook, {"web-1": replace(pod("web-1"), own_users=own_users), "b": pod("b")})
+    assert len(outlook.refusals) == refused
+    assert all("put them in experiments of their own" in each for each in outlook.refusals)
+    travels = NODE_POD if beside == "web-1" else SIDECAR
+    assert [each.vehicle for each in outlook.faults["api"]] == [travels]

@@ -88,7 +88,7 @@ class Foresight:
             outlook.note(
                 "a Job repairs; whether the account may make it, and the API server takes it, is seen at the start"
             )
-        _one_vehicle_each(outlook, {pod.name: pod for chosen in pods.values() for pod in chosen})
+        one_vehicle_foreseen(outlook, {pod.name: pod for chosen in pods.values() for pod in chosen})
         foresee_sums(outlook, spec)
         return outlook
 
@@ -220,7 +220,7 @@ def foresee_sums(outlook: Outlook, spec: FaultExperimentSpec) -> None:
             outlook.note(f"{summed(one, other, both)} {BY_THE_RELAY}")
 
 
-def _one_vehicle_each(outlook: Outlook, known: Mapping[str, PodInfo]) -> None:
+def one_vehicle_foreseen(outlook: Outlook, known: Mapping[str, PodInfo]) -> None:
     """All faults on one pod travel together: where one needs a NodePod, the others take it too, or are refused."""
     on_node = {each.pod for pods in outlook.faults.values() for each in pods if each.vehicle == VehicleKind.NODE_POD}
     for fault, pods in outlook.faults.items():
