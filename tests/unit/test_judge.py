@@ -316,10 +316,20 @@ KILL = {"containerKill": {"container": "web"}}
         (CLIENT, 1, 5, Verdict.FAILED),
         (CRASH, 2, 2, Verdict.PASSED),
         (CRASH, 3, 2, Verdict.FAILED),
+        (CRASH, 1, 2, Verdict.INCONCLUSIVE),
         (KILL, 0, 1, Verdict.PASSED),
         (KILL, 1, 1, Verdict.INCONCLUSIVE),
     ],
-    ids=["stays", "ends", "ends under either", "killed by us", "killed and ends", "nobody ends", "whoever ended it"],
+    ids=[
+        "stays",
+        "ends",
+        "ends under either",
+        "killed by us",
+        "killed and ends",
+        "killed and not back",
+        "nobody ends",
+        "whoever ended it",
+    ],
 )
 def test_a_client_that_ends_by_itself_fails_where_a_check_asks(
     other: dict[str, Any] | None, restarts: int, hits: int, expected: Verdict

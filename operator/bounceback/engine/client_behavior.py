@@ -49,7 +49,8 @@ def judge_all(wanted: ClientBehavior, seen: Iterable[Seen]) -> tuple[Answer, ...
 def of_clients(faults: Iterable[FaultTiming], injections: Sequence[InjectionStatus]) -> list[Seen]:
     """What was seen of each client, with how often it was started again for no fault of ours, where that can be told.
 
-    Where another kind of fault is on the same pod nobody knows which of them a container ended of.
+    Where another kind of fault is on the same pod nobody knows which of them a container ended of; nor where more
+    processes were killed than containers were started again.
     """
     kinds = {entry.name: entry.fault for entry in faults}
     found: list[Seen] = []
@@ -60,8 +61,8 @@ def of_clients(faults: Iterable[FaultTiming], injections: Sequence[InjectionStat
         restarts = max(each.restarts for each in mates)
         killed = sum(each.hits for each in mates if _kills(kinds[each.fault]))
         alone = all(isinstance(kinds[each.fault], ClientFault) for each in mates)
-        told = {"restarts": max(0, restarts - killed)} if alone or not restarts else {}
-        found.append({**injection.behavior, **told})
+        known = restarts >= killed and (alone or not restarts)
+        found.append({**injection.behavior, **({"restarts": restarts - killed} if known else {})})
     return found
 
 
@@ -146,7 +147,7 @@ def _watches(field: str, watches: Seen, count: int, words: str) -> Answer:
 
 def _restarts(most: int, count: int | None) -> Answer:
     if count is None:
-        told = "nobody can tell: it is in no pod of ours to watch, or another fault could have ended it, too"
+        told = "nobody can tell: it is in no pod that we watch, or what another fault ended cannot be told apart"
         return Answer("maxRestarts", Judgement.INCONCLUSIVE, told)
     return _answer("maxRestarts", count <= most, f"started again {count} times by itself")
 
