@@ -156,10 +156,9 @@ def last_reading(state: State, seen: Seen, now: Instant, account: float) -> Wait
             return Waits(Decision(state, frozenset({Duty.LOOK}), again=min(1.0, settle - waited)))
         if waited < settle + OBSERVE_GRACE + account:
             return Waits(Decision(state, frozenset({Duty.LOOK, Duty.OBSERVE_AFTER})))
-    after = seen.after if needed else {}
-    observed["after"] = after if isinstance(after, dict) else None
-    if isinstance(after, str):
-        observed["afterProblem"] = after[:1024]
+    observed["after"] = seen.after if needed else {}
+    if seen.after_problems:
+        observed["afterProblems"] = seen.after_problems
     if seen.unchanged:
         observed[UNCHANGED] = [each.to_json() for each in seen.unchanged]
     return Waits(observed=observed)
