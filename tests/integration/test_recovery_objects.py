@@ -237,9 +237,8 @@ async def test_objects_are_observed(kube: Kube, reader: Kube, namespace: str) ->
         await observe(reader, namespace, gone)
     found = await observe_each(reader, namespace, gone)
     assert found["gone"].gone, "an object that is not there is no object that cannot be read"
-    unserved = gone.model_copy(deep=True)
-    assert unserved.observations[0].kubernetes is not None
-    unserved.observations[0].kubernetes.kind = "Nothing"
+    nothing = {"name": "gone", "kubernetes": {**wanted, "kind": "Nothing", "name": "nothing"}, "unchanged": {}}
+    unserved = RecoveryCheckSpec.model_validate({"observations": [nothing]})
     assert not (await observe_each(reader, namespace, unserved))["gone"].gone
 
 
