@@ -260,7 +260,7 @@ def test_observed_values_are_in_the_evidence_without_their_secrets() -> None:
     at_clear = [line for line in found if line.get("when") == "clear"]
     assert [line["type"] for line in at_clear] == ["observed", "notObserved"]
     assert at_clear[0]["value"] == {"count": 4301, "token": HIDDEN}
-    assert at_clear[1]["name"] == "stock" and at_clear[1]["message"] == "connection refused by http://***@stock"
+    assert at_clear[1]["name"] == "stock" and at_clear[1]["message"] == "connection refused by redis://***@stock"
     assert {"type": "observedAtClear", "leastSeconds": 0.112, "mostSeconds": 0.431} in found
     everything = json.dumps([lines_of(whole(), kind) for kind in EvidenceKind])
     assert "do-not-show-this" not in everything

@@ -324,7 +324,7 @@ def test_hostile_texts_stay_texts(run: str, form: str) -> None:
 @pytest.mark.parametrize("form", ["html", "md", "json"])
 def test_it_tells_when_something_was_observed_and_what_could_not_be(form: str) -> None:
     text = FORMS[form](subject("passed"))
-    assert "connection refused by http://***@stock" in text.replace("\\", "")
+    assert "connection refused by redis://***@stock" in text.replace("\\", "")
     if form == "json":
         (clear,) = [each for each in json.loads(text)["snapshots"] if each["when"] == "clear"]
         assert (clear["read"], clear["leastSeconds"], clear["mostSeconds"]) == (1, 0.112, 0.431)
