@@ -88,6 +88,9 @@ def passed() -> Json:
             ],
             "observed": {
                 "before": {"web-healthy": {"orders": {"count": 4210, "token": "do-not-show-this"}}},
+                "clear": {"web-healthy": {"orders": {"count": 4301, "token": "do-not-show-this"}}},
+                "clearProblems": {"web-healthy": {"stock": "connection refused by redis://ann:do-not-show-this@stock"}},
+                "clearSeconds": [0.112, 0.431],
                 "after": {"web-healthy": {"orders": {"count": 4388, "token": "do-not-show-this"}}},
             },
             "views": [

@@ -25,7 +25,7 @@ from bounceback.recovery import names as names_module
 from bounceback.recovery.judging import judged, nothing_said
 from bounceback.recovery.looks import ask_by_http, look_by_tcp, probe_session
 from bounceback.recovery.names import Names
-from bounceback.recovery.observing import LARGEST_OBSERVATION, ObservationError, observe
+from bounceback.recovery.observing import LARGEST_OBSERVATION, ObservationError, observe, observe_each
 from bounceback.recovery.sampling import Pulse, Sampler
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant, Interval
@@ -368,6 +368,18 @@ def observations(*paths: str, address: str) -> RecoveryCheckSpec:
             "invariants": [{"name": "kept", "expression": "true"}],
         }
     )
+
+
+async def test_what_cannot_be_observed_costs_nothing_but_itself() -> None:
+    """As at clear, when a system may be down in part; all are asked at once, so the slowest tells how long it takes."""
+    async with serving(values) as address:
+        began = time.monotonic()
+        asked = observations("/silent", "/orders", "/broken", address=address)
+        found = await observe_each(NO_CLUSTER, "default", asked)
+    assert time.monotonic() - began < 3
+    assert found["orders"] == {"count": 3}
+    assert str(found["broken"]) == "observation broken: status 500, expected 200"
+    assert str(found["silent"]) == "observation silent: timed out after 300 ms"
 
 
 async def test_observations_are_read_by_name() -> None:

@@ -17,7 +17,7 @@ from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import Json
 from bounceback.kube.resources import CONFIG_MAPS
 from bounceback.recovery import judging
-from bounceback.recovery.observing import ObservationError, observe
+from bounceback.recovery.observing import ObservationError, observe, observe_each
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant, Interval
 from tests.conftest import ACCOUNT
@@ -235,6 +235,11 @@ async def test_objects_are_observed(kube: Kube, reader: Kube, namespace: str) ->
     )
     with pytest.raises(ObservationError, match=r'observation gone: 404 NotFound: configmaps "nothing" not found'):
         await observe(reader, namespace, gone)
+    found = await observe_each(reader, namespace, gone)
+    assert found["gone"].gone, "an object that is not there is no object that cannot be read"
+    nothing = {"name": "gone", "kubernetes": {**wanted, "kind": "Nothing", "name": "nothing"}, "unchanged": {}}
+    unserved = RecoveryCheckSpec.model_validate({"observations": [nothing]})
+    assert not (await observe_each(reader, namespace, unserved))["gone"].gone
 
 
 async def test_a_burst_of_costly_events_leaves_time_for_other_work(

@@ -235,6 +235,17 @@ def written(folder: Path, name: str, of: Record | str) -> str:
     return str(path)
 
 
+def test_a_workload_that_lost_something_is_a_regression_by_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monday, torn = written(tmp_path, "monday.json", worked()), written(tmp_path, "torn.json", worked({"Lost": 3}))
+    code, out, _ = ran(capsys, torn, "--baseline", monday)
+    assert (code, out.splitlines()[-1]) == (1, "Regressed")
+    (line,) = [line for line in out.splitlines() if line.startswith("workload shop-orders lost")]
+    assert line.split()[3:] == ["0", "of", "1,000", "3", "of", "1,000", "Worse"]
+    assert ran(capsys, monday, "--baseline", torn)[0] == 0
+
+
 def test_two_reports_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monday = written(tmp_path, "monday.json", as_json(Subject.of(RUNS["passed"]())))
     slow = written(tmp_path, "slow.json", of(recovery=(60, 1)))

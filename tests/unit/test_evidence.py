@@ -257,6 +257,11 @@ def test_observed_values_are_in_the_evidence_without_their_secrets() -> None:
     found = lines_of(whole(), EvidenceKind.CONSISTENCY)
     before = next(line for line in found if line["type"] == "observed")
     assert before["value"] == {"count": 4210, "token": HIDDEN}
+    at_clear = [line for line in found if line.get("when") == "clear"]
+    assert [line["type"] for line in at_clear] == ["observed", "notObserved"]
+    assert at_clear[0]["value"] == {"count": 4301, "token": HIDDEN}
+    assert at_clear[1]["name"] == "stock" and at_clear[1]["message"] == "connection refused by redis://***@stock"
+    assert {"type": "observedAtClear", "leastSeconds": 0.112, "mostSeconds": 0.431} in found
     everything = json.dumps([lines_of(whole(), kind) for kind in EvidenceKind])
     assert "do-not-show-this" not in everything
 

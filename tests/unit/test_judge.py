@@ -187,7 +187,10 @@ def test_an_invariant_over_something_that_was_not_read_is_undecided() -> None:
         "observations": [{"name": "orders", "http": {"url": "http://web/orders"}}],
         "invariants": [{"name": "kept", "expression": "after.orders.count >= before.orders.count"}],
     }
-    status = finished([check(**invariants)]).model_copy(update={"observed": {"before": {}, "afterProblem": "refused"}})
+    refused = {"healthy": {"orders": "connection refused"}}
+    status = finished([check(**invariants)]).model_copy(
+        update={"observed": {"before": {}, "after": {}, "afterProblems": refused}}
+    )
     judged = verdict(status=status)
     assert (judged.verdict, judged.axes.consistency) == (Verdict.INCONCLUSIVE, Judgement.INCONCLUSIVE)
 

@@ -321,6 +321,17 @@ def test_hostile_texts_stay_texts(run: str, form: str) -> None:
             assert all(row.count("|") - row.count("\\|") == 9 for row in text.splitlines() if row.startswith("| slow "))
 
 
+@pytest.mark.parametrize("form", ["html", "md", "json"])
+def test_it_tells_when_something_was_observed_and_what_could_not_be(form: str) -> None:
+    text = FORMS[form](subject("passed"))
+    assert "connection refused by redis://***@stock" in text.replace("\\", "")
+    if form == "json":
+        (clear,) = [each for each in json.loads(text)["snapshots"] if each["when"] == "clear"]
+        assert (clear["read"], clear["leastSeconds"], clear["mostSeconds"]) == (1, 0.112, 0.431)
+    else:
+        assert "0.1 to 0.4 s after all was cleared" in text
+
+
 @pytest.mark.parametrize("form", FORMS)
 @EVERY
 def test_what_was_observed_is_in_no_report(run: str, form: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bounceback.api.reference_run import ReferenceStatus
-from bounceback.api.status import InjectionStatus, Moment
+from bounceback.api.status import Happening, InjectionStatus, Moment
 from bounceback.engine.advance import advance
 from bounceback.engine.cel import check_syntax
 from bounceback.engine.judge import judge
@@ -129,6 +129,15 @@ def test_an_operator_that_comes_late_says_so_and_one_in_time_takes_it() -> None:
     assert late.observed["clear"] == {}
     (line,) = [line for line in late.timeline if line.event == "ObservedAtClear"]
     assert "not healthy/orders: it was read 29 s after all was cleared, by an operator that came late" in line.message
+
+
+def test_one_that_waited_for_more_to_come_is_in_time() -> None:
+    """The last pod was deleted at second 11, and another might have been until second 20."""
+    told = Happening(time="", elapsed_milliseconds=20_000, event="Clearing", message="all faults are over")
+    state = cleared(since=20.1, started_at=Moment.of(at(0)), timeline=[told])
+    found = taken({"orders": {"ids": [1]}, "stock": 5}, at_second=20.2)
+    observed = step(state, Seen(health=health(healthy_for=0.0), clear=found), 20.6).state.status.observed
+    assert observed["clear"]["healthy"]["stock"] == 5 and observed["clearSeconds"] == [9.2, 9.5]
 
 
 def verdict_of(expression: str, clear: Any, problems: Mapping[str, str] | None = None, after: Any = None) -> Any:

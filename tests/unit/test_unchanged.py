@@ -10,10 +10,12 @@ from hypothesis import strategies as some
 
 from bounceback.engine.judge import judge
 from bounceback.engine.merging import same
+from bounceback.engine.state import Snapshot
 from bounceback.engine.unchanged import unchanged
 from bounceback.report.redact import redacted
+from bounceback.types.instants import Interval
 from bounceback.types.outcome import Judgement, Verdict
-from tests.unit.engine_values import check, experiment, finished, health, injection
+from tests.unit.engine_values import at, check, experiment, finished, health, injection
 from tests.unit.test_end_state import body
 
 MAPS = {"apiVersion": "v1", "kind": "ConfigMap", "selector": {"matchLabels": {"app": "web"}}}
@@ -28,11 +30,16 @@ ORDERS = [{"id": 1, "n": 2, "seen": "09:00"}, {"id": 2, "n": 5, "seen": "09:01"}
 LATER = [{**order, "seen": "10:00"} for order in ORDERS]
 
 
-def held(before: Any, after: Any, *, unreadable: str = "", **observation: Any) -> tuple[Judgement, str]:
+def held(
+    before: Any, after: Any, *, unreadable: str = "", gone: bool = False, **observation: Any
+) -> tuple[Judgement, str]:
     """The result of the one observation, which is `data`, and what is said."""
     asked = check(observations=[{"name": "data", **observation}])
     status = finished([asked]).model_copy(update={"observed": {"before": {"healthy": {"data": before}}}})
-    (found,) = unchanged(status, unreadable or {"healthy": {"data": after}}, "salt", redacted)
+    values, problems = ({}, {"data": unreadable}) if unreadable else ({"data": after}, {})
+    missing = frozenset({("healthy", "data")} if gone else ())
+    read = Snapshot(Interval.at(at(30)), {"healthy": values}, {"healthy": problems}, missing)
+    (found,) = unchanged(status, read, "salt", redacted)
     assert (found.check, found.name) == ("healthy", "data unchanged")
     return found.result, found.message
 
@@ -95,10 +102,16 @@ def test_nothing_compared_with_nothing_is_no_sameness(nothing: Any) -> None:
 
 
 def test_what_cannot_be_read_is_undecided() -> None:
-    assert held(ORDERS, None, unreadable="healthy: observation data: refused", http=SOURCES["http"], unchanged={}) == (
-        Judgement.INCONCLUSIVE,
-        "healthy: observation data: refused",
-    )
+    refused = held(ORDERS, None, unreadable="connection refused", http=SOURCES["http"], unchanged={})
+    assert refused == (Judgement.INCONCLUSIVE, "connection refused")
+
+
+def test_an_object_that_is_gone_is_a_difference() -> None:
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "name": "settings"}
+    told = '404 NotFound: configmaps "settings" not found'
+    asked: dict[str, Any] = {"kubernetes": settings, "unchanged": {}}
+    assert held(body("settings"), None, unreadable=told, gone=True, **asked) == (Judgement.FAILED, told)
+    assert held(body("settings"), None, unreadable="503: no answer", **asked)[0] is Judgement.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

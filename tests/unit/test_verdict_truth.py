@@ -20,7 +20,7 @@ from bounceback.engine.judge import judge
 from bounceback.engine.reading import Seen as Histories
 from bounceback.engine.reading import read
 from bounceback.engine.samples import History, Sample
-from bounceback.engine.state import Seen, State
+from bounceback.engine.state import Seen, Snapshot, State
 from bounceback.engine.unchanged import unchanged
 from bounceback.report.redact import redacted
 from bounceback.types.instants import Interval
@@ -210,7 +210,9 @@ def given_verdict(case: Case) -> FaultExperimentStatus:
             read[when] |= {copy.name: {"data": [*found]}} if found is not None else {}
     cancelled = Finding(verdict=Verdict.ABORTED, reason="Cancelled", message="") if case.cancelled else None
     status = status.model_copy(update={"observed": read, "ending": cancelled})
-    compared = [each.to_json() for each in unchanged(status, read["after"], "salt", redacted)]
+    compared = [
+        each.to_json() for each in unchanged(status, Snapshot(_interval((30, 30)), read["after"], {}), "salt", redacted)
+    ]
     status = status.model_copy(update={"observed": {**read, "unchanged": compared}})
     return judge(spec, status, [_injection(case, n, hit) for n, hit in enumerate(case.hits)], _health(case))
 

@@ -110,24 +110,24 @@ class Looking:
                 return f"{check.name}: {error}"
         return found
 
-    async def observe_after(
-        self, status: FaultExperimentStatus
-    ) -> tuple[dict[str, Any] | str, tuple[InvariantResult, ...]]:
-        """The same, held against what was read before where it must be unchanged."""
-        found = await self.observe(status.checks)
-        return found, unchanged(status, found, status.run_uid or "", redacted)
-
-    async def observe_at_clear(self, checks: Sequence[CheckCopy]) -> Snapshot:
+    async def observe_all(self, checks: Sequence[CheckCopy]) -> Snapshot:
         """All at the same time; a source that does not answer costs nothing but itself."""
         began = Instant.now()
         asked = [check for check in checks if check.spec.observations]
         found = await asyncio.gather(*(observe_each(self._acting, self._namespace, check.spec) for check in asked))
         values: dict[str, dict[str, Any]] = {check.name: {} for check in asked}
         problems: dict[str, dict[str, str]] = {}
+        gone: set[tuple[str, str]] = set()
         for check, read_of in zip(asked, found, strict=True):
             for name, value in read_of.items():
                 if isinstance(value, ObservationError):
-                    problems.setdefault(check.name, {})[name] = str(value).removeprefix(f"observation {name}: ")
+                    problems.setdefault(check.name, {})[name] = str(value).removeprefix(f"observation {name}: ")[:512]
+                    gone |= {(check.name, name)} if value.gone else set()
                 else:
                     values[check.name][name] = value
-        return Snapshot(Interval(began, Instant.now()), values, problems)
+        return Snapshot(Interval(began, Instant.now()), values, problems, frozenset(gone))
+
+    async def observe_after(self, status: FaultExperimentStatus) -> tuple[Snapshot, tuple[InvariantResult, ...]]:
+        """The same, held against what was read before where it must be unchanged."""
+        found = await self.observe_all(status.checks)
+        return found, unchanged(status, found, status.run_uid or "", redacted)

@@ -336,11 +336,11 @@ class Run:
         self._seen = replace(self._seen, before=found, preparation=None)
 
     async def _observe_clear(self) -> None:
-        self._seen = replace(self._seen, clear=await self._looking.observe_at_clear(self._state.status.checks))
+        self._seen = replace(self._seen, clear=await self._looking.observe_all(self._state.status.checks))
 
     async def _observe_after(self) -> None:
         found, told = await self._looking.observe_after(self._state.status)
-        self._seen = replace(self._seen, after=found, unchanged=told)
+        self._seen = replace(self._seen, after=found.values, after_problems=found.problems, unchanged=told)
 
     async def _carry(self) -> None:
         async with asyncio.TaskGroup() as tasks:

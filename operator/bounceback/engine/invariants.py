@@ -15,6 +15,7 @@ from bounceback.types.rules import Path
 REFERENCE: Final = "reference run"
 """What stands in the place of a check's name; no check can have it."""
 NOT_COMPARED: Final = "not compared with what was before the fault"
+NOTHING_AT_CLEAR: Final = "nothing was observed at clear: no fault was cleared, or nobody was there to look"
 _UNCHANGED: Final = " unchanged"
 
 
@@ -94,18 +95,15 @@ def _result(
 
 def _unread(status: FaultExperimentStatus, check: CheckCopy, expression: str, spoken: frozenset[str]) -> str:
     """Why something that it names is not known; "": all is."""
-    for when in ("before", "after"):
-        if when in spoken and not isinstance(status.observed.get(when), dict):
-            return str(status.observed.get(f"{when}Problem") or "not observed")
-    return _unread_at_clear(status, check, taken_of(expression, "clear")) if "clear" in spoken else ""
-
-
-def _unread_at_clear(status: FaultExperimentStatus, check: CheckCopy, names: frozenset[str] | None) -> str:
-    """Why one of these (None: any) was not read at clear; "": all were."""
-    values, problems = status.observed.get("clear"), status.observed.get("clearProblems") or {}
-    if not isinstance(values, dict):
-        return "nothing was observed at clear: no fault was cleared, or nobody was there to look"
-    told, known = problems.get(check.name) or {}, values.get(check.name) or {}
-    wanted = {each.name for each in check.spec.observations} if names is None else names
-    missing = [f"clear.{name}: {told.get(name) or 'not observed'}" for name in sorted(wanted) if name not in known]
+    missing: list[str] = []
+    for when in ("before", "clear", "after"):
+        if when not in spoken:
+            continue
+        values, problems = status.observed.get(when), status.observed.get(f"{when}Problems") or {}
+        if not isinstance(values, dict):
+            return NOTHING_AT_CLEAR if when == "clear" else f"{when}: not observed"
+        told, known = problems.get(check.name) or {}, values.get(check.name) or {}
+        taken = taken_of(expression, when)
+        wanted = {each.name for each in check.spec.observations} if taken is None else taken
+        missing += [f"{when}.{name}: {told.get(name) or 'not observed'}" for name in sorted(wanted - known.keys())]
     return "; ".join(missing)

@@ -16,6 +16,7 @@ from bounceback.api.status import CheckCopy, FaultExperimentStatus
 from bounceback.engine.cel import CelError, taken_of
 from bounceback.engine.evidence import DONE
 from bounceback.engine.noting import mark_of, noted, updated
+from bounceback.engine.samples import latest
 from bounceback.engine.state import Decision, Duty, Seen, Snapshot, State
 from bounceback.types.instants import Instant, Interval, Span
 from bounceback.types.outcome import Mark, Phase
@@ -23,7 +24,7 @@ from bounceback.types.outcome import Mark, Phase
 CLEAR: Final = "clear"
 UNCHANGED: Final = "unchanged"
 LATE: Final = 5.0
-"""Seconds after the end of the last fault at which a snapshot that begins then is none of that moment any more."""
+"""Seconds after it was known that all is cleared: a snapshot that begins later is none of that moment any more."""
 ANSWER_GRACE: Final = 5.0
 """Seconds that a snapshot may take beside what its sources may."""
 OBSERVE_GRACE: Final = 30.0
@@ -44,7 +45,7 @@ def with_snapshot(state: State, seen: Seen, now: Instant) -> State:
             return state
         found = Snapshot(Interval(cleared.latest, now), {}, _all_of(state.status.checks, "it was not read in time"))
     after = Span.between(cleared, found.read)
-    if found.read.earliest.since(cleared.latest) > LATE:
+    if found.read.earliest.since(_known(state, cleared)) > LATE:
         told = f"it was read {after.least:.0f} s after all was cleared, by an operator that came late: not at clear"
         found = Snapshot(found.read, {}, _all_of(state.status.checks, told))
     found = _bounded(state.status.checks, found)
@@ -78,6 +79,16 @@ def _cleared(state: State, now: Instant) -> Interval:
     """In the reference run the end of the time without faults."""
     since = state.status.phase_since
     return mark_of(state, Mark.CLEARED) or Interval.at(since.instant() if since else now)
+
+
+def _known(state: State, cleared: Interval) -> Instant:
+    """When it was known that nothing is in force and nothing more will come: another deletion might have."""
+    status = state.status
+    told = (line.elapsed_milliseconds / 1000 for line in status.timeline if line.event == Phase.CLEARING)
+    began = next(told, None)
+    if began is None or status.started_at is None:
+        return cleared.latest
+    return latest(cleared.latest, status.started_at.instant().plus(began))
 
 
 def observes(status: FaultExperimentStatus) -> bool:
@@ -156,10 +167,9 @@ def last_reading(state: State, seen: Seen, now: Instant, account: float) -> Wait
             return Waits(Decision(state, frozenset({Duty.LOOK}), again=min(1.0, settle - waited)))
         if waited < settle + OBSERVE_GRACE + account:
             return Waits(Decision(state, frozenset({Duty.LOOK, Duty.OBSERVE_AFTER})))
-    after = seen.after if needed else {}
-    observed["after"] = after if isinstance(after, dict) else None
-    if isinstance(after, str):
-        observed["afterProblem"] = after[:1024]
+    observed["after"] = seen.after if needed else {}
+    if seen.after_problems:
+        observed["afterProblems"] = seen.after_problems
     if seen.unchanged:
         observed[UNCHANGED] = [each.to_json() for each in seen.unchanged]
     return Waits(observed=observed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -114,11 +114,12 @@ class End:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was observed at clear, by check and name; or why not."""
+    """What was observed at clear or after the recovery, by check and name; or why not."""
 
     read: Interval  # from when the first was asked until the last had answered
     values: Mapping[str, Mapping[str, Any]]
     problems: Mapping[str, Mapping[str, str]]
+    gone: frozenset[tuple[str, str]] = frozenset()  # by check and name: objects that are not there
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class Seen:
     health: Health = NOTHING_SEEN
     before: dict[str, Any] | str | None = None  # observations, or why they could not be made
     clear: Snapshot | None = None
-    after: dict[str, Any] | str | None = None
+    after: Mapping[str, Any] | None = None
+    after_problems: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unchanged: tuple[InvariantResult, ...] = ()  # what became of what must be the same before and after
     more: Preparation = NOTHING_FOUND  # for faults that repeat or follow: who is next
     missed: tuple[str, ...] = ()  # for faults that follow: who took a target's place and cannot be hit, and why

@@ -11,6 +11,7 @@ from bounceback.api.status import CheckCopy, FaultExperimentStatus, InvariantRes
 from bounceback.engine.comparing import Hide, first_of, in_words, shown
 from bounceback.engine.end_state import end_state, ends_differ, is_ours, values_differ, without
 from bounceback.engine.invariants import NOT_COMPARED, named_unchanged
+from bounceback.engine.state import Snapshot
 from bounceback.types.objects import Json
 from bounceback.types.outcome import Judgement
 from bounceback.types.pointers import parts, pointer
@@ -28,10 +29,8 @@ class _Objects:
     status_fields: Sequence[str]
 
 
-def unchanged(
-    status: FaultExperimentStatus, after: dict[str, Any] | str, salt: str, hide: Hide
-) -> tuple[InvariantResult, ...]:
-    """A result for each observation that must be so; `after` may be why nothing could be read."""
+def unchanged(status: FaultExperimentStatus, after: Snapshot, salt: str, hide: Hide) -> tuple[InvariantResult, ...]:
+    """A result for each observation that must be so."""
     before = status.observed.get("before")
     return tuple(
         _compared(check, each, before, after, salt, hide)
@@ -42,13 +41,16 @@ def unchanged(
 
 
 def _compared(
-    check: CheckCopy, asked: Observation, before: Any, after: dict[str, Any] | str, salt: str, hide: Hide
+    check: CheckCopy, asked: Observation, before: Any, after: Snapshot, salt: str, hide: Hide
 ) -> InvariantResult:
-    outcome, told = Judgement.INCONCLUSIVE, after if isinstance(after, str) else NOT_COMPARED
-    if isinstance(before, dict) and isinstance(after, dict):
-        then, now = before.get(check.name, {}), after.get(check.name, {})
-        if asked.name in then and asked.name in now:
-            outcome, told = _held_against(asked, then[asked.name], now[asked.name], salt, hide)
+    """An object that is not there any more is another matter than one that could not be read."""
+    then, now = (before or {}).get(check.name, {}), after.values.get(check.name, {})
+    told = after.problems.get(check.name, {}).get(asked.name, NOT_COMPARED)
+    outcome = Judgement.INCONCLUSIVE
+    if asked.name in then and (check.name, asked.name) in after.gone:
+        outcome = Judgement.FAILED
+    elif asked.name in then and asked.name in now:
+        outcome, told = _held_against(asked, then[asked.name], now[asked.name], salt, hide)
     return InvariantResult(check=check.name, name=named_unchanged(asked.name), result=outcome, message=told[:1024])
 
 

@@ -24,7 +24,14 @@ LARGEST_OBSERVATION: Final = 16 * 1024
 
 
 class ObservationError(Exception):
-    """An observation could not be read; the message names it and says why."""
+    """An observation could not be read; the message names it and says why.
+
+    `gone`: the object that it asks for by name is not there.
+    """
+
+    def __init__(self, message: str, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
 
 
 async def observe(acting: Kube, namespace: str, spec: RecoveryCheckSpec) -> Json:
@@ -64,7 +71,10 @@ async def _read(means: Means, observation: Observation) -> Any:
         raise ObservationError(f"observation {observation.name}: timed out after {timeout} ms") from None
     except (aiohttp.ClientError, OSError) as error:
         raise ObservationError(f"observation {observation.name}: {in_a_line(error)}") from error
-    except (KubeError, UnknownKindError, NotHealthyError, CannotLookError, ValueError) as error:
+    except KubeError as error:
+        gone = error.gone and observation.kubernetes is not None
+        raise ObservationError(f"observation {observation.name}: {error}", gone) from error
+    except (UnknownKindError, NotHealthyError, CannotLookError, ValueError) as error:
         raise ObservationError(f"observation {observation.name}: {error}") from error
     size = len(json.dumps(value))
     if size > LARGEST_OBSERVATION:

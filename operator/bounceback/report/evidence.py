@@ -160,12 +160,10 @@ def _consistency(status: FaultExperimentStatus) -> Iterator[Json]:
         for check_name, values in (status.observed.get(when) or {}).items():
             for name, value in values.items():
                 yield {"type": "observed", "when": when, "check": check_name, "name": name, "value": value}
-    if problem := status.observed.get("afterProblem"):
-        yield {"type": "notObserved", "when": "after", "message": problem}
-    for check_name, problems in (status.observed.get("clearProblems") or {}).items():
-        for name, message in problems.items():
-            told = {"check": check_name, "name": name, "message": message}
-            yield {"type": "notObserved", "when": "clear", **told}
+        for check_name, problems in (status.observed.get(f"{when}Problems") or {}).items():
+            for name, message in problems.items():
+                told = {"check": check_name, "name": name, "message": message}
+                yield {"type": "notObserved", "when": when, **told}
     if seconds := status.observed.get("clearSeconds"):
         yield {"type": "observedAtClear", "leastSeconds": seconds[0], "mostSeconds": seconds[1]}
     for result in status.invariants:

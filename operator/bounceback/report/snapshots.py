@@ -17,8 +17,8 @@ SNAPSHOTS: Final = ("observed", "how many", "when", "not read")
 class RecordUnread(Model):
     """An observation that could not be read."""
 
-    check: str = Field(description="The check; empty: of all of them.")
-    name: str = Field(description="The observation; empty: of all of them.")
+    check: str = Field(description="The check.")
+    name: str = Field(description="The observation.")
     message: str = Field(description="Why.")
 
 
@@ -35,24 +35,17 @@ class RecordSnapshot(Model):
 def snapshots(subject: Subject) -> Iterator[RecordSnapshot]:
     observed = subject.status.observed
     for when in ("before", "clear", "after"):
-        values, unread = observed.get(when), _unread(subject, when)
+        values, unread = observed.get(when), list(_unread(subject, when))
         if unread or any((values or {}).values()):
             least, most = observed.get("clearSeconds") or (None, None) if when == "clear" else (None, None)
             read = sum(len(each) for each in (values or {}).values())
             yield RecordSnapshot(when=when, read=read, unread=unread, least_seconds=least, most_seconds=most)
 
 
-def _unread(subject: Subject, when: str) -> list[RecordUnread]:
-    observed = subject.status.observed
-    if when == "clear":
-        told = observed.get("clearProblems") or {}
-        return [
-            RecordUnread(check=check, name=name, message=redact(why))
-            for check, problems in told.items()
-            for name, why in problems.items()
-        ]
-    problem = observed.get(f"{when}Problem")
-    return [RecordUnread(check="", name="", message=redact(problem))] if problem else []
+def _unread(subject: Subject, when: str) -> Iterator[RecordUnread]:
+    for check, problems in (subject.status.observed.get(f"{when}Problems") or {}).items():
+        for name, why in problems.items():
+            yield RecordUnread(check=check, name=name, message=redact(why))
 
 
 def snapshot_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
@@ -60,5 +53,5 @@ def snapshot_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
         told = (
             f"{each.least_seconds:.1f} to {each.most_seconds:.1f} s after all was cleared" if each.most_seconds else ""
         )
-        unread = "; ".join(f"{u.check}/{u.name}: {u.message}" if u.name else u.message for u in each.unread)
+        unread = "; ".join(f"{u.check}/{u.name}: {u.message}" for u in each.unread)
         yield "at clear" if each.when == "clear" else each.when, str(each.read), told, unread
