@@ -374,3 +374,22 @@ def test_what_to_look_at_where_a_fault_hit_nothing_is_of_its_kind(fault: dict[st
     judged = verdict(spec=experiment(faults=[entry]), injections=[injection(hits=0, first_hit_at=None)])
     assert (judged.verdict, judged.findings[0].reason) == (Verdict.INCONCLUSIVE, "FaultHitNothing")
     assert told in judged.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("told", "expected", "reason", "strategy"),
+    [
+        ({}, Verdict.PASSED, None, Aspect.PASSED),
+        ({"strategy_missed": ("web/open: status 200",)}, Verdict.FAILED, "StrategyNotSeen", Aspect.FAILED),
+        ({"strategy_unseen": ("web/open",)}, Verdict.INCONCLUSIVE, "StrategyUnknown", Aspect.INCONCLUSIVE),
+    ],
+    ids=["shows", "never shows", "nobody looked"],
+)
+def test_a_system_that_does_not_react_as_declared_fails(
+    told: dict[str, Any], expected: Verdict, reason: str | None, strategy: Aspect
+) -> None:
+    signal = {"name": "open", "tells": "Strategy", "http": {"url": "http://web/circuit"}}
+    judged = verdict(status=finished([check(detection=[signal])]), seen=health(**told))
+    assert (judged.verdict, judged.aspects.strategy) == (expected, strategy)
+    assert judged.aspects.detection is Aspect.NOT_CHECKED, "it says nothing of what the system noticed"
+    assert [f.reason for f in judged.findings] == ([reason] if reason else [])

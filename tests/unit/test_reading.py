@@ -54,3 +54,36 @@ def test_time_in_which_nobody_watched_the_error_state_is_told() -> None:
     told = read([seen], (), at(1), Interval.at(at(21)), Interval.at(at(22)), at(25))
     assert told.error_state
     assert next((gap.earliest, gap.latest) for gap in told.error_state_gaps) == (at(3), at(20))
+
+
+def strategies(signals: History, home: str = "Strategy") -> Seen:
+    """A check with one signal of a strategy."""
+    signal = {"name": "open", "tells": home, "http": {"url": "http://web/circuit"}}
+    spec = {"probes": [{"name": "home", "http": {"url": "http://web/"}}], "detection": [signal]}
+    return Seen("web", RecoveryCheckSpec.model_validate(spec), {}, {"open": signals}, {})
+
+
+def test_a_strategy_that_shows_is_no_detection_and_nothing_is_missed() -> None:
+    told = read([strategies(history(False, False, True, False))], (), at(1), None, None, at(4))
+    assert (told.strategy_missed, told.strategy_unseen, told.detected) == ((), (), None)
+    assert read([strategies(history(False, False, True), "Trouble")], (), at(1), None, None, at(3)).detected is not None
+
+
+@pytest.mark.parametrize("states", [(False,) * 4, (True,) * 4], ids=["never", "all along"])
+def test_a_strategy_that_does_not_come_to_show_is_missed(states: tuple[bool, ...]) -> None:
+    told = read([strategies(history(*states))], (), at(1), None, None, at(4))
+    assert len(told.strategy_missed) == 1 and told.strategy_missed[0].startswith("web/open: ")
+    assert not told.strategy_unseen
+
+
+def test_a_strategy_that_nobody_could_see_is_unknown_and_not_missed() -> None:
+    broken = history(False, False, False)
+    broken.add(Sample(at(20), at(20.1), False))
+    for signals in (broken, history()):
+        told = read([strategies(signals)], (), at(1), None, None, at(21))
+        assert not told.strategy_missed and len(told.strategy_unseen) == 1
+
+
+def test_before_the_fault_no_strategy_is_asked_for() -> None:
+    told = read([strategies(history(False, False))], (), None, None, None, at(2))
+    assert not told.strategy_missed and not told.strategy_unseen

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bounceback.api.experiment import FaultEntry
-from bounceback.cli.foresight import Foreseen, Outlook, one_vehicle_foreseen
+from bounceback.cli.foresight import one_vehicle_foreseen
+from bounceback.cli.outlook import Foreseen, Outlook
 from bounceback.controller.prepare import one_vehicle_each
 from bounceback.engine.model import PodInfo
 from bounceback.engine.planning import Chosen

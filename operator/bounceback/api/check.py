@@ -139,7 +139,8 @@ class RecoveryCheckSpec(Model):
     )
     detection: Annotated[list[Signal], Field(max_length=10)] = Field(
         default_factory=list,
-        description="Signals by which the system itself says that something is wrong; any one that holds is detection.",
+        description="Signals by which the system itself says that something is wrong, any one of which is detection, "
+        "or shows what it does about it.",
     )
     error_state: Annotated[list[Probe], Field(max_length=10)] = Field(
         default_factory=list,
@@ -206,6 +207,16 @@ class RecoveryCheckSpec(Model):
                     f"budgets.{name} must not be below the sampling period of the slowest probe: it could never be "
                     f"measured ({bound} s against {slowest} ms)",
                 )
+
+    @property
+    def noticing(self) -> list[Signal]:
+        """The signals by which the system says that something is wrong."""
+        return [signal for signal in self.detection if signal.tells == "Trouble"]
+
+    @property
+    def reacting(self) -> list[Signal]:
+        """Those by which it shows what it does about it."""
+        return [signal for signal in self.detection if signal.tells == "Strategy"]
 
     def sections(self) -> Iterator[tuple[str, int, Probe]]:
         """Every probe, with the list that it stands in and its place there."""

@@ -166,10 +166,25 @@ FAR_CATEGORY = Rule(
 )
 
 
-class Signal(Probe):
-    """A probe by which the system itself says that something is wrong."""
+NO_STRATEGY = Rule(
+    "!has(self.category) || !has(self.tells) || self.tells != 'Strategy'",
+    "category must be unset with tells: Strategy: it is about what names the trouble",
+    ".category",
+    reason="FieldValueForbidden",
+)
 
-    rules: ClassVar[tuple[Rule, ...]] = (*Probe.rules, NO_CATEGORY, FAR_CATEGORY)
+
+class Signal(Probe):
+    """A probe by which the system itself says that something is wrong, or what it does about it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*Probe.rules, NO_CATEGORY, FAR_CATEGORY, NO_STRATEGY)
+
+    tells: Literal["Trouble", "Strategy"] = Field(
+        "Trouble",
+        description="Trouble: that something is wrong; any one is detection. Strategy: that the system reacts as it "
+        "should (it tries again, fails over, opens a circuit): each must come to hold after the fault, none is "
+        "detection.",
+    )
 
     category: Cel | None = Field(
         None,
@@ -183,6 +198,8 @@ class Signal(Probe):
             raise refuse(NO_CATEGORY.message, "category")
         if self.category and self.vantage == "Pod":
             raise refuse(FAR_CATEGORY.message, "category")
+        if self.category and self.tells == "Strategy":
+            raise refuse(NO_STRATEGY.message, "category")
         return self
 
     def expressions(self) -> Iterator[Expression]:

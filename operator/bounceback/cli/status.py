@@ -184,7 +184,7 @@ def in_full(body: Json) -> list[str]:
         lines += ["", *table([[name.upper() for name in STARTS], *start_rows(subject)])]
     if levels := list(level_rows(subject)):
         lines += ["", *table([[name.upper() for name in LEVELS], *levels])]
-    if worked := list(workload_rows(subject)):
+    if subject.finished and (worked := list(workload_rows(subject))):
         lines += ["", *table([[name.upper() for name in WORKLOADS], *worked])]
     if status.injections:
         lines += ["", *table([INJECTIONS, *_injections(subject)])]

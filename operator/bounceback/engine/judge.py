@@ -19,6 +19,7 @@ from bounceback.engine.manual import not_as_manual
 from bounceback.engine.performance import not_as_fast, performance
 from bounceback.engine.proving import lasted, why_idle
 from bounceback.engine.refusing import is_refused, refused_by_agent
+from bounceback.engine.strategy import is_declared, not_as_declared
 from bounceback.engine.timeline import figures, in_seconds
 from bounceback.engine.working import account_findings, account_results
 from bounceback.types.instants import Interval
@@ -236,7 +237,7 @@ def not_detected(run: Run) -> Iterable[Finding]:
     """A system that was asked to notice (within a time, or to be repaired then), by what it declares, and never did."""
     manual = run.spec.expect is Expect.MANUAL
     for check in run.status.checks:
-        wanted = (manual or check.spec.budgets.detect_seconds is not None) and check.spec.detection
+        wanted = (manual or check.spec.budgets.detect_seconds is not None) and check.spec.noticing
         if wanted and run.injections and run.mark(Mark.DETECTED) is None and run.mark(Mark.FIRST_SYMPTOM) is not None:
             yield _finding(Verdict.FAILED, "NotDetected", f"{check.name}: none of its detection signals ever held")
 
@@ -286,7 +287,7 @@ QUESTIONS: Final[tuple[Callable[[Run], Iterable[Finding]], ...]] = (
 def _recovery_findings(run: Run) -> list[Finding]:
     return [
         f
-        for ask in (*RECOVERY_FAILED, budget_exceeded, unmeasured, not_as_fast, misbehaved, not_felt)
+        for ask in (*RECOVERY_FAILED, budget_exceeded, unmeasured, not_as_fast, misbehaved, not_as_declared, not_felt)
         for f in ask(run)
     ]
 
@@ -337,7 +338,7 @@ def _worst(results: Iterable[Judgement]) -> Judgement:
 
 def aspects(run: Run) -> Aspects:
     """NotChecked where nothing was declared that could tell."""
-    declared = any(check.spec.detection for check in run.status.checks)
+    declared = any(check.spec.noticing for check in run.status.checks)
     detection = Aspect.NOT_CHECKED
     if declared and _began(run):
         detection = Aspect.PASSED if run.mark(Mark.DETECTED) else Aspect.FAILED
@@ -365,10 +366,11 @@ def _categorization(run: Run) -> Aspect:
 
 
 def _strategy(run: Run) -> Aspect:
-    """How clients of the Kubernetes API took it, where a check asks."""
-    if not _began(run) or all(check.spec.client_behavior is None for check in run.status.checks):
+    """How clients of the Kubernetes API took it, and whether what the check declares was seen, where it asks."""
+    asked = is_declared(run) or any(check.spec.client_behavior is not None for check in run.status.checks)
+    if not _began(run) or not asked:
         return Aspect.NOT_CHECKED
-    found = {finding.verdict for finding in misbehaved(run)}
+    found = {finding.verdict for ask in (misbehaved, not_as_declared) for finding in ask(run)}
     if Verdict.FAILED in found:
         return Aspect.FAILED
     return Aspect.INCONCLUSIVE if found else Aspect.PASSED

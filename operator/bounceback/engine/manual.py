@@ -19,7 +19,7 @@ def not_as_manual(run: Run) -> Iterable[Finding]:
 
 
 def _nothing_to_tell_by(run: Run) -> Iterable[Finding]:
-    if not any(check.spec.detection for check in run.status.checks):
+    if not any(check.spec.noticing for check in run.status.checks):
         told = "expect is Manual, but no check declares detection: by what would the system tell of its trouble?"
         yield _finding(Verdict.INCONCLUSIVE, "DetectionUnknown", told)
 

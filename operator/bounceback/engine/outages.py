@@ -196,7 +196,9 @@ def _under_way(each: Injected, began: Interval) -> bool:
 def _detected(status: ContinuousStatus, outage: Outage, seen: Seen) -> MarkStatus | None:
     """By the first of the system's own signals that came to hold."""
     since = latest(outage.began.earliest.plus(-EARLY), status.healthy_from.instant())
-    found = [(held, name) for name, history in seen.detection.items() if (held := first_holding(history, since))]
+    noticing = {signal.name for signal in seen.spec.noticing}
+    signals = [(name, history) for name, history in seen.detection.items() if name in noticing]
+    found = [(held, name) for name, history in signals if (held := first_holding(history, since))]
     first = merged_symptom(held for held, _ in found)
     if first is None:
         return None
@@ -262,7 +264,7 @@ def _judged(spec: RecoveryCheckSpec, outage: Outage, lasted: Span) -> Judgement 
         found.append(judge_budget(lasted, budgets.outage_seconds))
     if budgets.detect_seconds is not None and detected is not None:
         found.append(judge_budget(Span.between(outage.began, detected), budgets.detect_seconds))
-    elif budgets.detect_seconds is not None and spec.detection and lasted.least > budgets.detect_seconds:
+    elif budgets.detect_seconds is not None and spec.noticing and lasted.least > budgets.detect_seconds:
         found.append(Judgement.FAILED)  # nobody noticed in all that time
     return next((each for each in (Judgement.FAILED, Judgement.INCONCLUSIVE, Judgement.PASSED) if each in found), None)
 

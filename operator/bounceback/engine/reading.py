@@ -51,6 +51,7 @@ def read(
     symptom, symptom_source = _first(_symptoms(seen, since))
     detected, detected_source = _first(_detections(seen, since))
     rightly, wrongly = _named(seen, since)
+    missed = list(_strategies(seen, since, now))
     return Health(
         watching=begun or not every,
         healthy_for=min((healthy_for(h, now) for _, _, h in every), default=float("inf")),
@@ -66,6 +67,8 @@ def read(
         detected_source=detected_source,
         named_rightly=rightly,
         named_wrongly=wrongly,
+        strategy_missed=tuple(told for told, looked in missed if looked),
+        strategy_unseen=tuple(told for told, looked in missed if not looked),
         recovered=_recovered(seen, since, cleared, now),
         stable_seconds=max((float(s.spec.recovered.stable_seconds) for s in seen if s.probes), default=0.0),
         error_state=_error_state(seen, since, kept_to),
@@ -86,9 +89,22 @@ def _symptoms(seen: Sequence[Seen], since: Instant | None) -> Iterator[tuple[Int
 def _detections(seen: Sequence[Seen], since: Instant | None) -> Iterator[tuple[Interval, str]]:
     """The first moment that a signal of the system's own held."""
     for s in seen if since is not None else ():
-        for name, history in s.detection.items():
-            if since is not None and (interval := first_holding(history, since)):
-                yield interval, f"{s.check}/{name}"
+        for signal in s.spec.noticing:
+            history = s.detection.get(signal.name)
+            if history and since is not None and (interval := first_holding(history, since)):
+                yield interval, f"{s.check}/{signal.name}"
+
+
+def _strategies(seen: Sequence[Seen], since: Instant | None, now: Instant) -> Iterator[tuple[str, bool]]:
+    """Those that did not come to hold since then, each with whether anybody would have seen it."""
+    for s in seen if since is not None else ():
+        for signal in s.spec.reacting:
+            history = s.detection.get(signal.name)
+            if history is None:
+                yield f"{s.check}/{signal.name}", False
+            elif since is not None and first_holding(history, since) is None:
+                looked = history.samples > 0 and not any(gaps_within(history, Interval(since, now)))
+                yield _told(s.check, signal.name, history), looked
 
 
 def _holding(seen: Sequence[Seen], since: Instant | None, now: Instant) -> dict[tuple[str, str], float]:

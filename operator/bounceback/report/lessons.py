@@ -27,6 +27,7 @@ MODES: Final = {
     "DetectedTooLate": "it says that it is in trouble only after somebody has come",
     "NamedWrongly": "it calls the trouble by another name",
     "ErrorStateNotHeld": "it does not go to its declared error state, or leaves it early",
+    "StrategyNotSeen": "it does not react as its check declares",
     "CameBackByItself": "it goes on by itself where it should call for somebody",
     "RepairFailed": "what the runbook says does not repair it",
     "InvariantBroken": "it loses, doubles or contradicts its data",
@@ -44,6 +45,7 @@ NEXT: Final = {
     "DetectedTooLate": "the period and threshold of the alert",
     "NamedWrongly": "how errors of this dependency are told from others where they are caught",
     "ErrorStateNotHeld": "the code that decides to refuse: what it takes for a sign of health",
+    "StrategyNotSeen": "whether the code path is there, and the signal: a metric or a line by which it would show",
     "CameBackByItself": "what resets the error state: a timer, a restart, a success of something else",
     "RepairFailed": "the end of the repair's log, and the runbook",
     "InvariantBroken": "when writes are acknowledged, and what happens to those under way when a dependency fails",
@@ -84,6 +86,7 @@ PRESSED: Final = "limits that are reached and never left: open circuit breakers,
 
 UNCHECKED: Final = {
     "detection": "detection in the check: nobody asked whether the system itself noticed",
+    "strategy": "a signal with tells: Strategy: whether it retries, fails over or opens a circuit as declared",
     "categorization": "category beside a signal: whether it names the trouble rightly",
     "consistency": "invariants, or a workload: nothing was said of lost or doubled data",
     "performance": "performance with a workload: whether it is as fast again as it was",
