@@ -102,6 +102,10 @@ def test_what_the_check_allows_is_told_and_fails_nothing() -> None:
     ("seen", "told"),
     [
         (work(account=account(acknowledged=0, read_back=0)), "no write was acknowledged"),
+        (
+            work(account=account(acknowledged=0, read_back=0) | {"trouble": "NATS: certificate not trusted"}),
+            "nothing could be lost; the last that was not acknowledged: NATS: certificate not trusted",
+        ),
         (work(account=account(read_back=0)), "nothing was read back"),
         (work(account=account(not_read_back=3)), "3 acknowledged values could not be read back"),
         (work(account=account(), load_end=LoadEnd.SECONDS), "workload.seconds were over"),

@@ -132,6 +132,8 @@ def _accounted(before: WorkloadStatus, workload: CheckWorkload, work: Work, acco
         verdict, reasons = Verdict.INCONCLUSIVE, [told, *(reasons if verdict is Verdict.INCONCLUSIVE else ())]
     if error := (work.account or {}).get("read_back_error"):
         reasons.append(f"the read-back failed: {error}")
+    if not account.acknowledged and (trouble := (work.account or {}).get("trouble")):
+        reasons.append(f"the last that was not acknowledged: {trouble}")
     flaws = [
         FlawStatus(flaw=flaw, count=each.count, examples=each.examples[:10], allowed=flaw in workload.allow)
         for flaw, each in account.flaws.items()

@@ -87,6 +87,7 @@ class Prober:
             "never_begun": course.never_begun,
             "seconds": round(course.seconds, 3),
             "read_back_error": course.read_back_error[:500],
+            "trouble": course.trouble[:300],
         }
 
 
