@@ -8,6 +8,8 @@ from bounceback.api.status import InjectionStatus
 from bounceback.engine.evidence import seconds_in_force
 from bounceback.engine.finished import Run
 from bounceback.engine.planning import rest_of
+from bounceback.faults.base import NetworkFault
+from bounceback.faults.client_fault import ClientFault
 from bounceback.faults.connection_refusal import Existing
 from bounceback.faults.name_fault import NameFault
 from bounceback.types.outcome import HealedBy
@@ -23,7 +25,10 @@ def why_idle(run: Run, idle: Sequence[InjectionStatus]) -> str:
             "does anyone connect to these peers anew? A relay leaves connections alone that were there before; "
             "relay.existingConnections: Reset ends them"
         )
-    return "is anyone talking to these peers?"
+    if any(isinstance(entries[each.fault].fault, NetworkFault | ClientFault) for each in idle):
+        return "is anyone talking to these peers?"
+    told = dict.fromkeys(f"{each.on}: {each.message}" for each in idle if each.message)
+    return "; ".join(told)[:400] or "nobody there did what the fault is about"
 
 
 def lasted(run: Run, injection: InjectionStatus) -> bool:
