@@ -103,7 +103,7 @@ def test_a_share_of_the_processor_limit_is_burned_and_no_more(node: Lab) -> None
         until(lambda: len(inside(app, "cpu")) == 2)
         worker = next(number for number in inside(app, "cpu") if number != target)
         until(lambda: processor_seconds(worker) > 0.3)
-        most = 0.2 * (time.monotonic() - began) + 0.05  # and what a clock of 10 ms does not show
+        most = 0.2 * (time.monotonic() - began) + 0.08  # and what a clock of 10 ms does not show
         assert processor_seconds(worker) <= most
         stopped(agent)
         assert agent.hits(agent.plan.orders[0].injection) >= 300

@@ -14,7 +14,7 @@ from itertools import takewhile
 from bounceback.drivers.processes import chosen, of_pod
 from bounceback.types.choice import Choice
 from bounceback.types.inside import InsideAct, Who
-from bounceback.types.pattern import OnOff
+from bounceback.types.pattern import OnOff, Ramp
 from bounceback.types.plan import Order
 from bounceback.types.repeat import Repeat
 from bounceback.types.signals import Freeze, Signal
@@ -139,6 +139,15 @@ def test_turns_of_a_pattern_freeze_and_thaw(node: Lab) -> None:
         assert stopped(app) in (0, 1), "the others never are"
         agent.control({"stop": True})
         assert stopped(app) == 0
+
+
+def test_a_ramp_freezes_more_and_more_and_blames_nobody(node: Lab) -> None:
+    with family(node) as app:
+        agent = start(node, on(app, Freeze(who=APP), pattern=Ramp(0.3, 1.0, 4), duration=2.0))
+        until(lambda: stopped(app) == 3)
+        until(lambda: stopped(app) == 0)
+        seen = cleared(agent).detail["seen"]
+        assert seen[0].startswith("stopped ") and len(seen) == 1, "the agent itself let them go on in between"
 
 
 def test_a_process_that_is_stopped_already_is_left_alone(node: Lab) -> None:

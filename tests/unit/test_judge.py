@@ -58,6 +58,13 @@ def test_a_relay_that_hits_nothing_tells_of_the_connections_that_it_leaves_alone
     assert "is anyone talking to these peers?" in verdict(anew, injections=idle).findings[0].message
 
 
+def test_what_hit_nothing_says_why_in_its_own_words() -> None:
+    kill = {"name": "cut", "target": "web", "processSignal": {"signal": "TERM"}, "durationSeconds": 10}
+    ignored = injection(hits=0, reason="Done", message="1 SIGTERM to app did nothing", vehicle=VehicleKind.NODE_POD)
+    finding = verdict(experiment(faults=[kill]), injections=[ignored]).findings[0]
+    assert finding.message.endswith("idle: cut-1; web-1: 1 SIGTERM to app did nothing")
+
+
 def test_hits_on_half_of_the_targets_are_not_enough_unless_half_was_asked_for() -> None:
     half = [injection("a"), injection("b", hits=0)]
     assert verdict(injections=half).verdict is Verdict.INCONCLUSIVE
@@ -108,7 +115,7 @@ def test_what_an_agent_refuses_is_no_error_of_ours(reason: str, field: str) -> N
     assert judged.axes.injection is InjectionAxis.FAILED
     ended = finished().model_copy(update={"ending": first})
     again = verdict(experiment(faults=[SLOW]), ended, [not_begun("cut-1", reason, "no /data")])
-    assert [finding.reason for finding in again.findings].count(reason) == 1, "and is told once"
+    assert [finding.reason for finding in again.findings] == [reason], "and is told once, and nothing beside it"
     over = again.model_copy(update={"phase": Phase.FINISHED, "injections": [not_begun("cut-1", reason)]})
     assert is_stalled(over), "the input must be changed"
     assert not is_stalled(over.model_copy(update={"injections": [not_begun("cut-1", reason), injection("cut-2")]}))

@@ -59,6 +59,7 @@ class Frozen(HoldsNothing):
         self._held: dict[tuple[int, int], Process] = {}
         self._passed: set[tuple[int, int]] = set()  # those that the dice have spared
         self._seen: set[tuple[int, int]] = set()  # found stopped, which is the proof
+        self._down: set[tuple[int, int]] = set()  # of these, since we stopped them last
         self._again = 0  # how often somebody else had let one go on
         self.detail: dict[str, str] = {"signal": "SIGSTOP", "processes": str(act.who)}
 
@@ -78,7 +79,8 @@ class Frozen(HoldsNothing):
             state = each.state()
             if state == _STOPPED:
                 self._seen.add(key(each))
-            elif key(each) in self._seen and each.alive():
+                self._down.add(key(each))
+            elif key(each) in self._down and each.alive():
                 self._again += 1
                 each.send(signal.SIGSTOP)
         return len(self._seen)
@@ -97,6 +99,7 @@ class Frozen(HoldsNothing):
         assert act is None or isinstance(act, Freeze)
         self._act = act
         self._held.clear()
+        self._down.clear()
         self._passed.clear()
         if act is not None:
             self._chooser = Chooser(act.choice, act.name)

@@ -21,6 +21,8 @@ from bounceback.types.inside import OURS, Who
 
 _LISTENING: Final = "0A"  # TCP_LISTEN in /proc/PID/net/tcp (proc(5))
 _NOWHERE: Final = 0
+_OF_RUNTIME: Final = "runc:["
+"""Begins the name of a process that is about to become one of the container's: until then it is the runtime's."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def of_pod(pod_uid: str, proc: str = "/proc") -> list[Process]:
 
 
 def chosen(processes: Iterable[Process], who: Who) -> list[Process]:
-    """Those that are meant; the sandbox never is."""
+    """Those that are meant; the sandbox never is, nor the runtime where it starts something there."""
     return [each for each in processes if _fits(each, who)]
 
 
@@ -156,6 +158,8 @@ def _sockets(process: Process, port: int, to_port: int = _NOWHERE) -> Iterator[s
 
 
 def _fits(process: Process, who: Who) -> bool:
+    if process.name.startswith(_OF_RUNTIME):
+        return False
     if not process.container or (OURS.fullmatch(process.container) and who.container != process.container):
         return False
     if who.container and process.container != who.container:

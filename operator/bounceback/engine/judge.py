@@ -110,7 +110,7 @@ def unproven(run: Run) -> Iterable[Finding]:
     for start in run.status.starts:
         if start.state is StartState.NOT_STARTED:
             yield _finding(Verdict.INCONCLUSIVE, NOT_STARTED, f"{start.fault} never started: {start.message}")
-    proof, begun = run.spec.proof, [i for i in run.injections if i.reason != NOT_STARTED]
+    proof, begun = run.spec.proof, [i for i in run.injections if i.reason != NOT_STARTED and not is_refused(i)]
     hit = [i for i in begun if i.hits >= proof.min_hits]
     if len(hit) * 100 < proof.targets_percent * len(begun):
         idle = [i for i in begun if i.hits < proof.min_hits]

@@ -24,7 +24,8 @@ def why_idle(run: Run, idle: Sequence[InjectionStatus]) -> str:
             "does anyone connect to these peers anew? A relay leaves connections alone that were there before; "
             "relay.existingConnections: Reset ends them"
         )
-    return "; ".join(dict.fromkeys(entries[each.fault].fault.why_idle() for each in idle))
+    told = (f"{i.on}: {i.message}" if i.message else entries[i.fault].fault.why_idle() for i in idle)
+    return "; ".join(dict.fromkeys(told))[:400]
 
 
 def lasted(run: Run, injection: InjectionStatus) -> bool:
