@@ -18,6 +18,7 @@ from bounceback.engine.state import Decision, Duty, Seen, Snapshot, State
 from bounceback.types.instants import Interval
 from bounceback.types.outcome import Cleanup, InjectionState, Judgement, Mark, Phase, Verdict
 from tests.unit.engine_values import at, check, experiment, finished, health, injection
+from tests.unit.test_advance import over
 
 OBSERVED = {"observations": [{"name": name, "http": {"url": f"http://web/{name}"}} for name in ("orders", "stock")]}
 LOST_LATER = "sets.contains(after.orders.ids, clear.orders.ids)"
@@ -82,6 +83,18 @@ def test_it_is_taken_before_a_repair_and_while_what_is_left_is_looked_for() -> N
     assert Duty.OBSERVE_CLEAR in step(cleared(Phase.REPAIRING), seen, 11.5, manual).duties
     unverified = State(cleared(Phase.CLEARING).status, (injection(cleanup=Cleanup.UNVERIFIED),))
     assert {Duty.VERIFY, Duty.OBSERVE_CLEAR} <= step(unverified, seen, 11.5).duties
+
+
+def test_what_agents_say_is_enough_to_know_that_it_is_time() -> None:
+    """A run from its plan on, by the lines of two agents, whose last one was cleared at second 21."""
+    state = over()
+    state = replace(state, status=state.status.model_copy(update={"checks": [asked(LOST_LATER)]}))
+    seen = Seen(health=health(healthy_for=0.0))
+    decision = step(state, seen, 21.2)
+    assert decision.state.status.phase is Phase.RECOVERING and Duty.OBSERVE_CLEAR in decision.duties
+    found = replace(seen, clear=taken({"orders": {"ids": [1]}, "stock": 5}, at_second=21.3))
+    observed = step(decision.state, found, 21.7).state.status.observed
+    assert observed["clear"]["healthy"]["stock"] == 5 and observed["clearSeconds"][0] <= 0.3
 
 
 @pytest.mark.parametrize(
