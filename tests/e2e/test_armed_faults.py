@@ -130,8 +130,8 @@ def without(lines: list[Json], kind: str) -> list[Json]:
 
 
 def silent(seconds: float) -> Seen:
-    """Nothing came for so long."""
-    return lambda lines: any(after["at"] - before["at"] >= seconds for before, after in pairwise(lines))
+    """Nothing came for so long before something did; what came last may have come before the fault."""
+    return some(lambda line: line["since"] >= seconds)
 
 
 def without_bookmarks(lines: list[Json]) -> bool:
@@ -284,6 +284,8 @@ def ended(commands: Commands, namespace: str, name: str) -> dict[str, Story]:
 
 def story(status: Json, injection: Json, said: list[Json]) -> Story:
     lane = [line for line in said if line["lane"] == injection["fault"]]
+    for last, line in zip(lane[:1] + lane, lane, strict=False):
+        line["since"] = line["at"] - last["at"]
     began, over = (injection[key]["utc"] for key in ("inForceAt", "clearedAt"))
     before = [line for line in lane if line["at"] < injection["startAt"]]
     return Story(before, [line for line in lane if began <= line["at"] < over + 1], injection, status)
