@@ -17,9 +17,8 @@ from tests.e2e.arming import READY, arming, client_pod, is_armed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-LATER = "bounceback:later"
-"""The image under a name that no registry has."""
-REGISTRY = "docker.io/library/"
+LATER = "localhost:1/bounceback:later"
+"""The image of a registry that refuses at once; a name that must be looked up first may take the kubelet a minute."""
 ASKS = {ARM_LABEL: "enabled"}
 NO_PULL = 60
 FAULT = {"apiFault": {"requests": [{"verbs": ["get"], "resources": ["configmaps"]}], "answer": {"code": 503}}}
@@ -97,4 +96,4 @@ def pulled(commands: Commands) -> None:
     if clusters_folder() not in place.parents:
         pytest.skip("the rest needs the node's own containerd")
     name = ["dev", "exec", "--name", place.name, "--", commands.programs["ctr"], "-n", "k8s.io", "images"]
-    run_dev(*name, "tag", "--force", f"{REGISTRY}{IMAGE}", f"{REGISTRY}{LATER}")
+    run_dev(*name, "tag", "--force", f"docker.io/library/{IMAGE}", LATER)

@@ -123,7 +123,7 @@ def release(commands: Commands) -> Iterator[str]:
 def wanted(request: pytest.FixtureRequest) -> list[Scenario]:
     """The scenarios that this session was asked for."""
     items = [item for item in request.session.items if item.path == request.path]
-    found = [item.callspec.params["scenario"] for item in items if isinstance(item, pytest.Function)]
+    found = [item.callspec.params.get("scenario") for item in items if isinstance(item, pytest.Function)]
     return [scenario for scenario in found if isinstance(scenario, Scenario)]
 
 

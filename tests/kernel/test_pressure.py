@@ -176,6 +176,34 @@ def test_where_the_target_is_to_die_first_it_does_and_all_is_let_go(node: Lab) -
         assert "of the target's processes ended for want of memory" in seen["seen"][0]
 
 
+def test_a_target_that_the_kernel_would_rather_keep_dies_all_the_same(node: Lab) -> None:
+    """The kubelet gives a pod that is Guaranteed an oom_score_adj of -997, and our NodePods one of nearly 1000."""
+    with limited(node, memory=96 * MIB) as app, worth_less_than_the_target():
+        agent = begun(node, app, Memory(percent=100, victim=Victim.TARGET))
+        until(lambda: len(inside(app, "memory")) == 1)
+        assert agent.until(Told.HITS).hits >= 70
+        assert (kills(app), app.say("1 + 1")) == (0, "2")  # it asks for nothing, and lives
+        assert app.process.stdin is not None
+        app.process.stdin.write(b"len(b'x' * (40 << 20))\n")
+        app.process.stdin.flush()
+        assert app.process.wait(20) != 0
+        agent.end()
+        seen = next(line for line in agent.told if line.told is Told.CLEARED).detail["seen"]
+        assert "1 of the target's processes ended for want of memory" in seen
+
+
+@contextmanager
+def worth_less_than_the_target() -> Iterator[None]:
+    """Agents that are begun meanwhile."""
+    ours = Path("/proc/self/oom_score_adj")
+    before = ours.read_text()
+    ours.write_text("990")
+    try:
+        yield
+    finally:
+        ours.write_text(before)
+
+
 def test_no_thread_or_process_can_start_where_all_are_taken(node: Lab) -> None:
     with limited(node, pids=60) as app:
         fork = "(lambda child: child or os._exit(0))(os.fork()) > 0"

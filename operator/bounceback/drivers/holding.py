@@ -22,6 +22,9 @@ STEP: Final = 1 << 20
 SMALL_STEP: Final = 16 * PAGE
 NEAR: Final = 4 << 20
 """From here on to the limit by small steps, so that nothing is left of it."""
+LEFT: Final = 4 * SMALL_STEP
+"""Bytes of the limit that we do not ask for where the target is to die: who asks for the last ones has the kernel look
+for somebody to end, and the kubelet gives our pods an oom_score_adj that is mostly worse than the target's."""
 LEAST_ROOM: Final = 4 << 20
 ROOM: Final = 0.02
 """Of the limit, which is left to the target where we are to give way, and no less than LEAST_ROOM."""
@@ -66,13 +69,14 @@ class Holding:
     def __call__(self, parent: Parent) -> None:
         beside = Beside(parent, self.process)
         group = Group.of(self.process, "memory", self.pod_uid, self.proc)
+        home = Group.of(Process(os.getpid(), 0, "", "", self.proc), "memory", self.pod_uid, self.proc)
         before = billed()
         group.join()
         if self.first_to_die:
             with open(f"{self.proc}/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib is not needed here
                 file.write("1000")
         opened = os.open(self.kept, os.O_RDWR) if self.kept else os.memfd_create("bounceback")
-        holder = Holder(self, beside, parent, group, File(opened, self.views), before)
+        holder = Holder(self, beside, parent, group, home, File(opened, self.views), before)
         try:
             holder.work()
         except EOFError:  # the cgroup stays while somebody is in it: what was counted there can still be read
@@ -113,8 +117,11 @@ class File:
 class Holder:
     """The child at work."""
 
-    def __init__(self, plan: Holding, beside: Beside, parent: Parent, group: Group, file: File, before: int) -> None:
+    def __init__(
+        self, plan: Holding, beside: Beside, parent: Parent, group: Group, home: Group, file: File, before: int
+    ) -> None:
         self._plan, self._beside, self._parent, self._group, self._file = plan, beside, parent, group, file
+        self._home, self._inside = home, True
         self._limit = group.memory_limit()
         self._step = max(STEP, plan.size * max(1, plan.views) // MOST_MAPPINGS // PAGE * PAGE)
         self._gave_way = 0
@@ -140,7 +147,8 @@ class Holder:
         wanted, held = self._wanted(), self._file.size
         if held > wanted:
             self._file.cut(wanted)
-        elif held < wanted:
+        elif held < wanted and not self._is_full():
+            self._go(inside=True)
             step = min(self._step, wanted - held)
             if self._limit is not None and not self._plan.first_to_die:
                 room = self._group.memory_room() or 0
@@ -149,7 +157,20 @@ class Holder:
                 return LOOK_SECONDS * 10
             _MOST.pack_into(self._plan.most, 0, max(self._file.size, most(self._plan.most)))
             return 0.0
+        if not self._plan.first_to_die and (held >= self._whole() or self._is_full()):
+            self._go(inside=False)  # what is billed stays billed, and the kernel can choose among the target's alone
         return LOOK_SECONDS if self._plan.gives_way or held < self._whole() else 1.0
+
+    def _is_full(self) -> bool:
+        """Whether what is left of the limit is left to the target, which is to die of what it asks for itself."""
+        if self._plan.first_to_die or (room := self._group.memory_room()) is None:
+            return False
+        return room < SMALL_STEP + (LEFT if self._inside else 2 * LEFT)
+
+    def _go(self, *, inside: bool) -> None:
+        if inside != self._inside:
+            (self._group if inside else self._home).join()
+            self._inside = inside
 
     def _whole(self) -> int:
         """Bytes of the file, all of it: what is asked for without what is billed beside."""

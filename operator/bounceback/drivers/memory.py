@@ -2,9 +2,9 @@
 
 It is that of a file in memory (memfd_create(2)), which a child fills from inside of the cgroup: billed is who asks for
 a page first, and it stays so. The kernel frees it with the last process that has the file open, which is the child; but
-where the target is to die first, the agent, which is outside and no candidate. Where ours is to die first, the child
-sees the same pages at several places: what a process sees counts when the kernel looks for the largest one, and is
-billed once.
+where the target is to die first, the agent, and the child leaves the cgroup once it has filled the file: nobody of ours
+is a candidate then. Where ours is to die first, the child sees the same pages at several places: what a process sees
+counts when the kernel looks for the largest one, and is billed once.
 """
 
 from __future__ import annotations
