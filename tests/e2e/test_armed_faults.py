@@ -135,7 +135,9 @@ def silent(seconds: float) -> Seen:
 
 
 def without_bookmarks(lines: list[Json]) -> bool:
-    return lines != [] and without(lines, "BOOKMARK") == lines
+    """As long as it lasts: the next one may come as soon as it is over."""
+    meanwhile = [line for line in lines if not line["over"]]
+    return meanwhile != [] and without(meanwhile, "BOOKMARK") == meanwhile
 
 
 def done_though_lost(lines: list[Json]) -> bool:
@@ -284,8 +286,8 @@ def ended(commands: Commands, namespace: str, name: str) -> dict[str, Story]:
 
 def story(status: Json, injection: Json, said: list[Json]) -> Story:
     lane = [line for line in said if line["lane"] == injection["fault"]]
-    for last, line in zip(lane[:1] + lane, lane, strict=False):
-        line["since"] = line["at"] - last["at"]
     began, over = (injection[key]["utc"] for key in ("inForceAt", "clearedAt"))
+    for last, line in zip(lane[:1] + lane, lane, strict=False):
+        line |= {"since": line["at"] - last["at"], "over": line["at"] >= over}
     before = [line for line in lane if line["at"] < injection["startAt"]]
     return Story(before, [line for line in lane if began <= line["at"] < over + 1], injection, status)

@@ -245,7 +245,7 @@ def test_some_are_hit_by_chance_and_the_same_ones_with_the_same_seed(node: Lab, 
 
 
 def test_between_its_turns_nothing_is_held(node: Lab, app: Inside) -> None:
-    order = replace(on(app, Access(path="/data", delay_us=50_000)), pattern=OnOff(1.0, 1.0))
+    order = replace(on(app, Access(path="/data", delay_us=50_000)), pattern=OnOff(3.0, 3.0))
     agent = begun(node, order)
     assert late(app) >= 0.05
     assert agent.until(Told.STEP).detail["percent"] == 0
