@@ -30,6 +30,8 @@ ON_THE_CLUSTER = (
 )
 """Tests that share one cluster; all others have none, or one that they make."""
 HAVE_THEIR_OWN = "tests/integration/test_dev_cluster.py"
+AT_LAST = "tests/kernel/test_other_kernel.py"
+"""Another kernel takes a processor for itself; the examples, which come first, have one of their own."""
 IMAGE = "bounceback:dev"
 ACCOUNT = "bounceback"
 OPERATOR = "operator"
@@ -45,6 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "kubeconfig" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
+    items.sort(key=lambda item: item.nodeid.startswith(AT_LAST))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
