@@ -81,7 +81,7 @@ async def test_an_answer_is_taken_for_what_it_says(
 
     async with serving(answer) as address:
         file = kubeconfig(tmp_path, address)
-        client = system_of(workload(file, model, 300 if reason == "silent" else 20_000)).client()
+        client = system_of(workload(file, model, 2000 if reason == "silent" else 20_000)).client()
         told: list[Any] = [await client.perform(function, "1-1", 7) for function in (Function.WRITE, Function.READ)]
         await client.close()
     assert [answer.outcome for answer in told] == [written, read]
