@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -180,16 +180,18 @@ def test_a_target_that_the_kernel_would_rather_keep_dies_all_the_same(node: Lab)
     """The kubelet gives a pod that is Guaranteed an oom_score_adj of -997, and our NodePods one of nearly 1000."""
     with limited(node, memory=96 * MIB) as app, worth_less_than_the_target():
         agent = begun(node, app, Memory(percent=100, victim=Victim.TARGET))
-        until(lambda: len(inside(app, "memory")) == 1)
-        assert agent.until(Told.HITS).hits >= 70
-        assert (kills(app), app.say("1 + 1")) == (0, "2")  # it asks for nothing, and lives
+        until(lambda: kills(app) > 0)  # ours
+        time.sleep(3)
+        assert app.process.poll() is not None or kills(app) == 1
         assert app.process.stdin is not None
-        app.process.stdin.write(b"len(b'x' * (40 << 20))\n")
-        app.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it may have asked for something, and be dead
+            app.process.stdin.write(b"len(b'x' * (40 << 20))\n")
+            app.process.stdin.flush()
         assert app.process.wait(20) != 0
         agent.end()
         seen = next(line for line in agent.told if line.told is Told.CLEARED).detail["seen"]
         assert "1 of the target's processes ended for want of memory" in seen
+        assert "1 of our processes ended for want of memory" in seen
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def test_a_frozen_container_stands_still_and_goes_on_at_the_end(node: Lab) -> No
     with family(node) as app:
         assert answers(app, 5)
         agent = start(node, on(app, Freeze(who=APP)))
-        assert agent.until(Told.HITS).hits == 3
+        until(lambda: agent.until(Told.HITS).hits == 3)
         assert not answers(app, 0.3)
         # Somebody lets one go on: it is stopped again, and that is told.
         os.kill(next(each.number for each in of_pod(app.uid) if each.name == "worker"), signal.SIGCONT)

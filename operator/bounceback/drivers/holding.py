@@ -23,8 +23,8 @@ SMALL_STEP: Final = 16 * PAGE
 NEAR: Final = 4 << 20
 """From here on to the limit by small steps, so that nothing is left of it."""
 LEFT: Final = 4 * SMALL_STEP
-"""Bytes of the limit that we do not ask for where the target is to die: who asks for the last ones has the kernel look
-for somebody to end, and the kubelet gives our pods an oom_score_adj that is mostly worse than the target's."""
+"""Bytes of the limit that one who stands aside does not ask for: who asks for the last ones has the kernel look for
+somebody to end."""
 LEAST_ROOM: Final = 4 << 20
 ROOM: Final = 0.02
 """Of the limit, which is left to the target where we are to give way, and no less than LEAST_ROOM."""
@@ -64,6 +64,7 @@ class Holding:
     most: mmap.mmap  # shared with the agent: the most that was held
     first_to_die: bool
     gives_way: bool
+    stands_aside: bool  # out of the cgroup, once all but the last of the limit is taken
     pause: float  # seconds before it begins
 
     def __call__(self, parent: Parent) -> None:
@@ -138,6 +139,8 @@ class Holder:
         self._since = time.monotonic()
         while True:
             asked = self._beside.hear(self._turn())
+            if "alive" in asked:
+                self._parent.tell(alive=asked["alive"])
             if "size" in asked:
                 self._size = asked["size"]
                 self._since, self._from = time.monotonic(), self._file.size
@@ -157,13 +160,13 @@ class Holder:
                 return LOOK_SECONDS * 10
             _MOST.pack_into(self._plan.most, 0, max(self._file.size, most(self._plan.most)))
             return 0.0
-        if not self._plan.first_to_die and (held >= self._whole() or self._is_full()):
+        if self._plan.stands_aside and (held >= self._whole() or self._is_full()):
             self._go(inside=False)  # what is billed stays billed, and the kernel can choose among the target's alone
         return LOOK_SECONDS if self._plan.gives_way or held < self._whole() else 1.0
 
     def _is_full(self) -> bool:
         """Whether what is left of the limit is left to the target, which is to die of what it asks for itself."""
-        if self._plan.first_to_die or (room := self._group.memory_room()) is None:
+        if not self._plan.stands_aside or (room := self._group.memory_room()) is None:
             return False
         return room < SMALL_STEP + (LEFT if self._inside else 2 * LEFT)
 

@@ -2,9 +2,10 @@
 
 It is that of a file in memory (memfd_create(2)), which a child fills from inside of the cgroup: billed is who asks for
 a page first, and it stays so. The kernel frees it with the last process that has the file open, which is the child; but
-where the target is to die first, the agent, and the child leaves the cgroup once it has filled the file: nobody of ours
-is a candidate then. Where ours is to die first, the child sees the same pages at several places: what a process sees
-counts when the kernel looks for the largest one, and is billed once.
+where the target is to die first, the agent, which is outside and no candidate. A child that the kernel ended in the
+target's place is followed by one that leaves the cgroup before the limit is reached. Where ours is to die first, the
+child sees the same pages at several places: what a process sees counts when the kernel looks for the largest one, and
+is billed once.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Holder(Press):
         self._file = os.memfd_create("bounceback") if self._of_target else -1
         self._act: Memory | None = None
         self._child: Child | None = None
-        self._suspicious = False
+        self._asked = 0
         self._gave_way = 0
 
     @property
@@ -158,6 +159,7 @@ class Holder(Press):
             self._most,
             first_to_die=not self._of_target,
             gives_way=self.gives_way,
+            stands_aside=self._of_target and "ours" in self.seen,
             pause=AGAIN_SECONDS if self.seen.get("ours") else 0.0,
         )
         return self.child(plan)
@@ -177,17 +179,21 @@ class Holder(Press):
         self._gave_way += child.seen.get("gaveWay", 0)
         child.end()
         self._last_kills = max(self._last_kills, child.seen.get("kills", 0))
-        self._child = None
+        self._child, self._asked = None, 0
         if "SIGKILL" in child.ended:
             self.seen["ours"] = self.seen.get("ours", 0) + 1
 
     def _count_kills(self) -> None:
-        """Twice the same before it is believed: that the last one was ours may not be known yet."""
+        """One is the target's once the child has been heard of since: of its own death the kernel tells us later."""
         self._last_kills = max(self._last_kills, self.group.oom_kills())
         theirs = self._theirs()
-        if theirs > 0 and self._suspicious:
+        if theirs <= 0 or self._child is None:
+            return
+        if self._child.seen.get("alive", 0) >= self._last_kills:
             self.seen["theirs"] = theirs
-        self._suspicious = theirs > 0
+        elif self._asked < self._last_kills:
+            self._asked = self._last_kills
+            self._child.say(alive=self._asked)
 
     def _theirs(self) -> int:
         return self._last_kills - self._kills - int(self.seen.get("ours", 0))
