@@ -53,7 +53,7 @@ def node() -> Iterator[str]:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_netem_does_what_it_promises(node: str) -> None:
     ignored = " ".join(f"--ignore tests/kernel/{name}" for name in (Path(__file__).name, *SAME_EVERYWHERE, *NOT_YET))
     ignored += "".join(f" --deselect tests/kernel/{name}" for name in ELSEWHERE)
