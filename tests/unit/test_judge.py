@@ -10,7 +10,6 @@ import pytest
 from bounceback.api.status import Finding, InjectionStatus
 from bounceback.engine.conditions import is_stalled
 from bounceback.engine.judge import judge
-from bounceback.engine.refusing import TROUBLE
 from bounceback.types.instants import Interval
 from bounceback.types.outcome import (
     Aspect,
@@ -121,7 +120,7 @@ def test_what_an_agent_refuses_is_no_error_of_ours(reason: str, field: str) -> N
     assert not is_stalled(over.model_copy(update={"injections": [not_begun("cut-1", reason), injection("cut-2")]}))
 
 
-@pytest.mark.parametrize("reason", sorted(TROUBLE))
+@pytest.mark.parametrize("reason", ["Failed", "NoGuard", "TooLate", "RulesRefused", "AgentLost", "SomethingNew"])
 def test_an_agent_that_came_too_late_or_was_lost_is_one(reason: str) -> None:
     both = [not_begun("cut-1", "NoPath", "no /data"), not_begun("cut-2", reason)]
     judged = verdict(experiment(faults=[SLOW]), injections=both)

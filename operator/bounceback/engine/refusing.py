@@ -10,18 +10,21 @@ from bounceback.faults.inside import InsideFault
 from bounceback.types.outcome import InjectionState, VehicleKind, Verdict
 
 BY_AGENTS: Final = (VehicleKind.SIDECAR, VehicleKind.NODE_POD)
-TROUBLE: Final = frozenset(
-    {"Failed", "Refused", "TooLate", "NoGuard", "GuardLost", "Stopped", "Terminated", "TargetGone", "RulesRefused"}
-    | {"AgentNeverStarted", "AgentLost", "NeverHeardOf"}
+REFUSALS: Final = frozenset(
+    {"AlreadySkewed", "AlreadyStopped", "Ambiguous", "CannotRelay", "Conflict", "HostNetwork", "MissingFeature"}
+    | {"NoController", "NoDescriptors", "NoExchange", "NoKubelet", "NoLimit", "NoListener", "NoPath", "NoProcess"}
+    | {"NoRoom", "NoService", "NoSpace", "NoSystemd", "NodeAtRisk", "NodeFileSystem", "NodeMemory", "NotAFile"}
+    | {"NotAVolume", "NotArmed", "NotPermitted", "NotStartable", "NothingToFill", "NothingToHit", "NothingToLower"}
+    | {"NothingToTake", "OthersDepend", "ReadOnly", "TargetUnsupported", "TooFewProcessors", "TooLarge", "TooMany"}
 )
-"""Why an injection fails that nobody asked for wrongly; any other reason is a refusal."""
+"""What drivers say before they touch anything; any other reason of a failure is trouble, and an error of ours."""
 OF_PATHS: Final = frozenset({"NoPath", "NotAVolume", "NotAFile", "ReadOnly", "Ambiguous", "NodeFileSystem"})
 
 
 def is_refused(injection: InjectionStatus) -> bool:
     """Its agent touched nothing, because it saw that it must not or cannot."""
     failed = injection.state is InjectionState.FAILED and injection.vehicle in BY_AGENTS
-    return failed and injection.in_force_at is None and bool(injection.reason) and injection.reason not in TROUBLE
+    return failed and injection.in_force_at is None and injection.reason in REFUSALS
 
 
 def refused_by_agent(spec: FaultExperimentSpec, injection: InjectionStatus) -> Finding:
