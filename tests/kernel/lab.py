@@ -209,7 +209,8 @@ def echo(where: Netns, address: str, port: int = PORT) -> Iterator[None]:
         thread.join(2)
 
 
-def connect(where: Netns, address: str, port: int = PORT, seconds: float = 0.6) -> socket.socket:
+def connect(where: Netns, address: str, port: int = PORT, seconds: float = 5.0) -> socket.socket:
+    """Whoever asks for an address that nobody answers for asks again after a second, as does a SYN that was lost."""
     with where.entered():
         return socket.create_connection((address, port), timeout=seconds)
 
