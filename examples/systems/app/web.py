@@ -148,7 +148,7 @@ class Store:
                 connection.close()
                 connection = self.connection()
                 count("reconnected")
-            if FLAW == "open-notes":
+            if FLAW == "open-notes" and self.answered:
                 notes.extend(socket.socketpair())
             raise StoreError(repr(error)) from error
         finally:
