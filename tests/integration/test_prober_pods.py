@@ -175,6 +175,7 @@ async def _killed(prober: Prober) -> None:
         await prober.acting.delete(PODS, prober.namespace, prober.name)
         told = prober.told(await until(working, lambda work: work.over))
     assert (told.state, told.result) == (WorkState.LOST, Judgement.INCONCLUSIVE)
+    await _gone(prober)  # not only its container
     async with prober.operator(prober.running()) as working:
         assert "not there any more" in (await until(working, lambda work: work.over)).lost
 
