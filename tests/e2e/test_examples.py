@@ -113,13 +113,6 @@ def _placed(folder: Path, away: Path, namespace: str, seconds: int | None) -> Pa
 
 
 @pytest.fixture(scope="module")
-def release(commands: Commands) -> Iterator[str]:
-    """The operator, by the chart; it arms pods that ask for it, as some systems do, and answers for admission."""
-    with arming(commands, ",admissionFaults.enabled=true"):
-        yield SYSTEM
-
-
-@pytest.fixture(scope="module")
 def wanted(request: pytest.FixtureRequest) -> list[Scenario]:
     """The scenarios that this session was asked for."""
     items = [item for item in request.session.items if item.path == request.path]
@@ -141,6 +134,17 @@ def netem_node(wanted: list[Scenario], commands: Commands, kubeconfig: str) -> s
     commands.kubectl("cordon", NETEM_NODE)  # nothing else is to be scheduled there
     run_dev("dev", "load-image", "--name", name, run_dev("dev.image", "build"))
     return NETEM_NODE
+
+
+@pytest.fixture(scope="module")
+def release(commands: Commands, netem_node: str) -> Iterator[str]:
+    """The operator, by the chart; it arms pods that ask for it, as some systems do, and answers for admission.
+
+    After the image was loaded into all nodes: it asks them, and a kubelet that has begun to pull does not use what is
+    loaded meanwhile.
+    """
+    with arming(commands, ",admissionFaults.enabled=true"):
+        yield SYSTEM
 
 
 @pytest.fixture(scope="module")
