@@ -10,6 +10,7 @@ MOUNT: Final = Path("/sys/fs/cgroup")
 PROCESSES: Final = "cgroup.procs"
 DAEMONS: Final = "daemons"  # the cluster's programs; its pods are beside it
 INHERITED: Final = ("cpuset.cpus", "cpuset.mems")  # version 1 starts these empty, and an empty one takes no process
+OF_A_PROCESSOR: Final = {"cpu.shares": 1024, "cpu.weight": 100}  # by version: what a kubelet gives for one
 
 
 def name_of(cluster: str) -> str:
@@ -35,6 +36,7 @@ def make(cluster: str) -> list[str]:
             for group in (branch, branch / DAEMONS):
                 group.mkdir(exist_ok=True)
                 _inherit(group)
+            _weigh(branch)
             joined.append(str(branch / DAEMONS))
     except OSError as error:
         raise DevError(
@@ -52,6 +54,13 @@ def _inherit(group: Path) -> None:
         for holder in (parent, group):
             controllers = (holder / "cgroup.controllers").read_text().split()
             (holder / "cgroup.subtree_control").write_text(" ".join(f"+{one}" for one in controllers))
+
+
+def _weigh(branch: Path) -> None:
+    """As its pods would on a machine of their own: all of a cluster is one group, and starved beside what is many."""
+    for file, one in OF_A_PROCESSOR.items():
+        if (branch / file).exists():
+            (branch / file).write_text(str(one * (os.cpu_count() or 1)))
 
 
 def branches(cluster: str) -> list[Path]:

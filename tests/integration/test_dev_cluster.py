@@ -245,6 +245,18 @@ def test_names_of_services_resolve_and_others_are_unknown_at_once(shared: str) -
     assert time.monotonic() - started < 5
 
 
+def test_a_cluster_weighs_as_much_as_its_pods_would_on_a_machine_of_their_own(shared: str) -> None:
+    weights = {
+        group.parent / file: (int((group / file).read_text()), int((group / "kubepods" / file).read_text()))
+        for root in cgroups.hierarchies()
+        if (group := root / cgroups.name_of(shared)).exists()
+        for file in ("cpu.shares", "cpu.weight")
+        if (group / file).exists()
+    }
+    assert weights
+    assert all(mine >= pods for mine, pods in weights.values()), weights
+
+
 @pytest.mark.parametrize("websockets", ["true", "false"])
 def test_exec_works_over_both_protocols(shared: str, websockets: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)

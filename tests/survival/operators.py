@@ -45,7 +45,12 @@ class OperatorProcess:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._line, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+                self._line,
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # which the kernel gives as much of a processor as all that the tests start
             )
 
     def kill(self) -> None:
