@@ -45,6 +45,10 @@ def pod(state: dict[str, Any], phase: str = "Running", **status: Any) -> dict[st
         ),
         (pod({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), Ended("OOMKilled, exit code 137", True)),
         (
+            pod({"terminated": {"reason": "Error", "exitCode": 137, "message": '"told": "hits"}'}}),
+            Ended("Error, exit code 137", True),
+        ),
+        (
             pod({"terminated": {"reason": "StartError", "exitCode": 128, "message": "unable to apply caps"}}),
             Ended("StartError, exit code 128: unable to apply caps", False),
         ),

@@ -23,6 +23,9 @@ AGENT_ACCOUNT: Final = "bounceback-agent"
 NEVER: Final = frozenset({"StartError", "ContainerCannotRun"})
 """A container that ended with one of these reasons did not run a single instruction of ours."""
 
+KILLED: Final = ("Error", 128 + 9)
+"""By SIGKILL, and not for its memory."""
+
 NO_IMAGE: Final = frozenset(
     {
         "ErrImagePull",
@@ -157,7 +160,8 @@ def state_of(pod: Json, container: str) -> State:
 
 def _ended_words(ended: dict[str, Any]) -> str:
     code = f"exit code {ended['exitCode']}" if "exitCode" in ended else ""
-    last = (ended.get("message") or "").strip()[-400:]  # of a log: the end of it says what was wrong
+    # Of a log: the end of it says what was wrong, where there was time to say it.
+    last = "" if (ended.get("reason"), ended.get("exitCode")) == KILLED else (ended.get("message") or "").strip()[-400:]
     return _words(", ".join(part for part in (ended.get("reason") or "", code) if part), last)
 
 
