@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from bounceback.api.status import InvariantResult
+from bounceback.engine.invariants import REFERENCE, if_broken
 from bounceback.report.junit import as_junit
 from bounceback.report.latencies import COLUMNS, course, latency_picture
 from bounceback.report.lessons import MODES, NEXT, lessons
@@ -122,3 +124,9 @@ def test_answers_of_no_time_and_late_ones_stay_within_the_picture() -> None:
     drawn = course("p", [(-0.5, 0.0, True)] * 10 + [(99.0, 0.0, True)], 10.0)
     assert drawn is not None
     assert "nan" not in latency_picture(subject("passed"), [drawn], WIDE)
+
+
+def test_every_way_to_be_inconsistent_is_a_mode() -> None:
+    broken = [InvariantResult(check="web", name=name, result="Failed") for name in ("kept", "orders unchanged")]
+    reasons = {if_broken(each) for each in (*broken, broken[0].model_copy(update={"check": REFERENCE}))}
+    assert len(reasons) == 3 and reasons <= MODES.keys()
