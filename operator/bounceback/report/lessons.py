@@ -130,7 +130,7 @@ def record_lessons(subject: Subject) -> RecordLessons:
 
 
 def lessons(subject: Subject) -> Lessons:
-    """Of a finished run; of repeated ones the last."""
+    """Of a finished run; of repeated ones what each is listed with, and all else of the last."""
     return Lessons(_told(_modes(subject)), _told(_limits(subject)), _told(_next(subject)))
 
 
@@ -138,12 +138,19 @@ def _told(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(redact(line) for line in lines))[:MOST]
 
 
+def _found(subject: Subject) -> Iterator[tuple[Verdict, str]]:
+    """Verdict and reason of each finding; where runs are repeated these only count them, so of each run, too."""
+    runs = subject.status.runs
+    yield from ((finding.verdict, finding.reason) for finding in subject.status.findings)
+    yield from ((each.verdict, each.reason) for each in (runs.listed if runs else ()))
+
+
 def _modes(subject: Subject) -> Iterator[str]:
     """How it failed: what broke a promise first, then what was seen of it from outside."""
     status = subject.status
-    for finding in status.findings:
-        if finding.verdict is Verdict.FAILED and finding.reason in MODES:
-            yield f"{MODES[finding.reason]} ({finding.reason})"
+    for verdict, reason in _found(subject):
+        if verdict is Verdict.FAILED and reason in MODES:
+            yield f"{MODES[reason]} ({reason})"
     for work in status.workloads:
         for flaw in work.flaws:
             if flaw.count:
@@ -186,11 +193,11 @@ def _of(found: Figure, allowed: list[int]) -> str:
 
 def _next(subject: Subject) -> Iterator[str]:
     status = subject.status
-    for finding in status.findings:
-        if finding.reason == "NotRecovered":
+    for _, reason in _found(subject):
+        if reason == "NotRecovered":
             yield from _what_did_not_return(subject)
-        elif finding.reason in NEXT:
-            yield NEXT[finding.reason]
+        elif reason in NEXT:
+            yield NEXT[reason]
     if status.verdict is Verdict.PASSED:
         yield from _beyond(subject)
 
