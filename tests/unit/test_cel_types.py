@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bounceback.api.check import RecoveryCheckSpec
-from bounceback.engine.cel import check_syntax
+from bounceback.engine.cel import check_syntax, taken_of
 from bounceback.engine.invariants import expression_problems
 
 HTTP = ("status", "headers", "json", "milliseconds")
@@ -95,3 +95,28 @@ def test_an_invariant_speaks_of_what_is_observed_after_the_fault(invariant: str,
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parent.name)
 def test_nothing_is_said_of_the_examples(path: Path) -> None:
     assert list(expression_problems(RecoveryCheckSpec.model_validate(yaml.safe_load(path.read_text())["spec"]))) == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(" * 400 + "json.up" + ")" * 400,
+        "!" * 2000 + "json.up",
+        "[" * 400 + "1" + "]" * 400 + " == json",
+        "json.a ? true : " * 250 + "false",
+        "size(" * 300 + "json" + ")" * 300 + " == 1",
+    ],
+    ids=["brackets", "signs", "lists", "choices", "calls"],
+)
+def test_what_stands_very_deep_is_refused_by_the_compiler_or_left_to_the_evaluation(expression: str) -> None:
+    told = check_syntax(expression, HTTP)
+    assert told is None or "line 1" in told or "nest" in told
+
+
+def test_in_a_raw_string_nothing_is_escaped_and_what_follows_it_is_read() -> None:
+    raw = 'r"\\" != after.orders || after.stock == "x"'
+    assert taken_of(raw, "after") == frozenset({"orders", "stock"})
+    told = check_syntax('r"\\" != after.ordrs || "a" == "b"', {"after": {"orders"}})
+    assert told == "line 1, column 9: there is no after.ordrs; there are orders"
+    nested = "json.all(a, a.all(b, b.all(c, c.all(d, d == 'x'))))"
+    assert check_syntax(f"{nested} || 'a' == 'b'", HTTP) == check_syntax(f"r'\\' != '' || {nested}", HTTP) is not None

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from bounceback.api.client_behavior import FIELDS, ClientBehavior
 from bounceback.api.problems import parse
 from bounceback.cli.proxy_verdict import shown_code, verdict
-from bounceback.engine.client_behavior import judge
+from bounceback.engine.client_behavior import judge, judge_all
 from bounceback.proxy.api.behavior import Behavior
 from bounceback.types.outcome import Judgement
 
@@ -173,3 +173,12 @@ def test_of_a_client_outside_of_pods_nobody_counts_how_often_it_is_started() -> 
     (answer,) = judge(ClientBehavior(max_restarts=0), NOTHING)
     assert (answer.field, answer.result) == ("maxRestarts", UNKNOWN)
     assert "nobody can tell" in answer.seen
+
+
+def test_who_had_no_occasion_is_spoken_for_by_another_client_and_what_nobody_can_tell_is_not() -> None:
+    wanted = ClientBehavior(max_restarts=0, max_duplicate_creates=0)
+    known = {**seen(creates_lost=1), "restarts": 0}
+    results = {answer.field: answer.result for answer in judge_all(wanted, [known, NOTHING])}
+    assert results == {"maxDuplicateCreates": PASSED, "maxRestarts": UNKNOWN}
+    ended = {answer.field: answer.result for answer in judge_all(wanted, [NOTHING, {**known, "restarts": 1}])}
+    assert ended["maxRestarts"] is FAILED

@@ -132,7 +132,9 @@ def test_the_items_of_a_list_are_documents(tmp_path: Path) -> None:
 
 
 def test_requests_that_hit_less_than_they_say_are_a_warning(tmp_path: Path) -> None:
-    requests = [{"apiGroups": ["v1"], "resources": ["pods"]}, {"verbs": ["create", "update"], "names": ["a"]}]
+    evictions = {"verbs": ["create"], "resources": ["pods/eviction"], "names": ["a"]}  # these have one in their path
+    made = {"verbs": ["create", "update"], "names": ["a"]}
+    requests = [{"apiGroups": ["v1"], "resources": ["pods"]}, made, evictions]
     faults = [{"name": "cut", "target": "web", "durationSeconds": 5, "apiFault": {"cut": {}, "requests": requests}}]
     found = linted(tmp_path, CHECKED, {**RUN, "spec": {**RUN["spec"], "faults": faults}})
     assert not found.errors

@@ -10,7 +10,7 @@ import pytest
 from bounceback.api.experiment import FaultEntry, FaultExperimentSpec
 from bounceback.cli.foresight import foresee_sums
 from bounceback.cli.outlook import Foreseen, Outlook
-from bounceback.engine.overlap import BY_THE_RELAY, adding_up, overlapping
+from bounceback.engine.overlap import BY_THE_RELAY, adding_up, delays_that_meet, overlapping
 from bounceback.engine.planning import Chosen
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Flow, Rung
@@ -112,3 +112,25 @@ def test_a_plan_says_of_a_spec_which_delays_add_up(peers: list[Any], others: lis
         foresee_sums(outlook, spec)
         assert outlook.notes == ([f"{noted} {BY_THE_RELAY}"] if meet and noted else [])
         assert outlook.refusals == ([f"{refused} {BY_THE_RELAY}"] if meet and refused else [])
+
+
+def test_delays_that_another_fault_keeps_apart_do_not_add_up() -> None:
+    """The second one begins when a fault that is no delay is over, and that one when the first is."""
+    first = chosen(DELAY, Rung.NETEM)
+    cut = chosen({**CUT, "name": "cut"}, Rung.NFT, startWhen={"cleared": "it"})
+    last = chosen({**SLOWER, "name": "last"}, Rung.NETEM, startWhen={"cleared": "cut"})
+    assert overlapping([first, cut, last]) is None
+    assert list(adding_up([first, cut, last])) == []
+    entries = [each.fault for each in (first, cut, last)]
+    assert list(delays_that_meet(entries)) == []
+    together = chosen({**SLOWER, "name": "last"}, Rung.NETEM, startWhen={"inForce": "cut"})
+    assert list(delays_that_meet([first.fault, chosen({**CUT, "name": "cut"}).fault, together.fault]))
+
+
+def test_what_delays_come_to_is_told_whole_however_many_pods_there_are() -> None:
+    names = [f"web-{'x' * 40}-{number}" for number in range(100)]
+    slower = {**SLOWER, "name": "more"}
+    all_of_them = [chosen(each, Rung.RELAY, on=name) for name in names for each in (DELAY, slower)]
+    assert list(adding_up(all_of_them)) == [
+        "it and more delay the same packets of 100 pods: 100 ms and 200 ms add up to 300 ms"
+    ]

@@ -73,6 +73,7 @@ def test_a_strategy_that_shows_is_no_detection_and_nothing_is_missed() -> None:
 def test_a_strategy_that_does_not_come_to_show_is_missed(states: tuple[bool, ...]) -> None:
     told = read([strategies(history(*states))], (), at(1), None, None, at(4))
     assert len(told.strategy_missed) == 1 and told.strategy_missed[0].startswith("web/open: ")
+    assert ("before the fault already" in told.strategy_missed[0]) is states[0]
     assert not told.strategy_unseen
 
 

@@ -385,3 +385,12 @@ def test_plan_tells_what_would_be_compared(served: list[Any], there: list[Any], 
     found = list(map(str, would_compare(cast(Cluster, Asked()), "shop", compares())))
     assert len(found) == len(told) and all(words in each for words, each in zip(told, found, strict=True)), found
     assert not list(would_compare(cast(Cluster, Asked()), "shop", experiment()))
+
+
+def test_the_end_is_read_also_where_a_check_settles_for_longer() -> None:
+    spec = compares(settle=0)
+    observed = check(observations=[{"name": "stock", "http": {"url": "http://web/"}}], settleSeconds=60)
+    state = verifying(spec, checks=[observed], observed={"clear": {}})
+    seen = Seen(health=health(), followed=True)
+    assert advance(spec, state, seen, at(80)).duties == {Duty.LOOK, Duty.FOLLOW, Duty.OBSERVE_AFTER}
+    assert advance(spec, state, replace(seen, after={}), at(81)).duties == {Duty.LOOK, Duty.READ_END}

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from bounceback.api.status import InvariantResult
+from bounceback.engine.invariants import REFERENCE, if_broken
 from bounceback.report.junit import as_junit
 from bounceback.report.latencies import COLUMNS, course, latency_picture
 from bounceback.report.lessons import MODES, NEXT, lessons
@@ -122,3 +124,24 @@ def test_answers_of_no_time_and_late_ones_stay_within_the_picture() -> None:
     drawn = course("p", [(-0.5, 0.0, True)] * 10 + [(99.0, 0.0, True)], 10.0)
     assert drawn is not None
     assert "nan" not in latency_picture(subject("passed"), [drawn], WIDE)
+
+
+def test_every_way_to_be_inconsistent_is_a_mode() -> None:
+    broken = [InvariantResult(check="web", name=name, result="Failed") for name in ("kept", "orders unchanged")]
+    reasons = {if_broken(each) for each in (*broken, broken[0].model_copy(update={"check": REFERENCE}))}
+    assert len(reasons) == 3 and reasons <= MODES.keys()
+
+
+def test_repeated_runs_teach_what_each_of_them_found() -> None:
+    """Their own findings say only that too few passed."""
+
+    def repeated(body: Json) -> None:
+        failing("RateTooLow")(body)
+        one = {"number": 1, "seed": 7, "verdict": "Failed", "reason": "StrategyNotSeen"}
+        two = {"number": 2, "seed": 8, "verdict": "Inconclusive", "reason": "NeverHealthy"}
+        body["status"]["runs"] = {"number": 2, "listed": [one, two]}
+
+    learned = lessons(subject(first("Failed"), repeated))
+    assert learned.modes[0] == f"{MODES['StrategyNotSeen']} (StrategyNotSeen)"
+    assert {NEXT["StrategyNotSeen"], NEXT["NeverHealthy"]} <= set(learned.next)
+    assert not any("NeverHealthy" in mode for mode in learned.modes)

@@ -249,3 +249,15 @@ def test_an_expression_is_held_to_what_is_observed(expression: str, told: str | 
     ((_, text, names),) = [each for each in asked(expression).spec.expressions() if each[0][0] == "invariants"]
     found = check_syntax(text, names)
     assert found is None if told is None else found is not None and found.startswith(told)
+
+
+def test_a_source_that_takes_its_time_at_clear_leaves_the_last_reading_its_own() -> None:
+    """Its timeout is longer than what is left to the others: what it did not answer at clear costs nothing but that."""
+    slow = [{**each, "timeoutMilliseconds": 40_000} for each in OBSERVED["observations"]]
+    state = cleared(Phase.VERIFYING, check=check(observations=slow), since=15)
+    seen = Seen(health=RECOVERED)
+    assert step(state, seen, 15 + 44).duties == {Duty.LOOK, Duty.OBSERVE_CLEAR}
+    read = step(state, seen, 15 + 45)
+    assert read.duties == {Duty.LOOK, Duty.OBSERVE_AFTER}
+    assert step(read.state, seen, 15 + 85).duties == {Duty.LOOK, Duty.OBSERVE_AFTER}, "it may take as long again"
+    assert step(read.state, seen, 15 + 91).state.status.phase is Phase.FINISHED

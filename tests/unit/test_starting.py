@@ -15,11 +15,11 @@ from bounceback.engine.advance import advance
 from bounceback.engine.evidence import DONE, fold
 from bounceback.engine.judge import judge
 from bounceback.engine.planning import START_GRACE, agents
-from bounceback.engine.starting import never_together
+from bounceback.engine.starting import never_together, unseen
 from bounceback.engine.state import Decision, Duty, Seen, State
 from bounceback.types.outcome import Cleanup, InjectionState, Mark, Phase, StartState, Verdict
 from bounceback.types.told import Line, Told
-from tests.unit.engine_values import START, at, experiment, health, pod, preparation
+from tests.unit.engine_values import START, at, check, experiment, health, pod, preparation
 
 Json = dict[str, Any]
 HOME = ("healthy", "home")
@@ -308,3 +308,19 @@ def test_whatever_happens_in_whatever_order_nothing_begins_early_and_every_run_c
             assert all(i.state in DONE and not i.waiting for i in state.injections)
             return
     raise AssertionError("it never came to an end")
+
+
+def test_a_strategy_is_no_detection_that_a_fault_would_wait_for_but_by_its_name() -> None:
+    spec = course(detected={"check": "healthy"})
+    told = {"holding_for": {("healthy", "retries"): 5.0}, "reacting": frozenset({("healthy", "retries")})}
+    assert start(step(spec, under_way(spec), 5, **told).state).state is StartState.WAITING
+    spec = course(detected={"check": "healthy", "signal": "retries"})
+    assert start(step(spec, under_way(spec), 5, **told).state).state is StartState.REACHED
+
+
+def test_what_only_a_strategy_could_tell_is_refused_where_detection_is_waited_for() -> None:
+    signal = {"name": "retries", "tells": "Strategy", "http": {"url": "http://web/retries"}}
+    checks = {"healthy": check(detection=[signal]).spec}
+    ((_, message),) = unseen(course(detected={"check": "healthy"}), checks)
+    assert message == "must be one of the detection of healthy: (it has none)"
+    assert not list(unseen(course(detected={"check": "healthy", "signal": "retries"}), checks))

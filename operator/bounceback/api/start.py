@@ -39,7 +39,7 @@ class SignalDetected(Model):
     """A signal by which the system itself says that something is wrong."""
 
     check: ObjectName = Field(description="One of spec.checks.")
-    signal: Name | None = Field(None, description="One of its detection signals; unset: any of them.")
+    signal: Name | None = Field(None, description="One of its detection signals; unset: any that tells of trouble.")
     for_seconds: int = Field(
         0, ge=0, le=3600, description="It holds so long without a pause; 0: it has come since the first fault."
     )

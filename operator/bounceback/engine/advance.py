@@ -331,7 +331,7 @@ def _verifying(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant
     last = last_reading(state, seen, now, account)
     if last.on is not None:
         return last.on
-    if (wait := left_to_settle(spec, state, seen, _in_phase(state, now), account)) is not None:
+    if (wait := left_to_settle(spec, state, seen, _in_phase(state, now), account + last.longest)) is not None:
         return wait
     return _conclude(spec, updated(state, observed=with_comparison(spec, state, seen, last.observed)), seen, now)
 

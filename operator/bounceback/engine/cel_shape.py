@@ -14,7 +14,8 @@ _MACROS: Final = frozenset({"all", "exists", "exists_one", "existsOne", "map", "
 _LINEAR: Final = frozenset({"in", "sum", "min", "max", "distinct", "contains", "equivalent"})
 TOKEN = re.compile(
     r"""(?P<comment>//[^\n]*)
-      | (?P<string>[rRbB]{0,2}(?:\"{3}(?:\\.|.)*?\"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
+      | (?P<string>(?:[bB]?[rR][bB]?)(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')
+        | [bB]?(?:\"{3}(?:\\.|.)*?\"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
       | (?P<name>[A-Za-z_]\w*)
       | (?P<number>\.?\d[\w.]*)
       | (?P<mark>\S)""",

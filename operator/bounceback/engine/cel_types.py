@@ -34,6 +34,8 @@ DECIDING: Final = frozenset({"all", "exists", "exists_one", "filter"})
 LOOPS: Final = DECIDING | {"map"}
 BINARY: Final = (("||",), ("&&",), ("==", "!=", "<", "<=", ">", ">=", "in"), ("+", "-"), ("*", "/", "%"))
 """From the loosest to the tightest."""
+DEEPEST: Final = 64
+"""Parts within parts that are looked into: what stands deeper is left to the evaluation."""
 PAIRS: Final = frozenset({"||", "&&", "==", "!=", "<=", ">="})
 
 
@@ -90,7 +92,7 @@ class _Reader:
         self._expression = expression
         self._words = words
         self._kinds = kinds
-        self._index = 0
+        self._index = self._depth = 0
 
     @property
     def now(self) -> _Word:
@@ -113,6 +115,17 @@ class _Reader:
 
     def choice(self) -> str:
         """a ? b : c, or less."""
+        self._deeper()
+        found = self._choice()
+        self._depth -= 1
+        return found
+
+    def _deeper(self) -> None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise _UnknownError
+
+    def _choice(self) -> str:
         start = self.now
         found = self._binary(0)
         if not self._takes("?"):
@@ -153,13 +166,13 @@ class _Reader:
 
     def _unary(self) -> str:
         word = self.now
-        if self._takes("!"):
-            self._must(self._unary(), BOOL, word, "what stands behind !")
-            return BOOL
-        if self._takes("-"):
-            self._must(found := self._unary(), NUMBER, word, "what stands behind -")
-            return found
-        return self._member(self._primary())
+        if not (self._takes("!") or self._takes("-")):
+            return self._member(self._primary())
+        self._deeper()
+        found, wanted = self._unary(), BOOL if word.text == "!" else NUMBER
+        self._depth -= 1
+        self._must(found, wanted, word, f"what stands behind {word.text}")
+        return BOOL if word.text == "!" else found
 
     def _member(self, found: str) -> str:
         while True:

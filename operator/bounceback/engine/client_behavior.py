@@ -19,7 +19,6 @@ ENOUGH: Final = {
     WantedBackoff.CONSTANT: ("Constant", "Exponential"),
     WantedBackoff.EXPONENTIAL: ("Exponential",),
 }
-GRAVEST: Final = (Judgement.FAILED, Judgement.PASSED, Judgement.INCONCLUSIVE)
 UNTOLD: Final = ("None", "Unknown")
 
 
@@ -30,6 +29,16 @@ class Answer:
     field: str
     result: Judgement
     seen: str
+    occasion: bool = True  # there was one to show it
+
+    @property
+    def gravity(self) -> int:
+        """The graver the less. Who had no occasion is spoken for by others, and what nobody can tell by nobody."""
+        if self.result is Judgement.FAILED:
+            return 0
+        if self.result is Judgement.PASSED:
+            return 2
+        return 1 if self.occasion else 3
 
 
 def judge(wanted: ClientBehavior, seen: Seen) -> tuple[Answer, ...]:
@@ -43,7 +52,7 @@ def judge_all(wanted: ClientBehavior, seen: Iterable[Seen]) -> tuple[Answer, ...
     for each in seen:
         for answer in judge(wanted, each):
             by_field.setdefault(answer.field, []).append(answer)
-    return tuple(min(answers, key=lambda answer: GRAVEST.index(answer.result)) for answers in by_field.values())
+    return tuple(min(answers, key=lambda answer: answer.gravity) for answers in by_field.values())
 
 
 def of_clients(faults: Iterable[FaultTiming], injections: Sequence[InjectionStatus]) -> list[Seen]:
@@ -154,5 +163,5 @@ def _restarts(most: int, count: int | None) -> Answer:
 
 def _answer(field: str, holds: bool, told: str, *, known: bool = True) -> Answer:
     if not known:
-        return Answer(field, Judgement.INCONCLUSIVE, f"there was no occasion: {told}")
+        return Answer(field, Judgement.INCONCLUSIVE, f"there was no occasion: {told}", occasion=False)
     return Answer(field, Judgement.PASSED if holds else Judgement.FAILED, told)

@@ -28,6 +28,7 @@ class Health:
     detected_source: str = ""
     named_rightly: bool | None = None  # the system said what the trouble is; None: nobody declared what is right
     named_wrongly: tuple[str, ...] = ()  # "check/signal: what it said instead"
+    reacting: frozenset[tuple[str, str]] = frozenset()  # of the signals those that show a strategy: no detection
     strategy_missed: tuple[str, ...] = ()  # signals of a strategy that never came to hold, with what was seen instead
     strategy_unseen: tuple[str, ...] = ()  # those that may have, while nobody looked
     recovered: Interval | None = None  # last failure -> healthy, where it is stable since

@@ -7,9 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bounceback.types.inside import OURS as OUR_CONTAINERS
+
 REPORTER: Final = "bounceback.dev/operator"
 """Who tells of an Event of ours."""
-_OURS: Final = re.compile(r"(bb|bb-probe|bb-rollback|bounceback-(probe|prober|repair))-[0-9a-f]{10}(-[a-z0-9]{1,8})?")
+_OURS: Final = re.compile(
+    r"(bb(-(image|probe|rollback))?|bounceback(-(probe|prober|repair))?)-[0-9a-f]{10}(-[a-z0-9]{1,8})?"
+)
 _CONTAINER: Final = re.compile(r"spec\.\w+\{(?P<name>[^}]*)\}")
 
 
@@ -34,8 +38,9 @@ def agent_name(run: str, place: str) -> str:
 
 
 def of_ours(event: Mapping[str, Any]) -> bool:
-    """Whether a Kubernetes Event is ours, or about a pod, a Job or a container of ours: not the system's."""
+    """Whether a Kubernetes Event is ours, or about an object or a container of ours: not the system's."""
     about = event.get("involvedObject") or {}
     container = _CONTAINER.fullmatch(str(about.get("fieldPath") or ""))
-    names = (str(about.get("name", "")), container["name"] if container else "")
-    return event.get("reportingComponent") == REPORTER or any(_OURS.fullmatch(name) for name in names)
+    if event.get("reportingComponent") == REPORTER or (container and OUR_CONTAINERS.fullmatch(container["name"])):
+        return True
+    return _OURS.fullmatch(str(about.get("name", ""))) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Final
 
@@ -16,6 +16,8 @@ from bounceback.types.plan import Direction, Flow, Queued
 from bounceback.types.selectors import Peer
 
 BY_THE_RELAY: Final = "where the relay carries one of them out, and are refused where netem does both (Overlap)"
+MOST_NAMED: Final = 3
+"""Pods that are told by name; of more it is told how many."""
 
 
 def overlapping(chosen: Iterable[Chosen]) -> tuple[Chosen, Chosen] | None:
@@ -23,43 +25,52 @@ def overlapping(chosen: Iterable[Chosen]) -> tuple[Chosen, Chosen] | None:
 
     Tables of nftables and relays do compose: a packet passes all of them.
     """
-    by_pod: dict[str, list[Chosen]] = {}
-    entries: dict[str, FaultTiming] = {}
-    for choice in chosen:
-        entries[choice.fault.name] = choice.fault
-        if isinstance(choice.fault.fault, NetworkFault) and isinstance(act_of(choice.fault, choice.rung), Queued):
-            by_pod.setdefault(choice.pod.uid, []).append(choice)
-    pairs = (pair for listed in by_pod.values() for pair in combinations(listed, 2))
-    return next(((one, other) for one, other in pairs if _meet(entries, one, other)), None)
+    return next(_meeting(chosen, _is_queued), None)
 
 
 def adding_up(chosen: Iterable[Chosen]) -> Iterator[str]:
     """Of delays that a packet gets one after the other, what they come to, and on which pods."""
-    found = [choice for choice in chosen if isinstance(choice.fault.fault, NetworkDelay)]
-    entries = {choice.fault.name: choice.fault for choice in found}
+    entries: dict[str, FaultTiming] = {}
     pods: dict[tuple[str, str], list[str]] = {}
-    for one, other in combinations(found, 2):
-        if one.pod.uid == other.pod.uid and _meet(entries, one, other):
-            pods.setdefault((one.fault.name, other.fault.name), []).append(one.pod.name)
+    for one, other in _meeting(chosen, lambda choice: isinstance(choice.fault.fault, NetworkDelay)):
+        entries |= {each.fault.name: each.fault for each in (one, other)}
+        pods.setdefault((one.fault.name, other.fault.name), []).append(one.pod.name)
     for (first, second), names in pods.items():
         yield summed(entries[first], entries[second], names)
 
 
 def delays_that_meet(faults: Iterable[FaultTiming]) -> Iterator[tuple[FaultTiming, FaultTiming]]:
     """Those on the same packets, as far as the spec tells: peers of different kinds may be the same for all that."""
-    found = [entry for entry in faults if isinstance(entry.fault, NetworkDelay)]
-    entries = {entry.name: entry for entry in found}
-    for one, other in combinations(found, 2):
+    entries = {entry.name: entry for entry in faults}  # all: one that is no delay may keep two of them apart
+    for one, other in combinations([each for each in entries.values() if isinstance(each.fault, NetworkDelay)], 2):
         peers = [entry.fault.peers for entry in (one, other) if isinstance(entry.fault, NetworkFault)]
         if _at_one_time(entries, one, other) and _one_way(one, other) and _peers_meet(*peers):
             yield one, other
 
 
 def summed(one: FaultTiming, other: FaultTiming, pods: Iterable[str]) -> str:
-    """In words."""
+    """In words; how much it comes to must not be cut off behind the names of many pods."""
+    names = list(pods)
+    on = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} pods"
     times = [entry.fault.delay_milliseconds for entry in (one, other) if isinstance(entry.fault, NetworkDelay)]
     told = " and ".join(f"{time} ms" for time in times)
-    return f"{one.name} and {other.name} delay the same packets of {', '.join(pods)}: {told} add up to {sum(times)} ms"
+    return f"{one.name} and {other.name} delay the same packets of {on}: {told} add up to {sum(times)} ms"
+
+
+def _is_queued(choice: Chosen) -> bool:
+    return isinstance(choice.fault.fault, NetworkFault) and isinstance(act_of(choice.fault, choice.rung), Queued)
+
+
+def _meeting(chosen: Iterable[Chosen], kept: Callable[[Chosen], bool]) -> Iterator[tuple[Chosen, Chosen]]:
+    """Those on the same packets of one pod, of the ones that are kept; any other may keep two of them apart."""
+    entries: dict[str, FaultTiming] = {}
+    by_pod: dict[str, list[Chosen]] = {}
+    for choice in chosen:
+        entries[choice.fault.name] = choice.fault
+        if kept(choice):
+            by_pod.setdefault(choice.pod.uid, []).append(choice)
+    pairs = (pair for listed in by_pod.values() for pair in combinations(listed, 2))
+    yield from ((one, other) for one, other in pairs if _meet(entries, one, other))
 
 
 def _meet(entries: Mapping[str, FaultTiming], one: Chosen, other: Chosen) -> bool:

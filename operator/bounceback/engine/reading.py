@@ -60,6 +60,7 @@ def read(
         problems=tuple(problems),
         failing_for={(c, n): failing_for(h, now) for c, n, h in every},
         holding_for=_holding(seen, since, now),
+        reacting=frozenset((s.check, signal.name) for s in seen for signal in s.spec.reacting),
         counted={(c, n): (h.samples, h.healthy_samples) for c, n, h in every},
         symptom=symptom,
         symptom_source=symptom_source,
@@ -104,7 +105,9 @@ def _strategies(seen: Sequence[Seen], since: Instant | None, now: Instant) -> It
                 yield f"{s.check}/{signal.name}", False
             elif since is not None and first_holding(history, since) is None:
                 looked = history.samples > 0 and not any(gaps_within(history, Interval(since, now)))
-                yield _told(s.check, signal.name, history), looked
+                held = 0 < history.samples == history.healthy_samples
+                said = f"{s.check}/{signal.name}: it held before the fault already" if held else ""
+                yield said or _told(s.check, signal.name, history), looked
 
 
 def _holding(seen: Sequence[Seen], since: Instant | None, now: Instant) -> dict[tuple[str, str], float]:

@@ -28,7 +28,7 @@ LATE: Final = 5.0
 ANSWER_GRACE: Final = 5.0
 """Seconds that a snapshot may take beside what its sources may."""
 OBSERVE_GRACE: Final = 30.0
-"""Seconds that reading the observations in the end may take, tries included."""
+"""Seconds that reading the observations in the end may take, tries included; more where their timeouts are longer."""
 MOST_BYTES: Final = 256 * 1024
 """Of JSON, of all that is observed at clear: it stands in the status beside what is observed before and after."""
 AT_CLEAR: Final = (Phase.CLEARING, Phase.REPAIRING, Phase.RECOVERING, Phase.VERIFYING)
@@ -40,7 +40,7 @@ def with_snapshot(state: State, seen: Seen, now: Instant) -> State:
         return state
     found, cleared = seen.clear, _cleared(state, now)
     if found is None:
-        asked = max((_longest(check) for check in state.status.checks), default=0.0)
+        asked = _longest_of(state.status.checks)
         if state.status.phase is not Phase.VERIFYING or _in_phase(state, now) < asked + ANSWER_GRACE:
             return state
         found = Snapshot(Interval(cleared.latest, now), {}, _all_of(state.status.checks, "it was not read in time"))
@@ -95,8 +95,10 @@ def observes(status: FaultExperimentStatus) -> bool:
     return any(check.spec.observations for check in status.checks)
 
 
-def _longest(check: CheckCopy) -> float:
-    return max((each.timeout_milliseconds / 1000 for each in check.spec.observations), default=0.0)
+def _longest_of(checks: Sequence[CheckCopy]) -> float:
+    """Seconds until the slowest source must have answered."""
+    timeouts = (each.timeout_milliseconds / 1000 for check in checks for each in check.spec.observations)
+    return max(timeouts, default=0.0)
 
 
 def _all_of(checks: Sequence[CheckCopy], why: str) -> dict[str, dict[str, str]]:
@@ -152,6 +154,7 @@ class Waits:
 
     on: Decision | None = None
     observed: dict[str, Any] = field(default_factory=dict)
+    longest: float = 0.0  # seconds that it may have taken
 
 
 def last_reading(state: State, seen: Seen, now: Instant, account: float) -> Waits:
@@ -160,19 +163,25 @@ def last_reading(state: State, seen: Seen, now: Instant, account: float) -> Wait
     observed = dict(status.observed)
     needed = observes(status) and not seen.deleted
     settle = 0 if status.ending is not None else _settle_seconds(status.checks)
+    longest = settle + _reading_seconds(status.checks) if needed else 0.0
     if needed and seen.after is None:
         if _is_wanted(state, seen):  # it is taken, and the reading after it comes after it
             return Waits(Decision(state, frozenset({Duty.LOOK}), again=0.5))
         if waited < settle:
             return Waits(Decision(state, frozenset({Duty.LOOK}), again=min(1.0, settle - waited)))
-        if waited < settle + OBSERVE_GRACE + account:
+        if waited < longest + account:
             return Waits(Decision(state, frozenset({Duty.LOOK, Duty.OBSERVE_AFTER})))
     observed["after"] = seen.after if needed else {}
     if seen.after_problems:
         observed["afterProblems"] = seen.after_problems
     if seen.unchanged:
         observed[UNCHANGED] = [each.to_json() for each in seen.unchanged]
-    return Waits(observed=observed)
+    return Waits(observed=observed, longest=longest)
+
+
+def _reading_seconds(checks: Sequence[CheckCopy]) -> float:
+    """At clear and in the end, tries included: a source that never answers may take its time twice."""
+    return max(OBSERVE_GRACE, 2 * (_longest_of(checks) + ANSWER_GRACE))
 
 
 def _settle_seconds(checks: Sequence[CheckCopy]) -> int:

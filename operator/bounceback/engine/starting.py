@@ -62,7 +62,10 @@ def unseen(spec: FaultExperimentSpec, checks: Mapping[str, RecoveryCheckSpec]) -
             where, section, named = ("failing", "probe"), "probes", look.probe
         else:
             where, section, named = ("detected", "signal"), "detection", look.signal
-        there = [probe.name for part, _, probe in checks[look.check].sections() if part == section]
+        check = checks[look.check]
+        there = [probe.name for part, _, probe in check.sections() if part == section]
+        if section == "detection" and named is None:  # a strategy is waited for by its name only
+            there = [signal.name for signal in check.noticing]
         if not there or (named is not None and named not in there):
             yield ("faults", index, "startWhen", *where), _one_of(section, look.check, there)
 
@@ -202,7 +205,8 @@ def _lasted(look: ProbeFailing | SignalDetected, health: Health) -> tuple[str, f
     if isinstance(look, ProbeFailing):
         asked, seconds = look.probe, {key: value for key, value in health.failing_for.items() if value > 0}
     else:
-        asked, seconds = look.signal, dict(health.holding_for)
+        asked = look.signal
+        seconds = {key: value for key, value in health.holding_for.items() if asked or key not in health.reacting}
     fitting = [(value, key) for key, value in seconds.items() if key[0] == look.check and asked in (None, key[1])]
     if not fitting:
         return "", 0.0

@@ -128,7 +128,8 @@ class ClientRequests(Model):
         for group in self.api_groups:
             if VERSION.fullmatch(group):
                 yield "apiGroups", NO_GROUP.format(group)
-        if self.names and Verb.CREATE in self.verbs:
+        of_subresources = bool(self.resources) and all("/" in each for each in self.resources)
+        if self.names and Verb.CREATE in self.verbs and not of_subresources:
             yield "names", NAMELESS
 
     def planned(self) -> Requests:

@@ -33,6 +33,10 @@ MODES: Final = {
     "InvariantBroken": "it loses, doubles or contradicts its data",
     "PromiseBroken": "what it acknowledges is not true afterwards",
     "DiffersFromReference": "it leaves behind what it would not without the fault",
+    "DiffersFromBefore": "it does not come back to what it was",
+    "NotHealed": "it does not put right what was changed",
+    "HealedThoughForbidden": "it puts right what was to stay changed",
+    "Felt": "it lets through what nobody was to notice",
     "PerformanceNotBack": "it comes back slower than it was",
     "CollapsedEarly": "it breaks down under less than it should bear",
     "ClientMisbehaved": "its client of the Kubernetes API does not react as it should",
@@ -51,6 +55,10 @@ NEXT: Final = {
     "InvariantBroken": "when writes are acknowledged, and what happens to those under way when a dependency fails",
     "PromiseBroken": "the operations named in the account: when they were acknowledged, and what was durable by then",
     "DiffersFromReference": "clean-up after a failed attempt: names made anew with every try are a usual cause",
+    "DiffersFromBefore": "who writes what differs, and whether a mask should say that it may: a count, a time of day",
+    "NotHealed": "whether a controller watches this object, and compares this field with what it should be",
+    "HealedThoughForbidden": "who else writes this object: a controller, or a tool that applies it again",
+    "Felt": "what the first symptom went through: that redundancy did not carry it",
     "PerformanceNotBack": "caches that begin cold, queues that are worked off, retries that go on",
     "CollapsedEarly": "timeouts and retries against this strength: many retries are load of their own",
     "ClientMisbehaved": "the client library's settings for retries, Retry-After and re-lists",
@@ -122,7 +130,7 @@ def record_lessons(subject: Subject) -> RecordLessons:
 
 
 def lessons(subject: Subject) -> Lessons:
-    """Of a finished run; of repeated ones the last."""
+    """Of a finished run; of repeated ones what each is listed with, and all else of the last."""
     return Lessons(_told(_modes(subject)), _told(_limits(subject)), _told(_next(subject)))
 
 
@@ -130,12 +138,19 @@ def _told(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(redact(line) for line in lines))[:MOST]
 
 
+def _found(subject: Subject) -> Iterator[tuple[Verdict, str]]:
+    """Verdict and reason of each finding; where runs are repeated these only count them, so of each run, too."""
+    runs = subject.status.runs
+    yield from ((finding.verdict, finding.reason) for finding in subject.status.findings)
+    yield from ((each.verdict, each.reason) for each in (runs.listed if runs else ()))
+
+
 def _modes(subject: Subject) -> Iterator[str]:
     """How it failed: what broke a promise first, then what was seen of it from outside."""
     status = subject.status
-    for finding in status.findings:
-        if finding.verdict is Verdict.FAILED and finding.reason in MODES:
-            yield f"{MODES[finding.reason]} ({finding.reason})"
+    for verdict, reason in _found(subject):
+        if verdict is Verdict.FAILED and reason in MODES:
+            yield f"{MODES[reason]} ({reason})"
     for work in status.workloads:
         for flaw in work.flaws:
             if flaw.count:
@@ -178,11 +193,11 @@ def _of(found: Figure, allowed: list[int]) -> str:
 
 def _next(subject: Subject) -> Iterator[str]:
     status = subject.status
-    for finding in status.findings:
-        if finding.reason == "NotRecovered":
+    for _, reason in _found(subject):
+        if reason == "NotRecovered":
             yield from _what_did_not_return(subject)
-        elif finding.reason in NEXT:
-            yield NEXT[finding.reason]
+        elif reason in NEXT:
+            yield NEXT[reason]
     if status.verdict is Verdict.PASSED:
         yield from _beyond(subject)
 
