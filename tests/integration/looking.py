@@ -13,10 +13,12 @@ from bounceback.proxy.certificates import Authority
 from bounceback.recovery.asking import look_of
 from bounceback.recovery.judging import nothing_said
 from bounceback.recovery.means import Means
+from bounceback.recovery.sealing import Seal
 from bounceback.recovery.secrets import Secrets
 from tests.real_servers import PEM
 
 NO_CLUSTER: Kube = None  # type: ignore[assignment]
+NO_SEAL = Seal(NO_CLUSTER, "")
 AUTHORITY = Authority.made("shop")
 SECRETS = {
     "db": {"username": "postgres", "password": "secret"},

@@ -31,6 +31,7 @@ from bounceback.vehicles.errors import Refused
 from tests import real_servers
 from tests.commands import Commands
 from tests.conftest import ACCOUNT, OPERATOR, apply
+from tests.integration.looking import NO_SEAL
 from tests.workload import pod, running
 
 ROLES = Resource("rbac.authorization.k8s.io/v1", "roles")
@@ -240,9 +241,9 @@ async def test_commands_and_jobs(kube: Kube, acting: Kube, namespace: str) -> No
         return RecoveryCheckSpec.model_validate({"observations": observations, "invariants": invariants})
 
     texts = {"name": "ids", **python("print([1, 2])")}, {"name": "text", **python("print('abc')", format="Text")}
-    assert await observe(acting, namespace, observed(*texts)) == {"ids": [1, 2], "text": "abc\n"}
+    assert await observe(acting, namespace, observed(*texts), NO_SEAL) == {"ids": [1, 2], "text": "abc\n"}
     with pytest.raises(ObservationError, match=r"^observation lost: exit code 2"):
-        await observe(acting, namespace, observed({"name": "lost", **python("raise SystemExit(2)")}))
+        await observe(acting, namespace, observed({"name": "lost", **python("raise SystemExit(2)")}), NO_SEAL)
 
     def signals(kind: str, says: dict[str, Any], silent: dict[str, Any]) -> list[dict[str, Any]]:
         named = {f"{kind}-says": says, f"{kind}-silent": silent}
@@ -350,7 +351,7 @@ async def test_secrets_are_read_as_the_account_and_what_is_missing_is_refused_wi
             }
             await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, secrets=["redis", "other"]))
             await until_allowed(acting, namespace)
-            await observe(acting, namespace, RecoveryCheckSpec.model_validate(both))
+            await observe(acting, namespace, RecoveryCheckSpec.model_validate(both), NO_SEAL)
 
 
 async def until_allowed(acting: Kube, namespace: str) -> None:

@@ -27,10 +27,12 @@ from bounceback.recovery.looks import ask_by_http, look_by_tcp, probe_session
 from bounceback.recovery.names import Names
 from bounceback.recovery.observing import LARGEST_OBSERVATION, ObservationError, observe, observe_each
 from bounceback.recovery.sampling import Pulse, Sampler
+from bounceback.recovery.sealing import Seal
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant, Interval
 
 NO_CLUSTER: Kube = None  # type: ignore[assignment]  # probes by HTTP and TCP need none
+NO_SEAL = Seal(NO_CLUSTER, "")
 
 
 @asynccontextmanager
@@ -191,7 +193,7 @@ async def test_addresses_that_serve_credentials_are_not_probed(host: str) -> Non
     async with serving(redirect) as address:
         assert "must not be probed" in (await http(address, follow_redirects=True) or "")
         with pytest.raises(ObservationError, match="must not be probed"):
-            await observe(NO_CLUSTER, "default", observations("/x", address=address))
+            await observe(NO_CLUSTER, "default", observations("/x", address=address), NO_SEAL)
 
 
 async def test_each_look_makes_a_connection_of_its_own() -> None:
@@ -375,7 +377,7 @@ async def test_what_cannot_be_observed_costs_nothing_but_itself() -> None:
     async with serving(values) as address:
         began = time.monotonic()
         asked = observations("/silent", "/orders", "/broken", address=address)
-        found = await observe_each(NO_CLUSTER, "default", asked)
+        found = await observe_each(NO_CLUSTER, "default", asked, NO_SEAL)
     assert time.monotonic() - began < 3
     assert found["orders"] == {"count": 3}
     assert str(found["broken"]) == "observation broken: status 500, expected 200"
@@ -384,7 +386,7 @@ async def test_what_cannot_be_observed_costs_nothing_but_itself() -> None:
 
 async def test_observations_are_read_by_name() -> None:
     async with serving(values) as address:
-        assert await observe(NO_CLUSTER, "default", observations("/orders", address=address)) == {
+        assert await observe(NO_CLUSTER, "default", observations("/orders", address=address), NO_SEAL) == {
             "orders": {"count": 3}
         }
 
@@ -404,5 +406,5 @@ async def test_observations_are_read_by_name() -> None:
 async def test_what_cannot_be_observed_is_named_with_the_reason(path: str, message: str) -> None:
     async with serving(values) as address:
         with pytest.raises(ObservationError) as error:
-            await observe(NO_CLUSTER, "default", observations("/orders", path, address=address))
+            await observe(NO_CLUSTER, "default", observations("/orders", path, address=address), NO_SEAL)
     assert str(error.value).startswith(message)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,9 +18,10 @@ from bounceback.engine.samples import History
 from bounceback.engine.timeline import first_symptom, recovered, stalled
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import Json
-from bounceback.kube.resources import CONFIG_MAPS
-from bounceback.recovery import judging
+from bounceback.kube.resources import CONFIG_MAPS, SECRETS
+from bounceback.recovery import judging, sealing
 from bounceback.recovery.observing import ObservationError, observe, observe_each
+from bounceback.recovery.sealing import Seal
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant, Interval
 from tests.conftest import ACCOUNT
@@ -29,8 +33,8 @@ IS_UP = "object.data.state == 'up'"
 
 @pytest.fixture
 async def reader(kube: Kube, acting: Kube, namespace: str) -> Kube:
-    """The namespace's account, which may read config maps besides."""
-    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]
+    """The namespace's account, which may read config maps and secrets besides."""
+    rules = [{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list", "watch"]}]
     await kube.create(ROLES, namespace, {"metadata": {"name": "reader"}, "rules": rules})
     body = {
         "metadata": {"name": "reader"},
@@ -210,7 +214,8 @@ async def test_while_nobody_answers_us_nothing_is_claimed(kube: Kube, reader: Ku
         assert stalled(history, Instant.now().plus(history.stall_seconds))
 
 
-async def test_objects_are_observed(kube: Kube, reader: Kube, namespace: str) -> None:
+async def test_objects_are_observed(kube: Kube, reader: Kube, home: str, namespace: str) -> None:
+    seal = Seal(kube, home)
     await set_state(kube, namespace, "a", "1")
     await set_state(kube, namespace, "b", "2")
     wanted = {"apiVersion": "v1", "kind": "ConfigMap"}
@@ -223,7 +228,7 @@ async def test_objects_are_observed(kube: Kube, reader: Kube, namespace: str) ->
             "invariants": [{"name": "kept", "expression": "true"}],
         }
     )
-    found = await observe(reader, namespace, spec)
+    found = await observe(reader, namespace, spec, seal)
     assert found["one"]["data"] == {"state": "1"}
     assert [item["metadata"]["name"] for item in found["all"]] == ["a", "b"]
     assert "managedFields" not in found["one"]["metadata"]
@@ -234,12 +239,35 @@ async def test_objects_are_observed(kube: Kube, reader: Kube, namespace: str) ->
         }
     )
     with pytest.raises(ObservationError, match=r'observation gone: 404 NotFound: configmaps "nothing" not found'):
-        await observe(reader, namespace, gone)
-    found = await observe_each(reader, namespace, gone)
+        await observe(reader, namespace, gone, seal)
+    found = await observe_each(reader, namespace, gone, seal)
     assert found["gone"].gone, "an object that is not there is no object that cannot be read"
     nothing = {"name": "gone", "kubernetes": {**wanted, "kind": "Nothing", "name": "nothing"}, "unchanged": {}}
     unserved = RecoveryCheckSpec.model_validate({"observations": [nothing]})
-    assert not (await observe_each(reader, namespace, unserved))["gone"].gone
+    assert not (await observe_each(reader, namespace, unserved, seal))["gone"].gone
+
+
+async def test_of_secrets_only_digests_are_observed(kube: Kube, reader: Kube, home: str, namespace: str) -> None:
+    """By a key that outlives the operator: what is digested before its end and after it can be compared."""
+    wanted = {"apiVersion": "v1", "kind": "Secret"}
+    one = {"name": "one", "kubernetes": {**wanted, "name": "db"}, "unchanged": {}}
+    every = {"name": "every", "kubernetes": {**wanted, "selector": {"matchLabels": {"app": "db"}}}, "unchanged": {}}
+    spec = RecoveryCheckSpec.model_validate({"observations": [one, every]})
+    body = {"metadata": {"name": "db", "labels": {"app": "db"}}, "stringData": {"user": "shop", "password": "s3cret"}}
+    await kube.create(SECRETS, namespace, body)
+    before, after = [await observe(reader, namespace, spec, Seal(kube, home)) for _ in range(2)]
+    assert before == after
+    assert before["one"] == before["every"][0]
+    assert set(before["one"]["data"]) == {"user", "password"}
+    plain = ("s3cret", base64.b64encode(b"s3cret").decode(), hashlib.sha256(b"s3cret").hexdigest()[:32])
+    assert not any(text in json.dumps(before) for text in plain)
+    await kube.patch(SECRETS, namespace, "db", {"stringData": {"password": "stale"}})
+    changed = (await observe(reader, namespace, spec, Seal(kube, home)))["one"]["data"]
+    assert changed["user"] == before["one"]["data"]["user"]
+    assert changed["password"] != before["one"]["data"]["password"]
+    await kube.patch(SECRETS, home, sealing.NAME, {"data": {sealing.KEY: ""}})
+    with pytest.raises(ObservationError, match=f"Secret {sealing.NAME} of namespace {home} has no key of 32 bytes"):
+        await observe(reader, namespace, spec, Seal(kube, home))
 
 
 async def test_a_burst_of_costly_events_leaves_time_for_other_work(

@@ -15,7 +15,7 @@ from bounceback.recovery.observing import ObservationError, observe
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant
 from tests import real_servers
-from tests.integration.looking import AUTHORITY, NO_CLUSTER, SECRETS, Held
+from tests.integration.looking import AUTHORITY, NO_CLUSTER, NO_SEAL, SECRETS, Held
 from tests.integration.test_recovery_looks import example, serving
 from tests.integration.test_recovery_network import PAGE, grpc_server, health, page, tls_server
 from tests.relay.name_server import name_server
@@ -137,4 +137,4 @@ async def test_a_store_that_is_gone_cannot_be_observed(kind: str, look: dict[str
         }
     )
     with pytest.raises(ObservationError, match=r"^observation orders: connection refused$"):
-        await observe(NO_CLUSTER, "shop", spec)
+        await observe(NO_CLUSTER, "shop", spec, NO_SEAL)

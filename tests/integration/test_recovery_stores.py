@@ -19,7 +19,7 @@ from bounceback.recovery.errors import CannotLookError
 from bounceback.recovery.means import Means
 from bounceback.recovery.observing import observe
 from tests import real_servers
-from tests.integration.looking import AUTHORITY, NO_CLUSTER, SECRETS, Held, looked
+from tests.integration.looking import AUTHORITY, NO_CLUSTER, NO_SEAL, SECRETS, Held, looked
 from tests.real_servers import Server
 
 
@@ -247,9 +247,9 @@ async def test_stores_are_observed_and_held_against_each_other(
         async with Means(NO_CLUSTER, "shop") as means:
             store = {"host": "127.0.0.1", "port": redis.port}
             assert await looked(means, redis={**store, "command": ["SADD", "fingerprints", "a", "b"]}) is None
-            sound = await observe(NO_CLUSTER, "shop", spec)
+            sound = await observe(NO_CLUSTER, "shop", spec, NO_SEAL)
             assert await looked(means, redis={**store, "command": ["SREM", "fingerprints", "b"]}) is None
-        torn = await observe(NO_CLUSTER, "shop", spec)
+        torn = await observe(NO_CLUSTER, "shop", spec, NO_SEAL)
     assert sound["alerts"] == [{"fingerprint": "a"}, {"fingerprint": "b"}]
     assert sorted(sound["fingerprints"]) == ["a", "b"]
     assert sound["bus"]["server"]["jetstream"]

@@ -206,7 +206,8 @@ class Conducted:
             }
         )
         kube = SimpleNamespace(acting_as=lambda namespace, account: None)
-        self._office: Any = SimpleNamespace(pulse=pulse, kube=kube)
+        settings = SimpleNamespace(namespace="")
+        self._office: Any = SimpleNamespace(pulse=pulse, kube=kube, settings=settings)
         self._heard = 0
         self._before_restart: list[MarkStatus] = []
         self._state = State(FaultExperimentStatus(run_uid=f"run-{plan.number}"))

@@ -215,7 +215,7 @@ class HttpObservation(Model):
 
 
 class KubernetesObservation(Model):
-    """Objects of the experiment's namespace: one by name, or a list."""
+    """Objects of the experiment's namespace: one by name, or a list. Of Secrets digests of their values."""
 
     rules: ClassVar[tuple[Rule, ...]] = (NAME_OR_SELECTOR,)
 

@@ -19,6 +19,7 @@ from bounceback.engine.unchanged import unchanged
 from bounceback.kube.client import Json
 from bounceback.recovery.observing import ObservationError, observe, observe_each
 from bounceback.recovery.remote import Outpost
+from bounceback.recovery.sealing import Seal
 from bounceback.recovery.watching import Watching
 from bounceback.report.redact import redacted
 from bounceback.types.instants import Instant, Interval
@@ -46,6 +47,7 @@ class Looking:
         self._expect = spec.expect
         self._pulse = office.pulse
         self._acting = office.kube.acting_as(namespace, spec.service_account_name)
+        self._seal = Seal(office.kube, office.settings.namespace)
         self._changed = changed
         self._room = room
         self._checks: Sequence[CheckCopy] = ()
@@ -105,7 +107,7 @@ class Looking:
         found: dict[str, Any] = {}
         for check in checks:
             try:
-                found[check.name] = await observe(self._acting, self._namespace, check.spec)
+                found[check.name] = await observe(self._acting, self._namespace, check.spec, self._seal)
             except ObservationError as error:
                 return f"{check.name}: {error}"
         return found
@@ -114,7 +116,8 @@ class Looking:
         """All at the same time; a source that does not answer costs nothing but itself."""
         began = Instant.now()
         asked = [check for check in checks if check.spec.observations]
-        found = await asyncio.gather(*(observe_each(self._acting, self._namespace, check.spec) for check in asked))
+        read_all = (observe_each(self._acting, self._namespace, check.spec, self._seal) for check in asked)
+        found = await asyncio.gather(*read_all)
         values: dict[str, dict[str, Any]] = {check.name: {} for check in asked}
         problems: dict[str, dict[str, str]] = {}
         gone: set[tuple[str, str]] = set()

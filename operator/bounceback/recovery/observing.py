@@ -18,6 +18,8 @@ from bounceback.recovery.errors import CannotLookError, NotHealthyError
 from bounceback.recovery.looks import first_bytes, in_a_line
 from bounceback.recovery.means import Means
 from bounceback.recovery.objects import trimmed
+from bounceback.recovery.sealing import Seal
+from bounceback.types.objects import SECRET_KINDS
 
 LARGEST_OBSERVATION: Final = 16 * 1024
 """Bytes of JSON: what was observed stays in the experiment's status, before and after, for all to read."""
@@ -34,22 +36,24 @@ class ObservationError(Exception):
         self.gone = gone
 
 
-async def observe(acting: Kube, namespace: str, spec: RecoveryCheckSpec) -> Json:
+async def observe(acting: Kube, namespace: str, spec: RecoveryCheckSpec, seal: Seal) -> Json:
     """All of the check's observations by name, read at the same time, in the account of `acting`.
+
+    Of Secrets only digests, by `seal`: what is observed stands in the status, for all who may read experiments.
 
     Raises ObservationError for the first of them that cannot be read.
     """
-    found = await observe_each(acting, namespace, spec)
+    found = await observe_each(acting, namespace, spec, seal)
     for value in found.values():
         if isinstance(value, ObservationError):
             raise value
     return found
 
 
-async def observe_each(acting: Kube, namespace: str, spec: RecoveryCheckSpec) -> dict[str, Any]:
+async def observe_each(acting: Kube, namespace: str, spec: RecoveryCheckSpec, seal: Seal) -> dict[str, Any]:
     """The same, with the error in place of what cannot be read."""
     async with Means(acting, namespace) as means:
-        readings = [_read(means, observation) for observation in spec.observations]
+        readings = [_read(means, observation, seal) for observation in spec.observations]
         found = await asyncio.gather(*readings, return_exceptions=True)
     for value in found:
         if isinstance(value, BaseException) and not isinstance(value, ObservationError):
@@ -57,14 +61,14 @@ async def observe_each(acting: Kube, namespace: str, spec: RecoveryCheckSpec) ->
     return {observation.name: value for observation, value in zip(spec.observations, found, strict=True)}
 
 
-async def _read(means: Means, observation: Observation) -> Any:
+async def _read(means: Means, observation: Observation, seal: Seal) -> Any:
     timeout = observation.timeout_milliseconds
     try:
         async with asyncio.timeout(timeout / 1000):
             if observation.http is not None:
                 value = await _read_http(means.session, observation.http)
             elif observation.kubernetes is not None:
-                value = await _read_objects(means, observation.kubernetes)
+                value = await _read_objects(means, observation.kubernetes, seal)
             else:
                 value = await read_store(means, observation, timeout / 1000)
     except TimeoutError:
@@ -96,10 +100,15 @@ async def _read_http(session: aiohttp.ClientSession, observation: HttpObservatio
         raise ValueError(f"the answer is not JSON: {error}") from error
 
 
-async def _read_objects(means: Means, wanted: KubernetesObservation) -> Any:
+async def _read_objects(means: Means, wanted: KubernetesObservation, seal: Seal) -> Any:
     resource = await means.kinds.resource(wanted.api_version, wanted.kind)
     if wanted.name:
-        return trimmed(await means.acting.get(resource, means.namespace, wanted.name))
+        return await _told(await means.acting.get(resource, means.namespace, wanted.name), wanted, seal)
     labels = str(wanted.selector) if wanted.selector else ""
     found, _ = await means.acting.list(resource, means.namespace, labels=labels)
-    return sorted((trimmed(item) for item in found), key=lambda item: str(item["metadata"]["name"]))
+    told = [await _told(item, wanted, seal) for item in found]
+    return sorted(told, key=lambda item: str(item["metadata"]["name"]))
+
+
+async def _told(item: Json, wanted: KubernetesObservation, seal: Seal) -> Json:
+    return trimmed(await seal.on(item) if wanted.kind in SECRET_KINDS else item)
