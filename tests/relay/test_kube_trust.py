@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import yaml
 from aiohttp import web
 
 from bounceback.kube import Kube
+from bounceback.kube.trust import Trust
 from bounceback.proxy.api.contexts import listening
 from bounceback.proxy.api.loopback import Loopback
 from bounceback.proxy.shown import load
@@ -96,4 +98,20 @@ async def test_a_file_that_cannot_be_read_leaves_the_one_before(tmp_path: Path, 
         assert await answers(kube)
         trust(tmp_path, second.authority)
         load(shown, *second.server())
+        assert await answers(kube)
+
+
+async def test_what_could_not_be_read_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crowded(_: Trust) -> ssl.SSLContext:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    first, second = authority(), authority()
+    trust(tmp_path, first.authority)
+    async with api_server(second) as (port, _), Kube.connected(kubeconfig(tmp_path, port)) as kube:
+        trust(tmp_path, second.authority)
+        with monkeypatch.context() as patched:
+            patched.setattr(Trust, "_made", crowded)
+            assert not await answers(kube)
         assert await answers(kube)

@@ -9,9 +9,10 @@ import pytest
 
 from bounceback.accounting.account import Account, Flaw, judge
 from bounceback.accounting.checking import check
-from bounceback.accounting.ledger import Model
+from bounceback.accounting.ledger import Function, Model, Outcome
 from bounceback.api.workload import Workload
 from bounceback.types.outcome import Verdict
+from bounceback.workload.client import SilentError
 from bounceback.workload.running import NoFirstLookError, Run
 from bounceback.workload.systems import system_of
 from tests import real_servers
@@ -82,3 +83,22 @@ async def test_where_there_is_no_redis_nothing_is_written() -> None:
     asked = asked.model_copy(update={"read_back_seconds": 1})
     with pytest.raises(NoFirstLookError, match="SMEMBERS"):
         await Run(asked, system_of(asked), run=1).live()
+
+
+async def test_a_redis_that_does_not_answer_is_told_of_in_words() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Greets, and takes what comes."""
+        while data := await reader.read(65536):
+            if b"HELLO" in data:
+                writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        asked = workload(Model.SET, server.sockets[0].getsockname()[1])
+        system = system_of(asked.model_copy(update={"timeout_milliseconds": 3000}))
+        with pytest.raises(SilentError, match=r"^SMEMBERS: no answer in time$"):
+            await system.listed("1-1", 3.0)
+        client = system.client()
+        assert (await client.perform(Function.WRITE, "1-1", 1)).outcome is Outcome.UNKNOWN
+        assert client.trouble == "Redis: no answer in time"

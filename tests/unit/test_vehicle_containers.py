@@ -43,18 +43,18 @@ def pod(state: dict[str, Any], phase: str = "Running", **status: Any) -> dict[st
             pod({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}),
             Waiting("ErrImagePull: no such image"),
         ),
-        (pod({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), Ended("OOMKilled, exit code 137", True)),
+        (pod({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), Ended("OOMKilled, exit code 137", True, 137)),
         (
             pod({"terminated": {"reason": "Error", "exitCode": 137, "message": '"told": "hits"}'}}),
             Ended("Error, exit code 137", True),
         ),
         (
             pod({"terminated": {"reason": "StartError", "exitCode": 128, "message": "unable to apply caps"}}),
-            Ended("StartError, exit code 128: unable to apply caps", False),
+            Ended("StartError, exit code 128: unable to apply caps", False, 128),
         ),
         (
             pod({"terminated": {"reason": "Error", "exitCode": 1, "message": "a line\n" * 200 + "OSError: why\n"}}),
-            Ended("Error, exit code 1: " + ("a line\n" * 200 + "OSError: why")[-400:], True),
+            Ended("Error, exit code 1: " + ("a line\n" * 200 + "OSError: why")[-400:], True, 1),
         ),
         (pod({}, "Failed", reason="OutOfpods", message="full"), Ended("OutOfpods: full", False)),
         ({"spec": {"containers": [{"name": "main"}]}, "status": {}}, Missing()),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from bounceback.api.evidence_status import EvidenceStatus
 from bounceback.api.experiment import FaultExperimentSpec
@@ -119,8 +119,7 @@ class Run:
         deleted = bool(body["metadata"].get("deletionTimestamp"))
         cancel = bool(body.get("spec", {}).get("cancel"))
         said = (body["metadata"].get("annotations") or {}).get(REPAIRED_ANNOTATION, "")
-        self._seen = replace(
-            self._seen,
+        self._saw(
             deleted=self._seen.deleted or deleted,
             cancel=self._seen.cancel or cancel,
             said_repaired=said or self._seen.said_repaired,
@@ -319,28 +318,32 @@ class Run:
                 others, prepare = planned.bystanders.get(entry.target, ()), self._preparing.again
                 self._ways.append(Following(self._office, self._namespace, spec, entry, injections, others, prepare))
 
+    def _saw(self, **news: Any) -> None:
+        """Put beside what is known now, and not beside what was known when a duty began to wait for it."""
+        self._seen = replace(self._seen, **news)
+
     async def _prepare(self) -> None:
-        self._seen = replace(self._seen, preparation=await self._preparing.run())
+        self._saw(preparation=await self._preparing.run())
 
     async def _claim(self) -> None:
         self._office.leadership.check()
         self._body = await resources.claim(self._office.kube, self._body)
         self._doubt = await self._keeping.doubt(self._run)
-        self._seen = replace(self._seen, claimed=True)
+        self._saw(claimed=True)
 
     async def _look(self) -> None:
         await self._looking.look(self._state.status.checks)
 
     async def _observe_before(self) -> None:
         found = await self._looking.observe(self._state.status.checks)
-        self._seen = replace(self._seen, before=found, preparation=None)
+        self._saw(before=found, preparation=None)
 
     async def _observe_clear(self) -> None:
-        self._seen = replace(self._seen, clear=await self._looking.observe_all(self._state.status.checks))
+        self._saw(clear=await self._looking.observe_all(self._state.status.checks))
 
     async def _observe_after(self) -> None:
         found, told = await self._looking.observe_after(self._state.status)
-        self._seen = replace(self._seen, after=found.values, after_problems=found.problems, unchanged=told)
+        self._saw(after=found.values, after_problems=found.problems, unchanged=told)
 
     async def _carry(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -362,12 +365,12 @@ class Run:
         await all_of(way.verify() for way in self._ways)
 
     async def _pack(self) -> None:
-        self._seen = replace(self._seen, evidence=await self._keeping.pack(self._whole()))
+        self._saw(evidence=await self._keeping.pack(self._whole()))
 
     async def _keep(self) -> None:
         told = self._state.status.evidence
         assert told is not None
-        self._seen = replace(self._seen, evidence=await self._keeping.keep(self._whole(), told.digest))
+        self._saw(evidence=await self._keeping.keep(self._whole(), told.digest))
 
     def _whole(self) -> Whole:
         injections, recorded = self._injections, self._looking.recorded()
@@ -386,7 +389,7 @@ class Run:
             await self._office.journal.remove(self._run)
         if last and resources.is_claimed(self._body):
             await resources.let_go(self._office.kube, self._body)
-        self._seen = replace(self._seen, released=True)
+        self._saw(released=True)
 
 
 def _repair_state(status: FaultExperimentStatus) -> RepairState | None:

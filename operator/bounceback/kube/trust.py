@@ -16,22 +16,27 @@ class Trust:
     """The TLS context of a configuration, made anew when the file with the authority is another one.
 
     A pod's is replaced by the kubelet. Who asks for each request goes on by a new connection with the new one, and
-    whoever is taken out of the file is believed no more. A file that cannot be read leaves the one before.
+    whoever is taken out of the file is believed no more. A file that cannot be read leaves the one before, and is
+    tried again by whoever asks next: what was against it may have passed.
     """
 
     def __init__(self, configuration: Configuration) -> None:
         """Raises OSError (ssl.SSLError is one) where no context can be made."""
         self._configuration = configuration
         self._seen = self._mark()
+        self._told = self._seen  # of which a warning was given
         self._context = self._made()
 
     def context(self) -> ssl.SSLContext:
         if (found := self._mark()) not in (None, self._seen):
-            self._seen = found
             try:
                 self._context = self._made()
             except (OSError, ValueError) as error:
-                log.warning("the cluster's authority in %s: %s; the one before stays", self._file, error)
+                if found != self._told:
+                    log.warning("the cluster's authority in %s: %s; the one before stays", self._file, error)
+                self._told = found
+            else:
+                self._seen = found
         return self._context
 
     @property

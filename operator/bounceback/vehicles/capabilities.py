@@ -20,7 +20,7 @@ from bounceback.kube.resources import CONFIG_MAPS, NODES, PODS
 from bounceback.types.plan import Feature
 from bounceback.types.realms import Realm
 from bounceback.types.told import Line, Told
-from bounceback.vehicles.containers import Ended, Waiting
+from bounceback.vehicles.containers import Ended, Running, Waiting
 from bounceback.vehicles.errors import refusal
 from bounceback.vehicles.node_pod import AGENT, PROBE_SECONDS, probe_pod
 from bounceback.vehicles.short_pods import awaited, remove
@@ -146,6 +146,8 @@ class Nodes:
                 return f"a container with image {self._image} cannot be made: {waiting.words}"
             case Waiting() as waiting:
                 return f"the probe pod did not end within {PROBE_SECONDS + 10} s: {waiting.words}"
+            case Running():
+                return f"the probe pod did not end within {PROBE_SECONDS + 10} s: it runs"
         return "the probe pod was deleted by somebody else"
 
     async def _answer(self, name: str) -> Line | None:

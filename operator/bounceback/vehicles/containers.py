@@ -126,10 +126,11 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """It is over; `ran` unless it never got to run."""
+    """It is over; `ran` unless it never got to run. `code` is its exit code, where the kubelet has one."""
 
     words: str
     ran: bool
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def state_of(pod: Json, container: str) -> State:
     if "running" in state:
         return Running()
     if (ended := state.get("terminated")) is not None:
-        return Ended(_ended_words(ended), ran=ended.get("reason") not in NEVER)
+        return Ended(_ended_words(ended), ended.get("reason") not in NEVER, ended.get("exitCode"))
     if status.get("phase") in ("Failed", "Succeeded"):
         return Ended(_words(status.get("reason") or status["phase"], status.get("message")), ran=False)
     waiting = state.get("waiting") or {}

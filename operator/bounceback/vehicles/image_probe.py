@@ -17,11 +17,13 @@ import aiohttp
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import PODS
-from bounceback.vehicles.containers import NEVER, Ended, Waiting
+from bounceback.vehicles.containers import NEVER, Ended, Running, Waiting
 from bounceback.vehicles.node_pod import AGENT, PULL_SECONDS, image_pod
 from bounceback.vehicles.short_pods import awaited, remove
 
 OS_LABEL: Final = "kubernetes.io/os"
+FOREIGN: Final = "exec format error"
+"""What becomes of a program for another architecture: told by the runtime, or as the container's own last words."""
 ATTEMPTS: Final = 5
 LAST_WORD: Final = 2.0
 """Seconds for taking the pod away when we are to stop: it ends by itself, too."""
@@ -66,14 +68,16 @@ class ImageProbe:
         except PASSING as error:
             return Asked(Had.UNKNOWN, f"the pod that asks: {error}")
         match end:
-            case Ended(ran=True):
+            case Ended(ran=True, code=0):
                 return Asked(Had.YES)
             case Waiting() as waiting if waiting.lacks_image:
                 return Asked(Had.NO, waiting.words)
-            case Ended() as ended if ended.words.partition(":")[0].partition(",")[0] in NEVER:
-                return Asked(Had.NO, ended.words)  # for another architecture, say
+            case Ended() as ended if _is_not_run(ended):
+                return Asked(Had.NO, ended.words)
             case Ended() | Waiting():
                 return Asked(Had.UNKNOWN, end.words)
+            case Running():
+                return Asked(Had.UNKNOWN, "the pod that asks did not end in time")
         return Asked(Had.UNKNOWN, "the pod that asks was deleted by somebody else")
 
     async def _make(self, body: Json) -> None:
@@ -89,6 +93,11 @@ class ImageProbe:
             else:
                 return
         raise TimeoutError("one of that name does not go")
+
+
+def _is_not_run(ended: Ended) -> bool:
+    """The image is there, and nothing of it runs on that node."""
+    return FOREIGN in ended.words.lower() or ended.words.partition(":")[0].partition(",")[0] in NEVER
 
 
 def not_asked(node: Json) -> str:

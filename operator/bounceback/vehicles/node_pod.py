@@ -103,6 +103,7 @@ def image_pod(node: str, uid: str, namespace: str, image: str, pull_policy: str)
         "image": image,
         "imagePullPolicy": pull_policy,
         "command": ["python3", "-c", ""],
+        **TELLS_ITS_END,
         "resources": RESOURCES,
         "securityContext": {**NO_RIGHTS, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True},
     }

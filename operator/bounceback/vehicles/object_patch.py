@@ -73,12 +73,7 @@ class ObjectPatch:
         if (back := restoring.back_again(change)) is not None:
             await self._rehearsed(change.key, back, f"putting {change.key} back")
         if change.before is not None and (change.after is None or change.key.api_version.startswith(RBAC)):
-            try:
-                await self._rehearsed(change.key, Create(copy_of(change.before)), f"{change.key} anew, to put it back")
-            except Refused as refused:
-                if ESCALATION not in refused.message:
-                    raise
-                raise Refused(refused.field, refused.reason, f"{refused.message}; {MAY_GRANT}") from refused
+            await self._rehearsed(change.key, Create(copy_of(change.before)), f"{change.key} anew, to put it back")
         return change
 
     async def apply(self, change: Change) -> Instant | None:
@@ -179,6 +174,8 @@ class ObjectPatch:
             return _quiet(error, key)
         error = _quiet(error, key)
         known = refusal(error, self._account, what)
+        if known is not None and ESCALATION in known.message:
+            return Refused(known.field, known.reason, f"{known.message}; {MAY_GRANT}")
         return known or Refused("", error.reason or "NotChanged", f"the API server refuses {what}: {error.message}")
 
 

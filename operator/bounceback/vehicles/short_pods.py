@@ -9,15 +9,15 @@ from bounceback.kube.client import Kube
 from bounceback.kube.errors import KubeError
 from bounceback.kube.resources import PODS
 from bounceback.kube.watching import DELETED, LISTED, changes
-from bounceback.vehicles.containers import Ended, Missing, Waiting, state_of
+from bounceback.vehicles.containers import Ended, Missing, State, Waiting, state_of
 
 
-async def awaited(own: Kube, namespace: str, name: str, container: str, seconds: float) -> Ended | Waiting | Missing:
-    """How that container ended, or why it did not begin: at once where the kubelet cannot make it, else in the end.
+async def awaited(own: Kube, namespace: str, name: str, container: str, seconds: float) -> State:
+    """How that container ended, or how it fares when the time is over; at once where the kubelet cannot make it.
 
     Missing: somebody deleted the pod. Raises KubeError where it cannot be watched.
     """
-    last = Waiting("not yet begun by the kubelet")
+    last: State = Waiting("not yet begun by the kubelet")
     told = changes(own, PODS, namespace, fields=f"metadata.name={name}")
     try:
         async with asyncio.timeout(seconds), aclosing(told):
@@ -26,11 +26,11 @@ async def awaited(own: Kube, namespace: str, name: str, container: str, seconds:
                     continue
                 if kind == DELETED:
                     return Missing()
-                match state_of(pod, container):
-                    case Ended() as ended:
-                        return ended
-                    case Waiting() as last if last.hopeless:
-                        return last
+                found = state_of(pod, container)
+                if isinstance(found, Ended) or (isinstance(found, Waiting) and found.hopeless):
+                    return found
+                if not isinstance(found, Missing):
+                    last = found
     except TimeoutError:
         pass
     return last

@@ -68,7 +68,7 @@ class HttpSystem:
         try:
             status, body = await client.ask(head, seconds)
         except OSError as error:
-            raise SilentError(f"GET {wanted.path}: {error or type(error).__name__}") from error
+            raise SilentError(f"GET {wanted.path}: {str(error) or type(error).__name__}") from error
         finally:
             await client.close()
         if status not in SUCCESS:

@@ -157,4 +157,4 @@ def _is_undone(error: Exception) -> bool:
 
 
 def _told(error: Exception) -> str:
-    return f"Kubernetes: {error or 'no answer in time'}"[:200]
+    return f"Kubernetes: {str(error) or 'no answer in time'}"[:200]

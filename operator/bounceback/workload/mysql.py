@@ -95,4 +95,4 @@ def _is_undone(error: Exception) -> bool:
 
 
 def _told(error: Exception) -> str:
-    return f"MySQL: {error.args[1] if len(error.args) > 1 else error or type(error).__name__}"
+    return f"MySQL: {error.args[1] if len(error.args) > 1 else str(error) or type(error).__name__}"

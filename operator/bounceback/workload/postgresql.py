@@ -55,7 +55,7 @@ async def connect(sql: SqlWorkload, context: ssl.SSLContext | None) -> Postgresq
             )
         )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        told = mistrust(error) or error or type(error).__name__
+        told = mistrust(error) or str(error) or type(error).__name__
         raise StatementError(f"PostgreSQL: {told}", undone=True) from error
 
 

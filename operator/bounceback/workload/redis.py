@@ -54,12 +54,14 @@ class RedisSystem:
         return f"{self._redis.prefix}:{key}"
 
     async def listed(self, key: str, seconds: float) -> array[int]:
-        client = RedisClient(self)
+        client, late = RedisClient(self), self.late
         try:
             async with asyncio.timeout(seconds):
+                await client.connected()
+                late = "no answer in time"
                 found = await client.ask("SMEMBERS", self.name(key))
         except (RedisError, OSError) as error:
-            raise SilentError(f"SMEMBERS: {mistrust(error) or str(error) or self.late}") from error
+            raise SilentError(f"SMEMBERS: {mistrust(error) or str(error) or late}") from error
         finally:
             await client.close()
         return array("q", map(number_of, found))
@@ -93,7 +95,7 @@ class RedisClient:
         words: list[str | int] = [command, self._system.name(key), *([value] if with_value else [])]
         try:
             async with asyncio.timeout(self._system.seconds):
-                await self._connect()
+                await self.connected()
         except (RedisError, OSError) as error:
             self.trouble = f"Redis: {mistrust(error) or str(error) or self._system.late}"
             await self.close()
@@ -102,7 +104,7 @@ class RedisClient:
             async with asyncio.timeout(self._system.seconds):
                 reply = await self.ask(*words)
         except (NoConnectionError, OSError) as error:
-            self.trouble = f"Redis: {error or 'no answer in time'}"
+            self.trouble = f"Redis: {str(error) or 'no answer in time'}"
             await self.close()
             return FAILED if function is Function.READ else UNKNOWN
         except RedisError as error:
@@ -112,7 +114,7 @@ class RedisClient:
 
     async def ask(self, *words: str | int) -> Any:
         """Raises RedisError, OSError."""
-        connection = await self._connect()
+        connection = await self.connected()
         await connection.send_command(*words)
         return await connection.read_response()
 
@@ -121,7 +123,8 @@ class RedisClient:
             connection, self._connection = self._connection, None
             await connection.disconnect(nowait=True)
 
-    async def _connect(self) -> Connection:
+    async def connected(self) -> Connection:
+        """Raises RedisError, OSError."""
         if self._connection is None:
             self._connection = self._system.connection()
             await self._connection.connect()  # type: ignore[no-untyped-call]

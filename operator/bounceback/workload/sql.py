@@ -104,7 +104,7 @@ class SqlSystem:
                 async for row in connection.every_row(self._list, key, 0):
                     found.append(number_of(row[0]))
         except (StatementError, TimeoutError) as error:
-            raise SilentError(f"list: {error or 'no answer in time'}") from error
+            raise SilentError(f"list: {str(error) or 'no answer in time'}") from error
         finally:
             if connection is not None:
                 connection.abort()
