@@ -62,7 +62,9 @@ async def test_the_answer_to_somebody_before_us_is_not_taken(kube: Kube, home: s
 
 
 async def test_who_stops_asking_leaves_nothing(kube: Kube, home: str, node: Json) -> None:
-    asking = asyncio.create_task(ImageProbe(kube, home, NOWHERE, "IfNotPresent").ask(node))
+    """Of a node whose kubelet does not answer, so that there is something to be left."""
+    silent = {**node, "metadata": {**node["metadata"], "name": "silent"}}
+    asking = asyncio.create_task(ImageProbe(kube, home, NOWHERE, "IfNotPresent").ask(silent))
     async with asyncio.timeout(SECONDS):
         while not await left(kube, home):
             await asyncio.sleep(0.01)
@@ -96,11 +98,14 @@ async def test_every_replica_learns_what_nodes_lack_and_a_new_leader_asks_again(
 
 async def test_what_nobody_asks_for_again_is_forgotten(kube: Kube, home: str, office: Office, node: Json) -> None:
     settings = of_image(office, NOWHERE).settings
-    old = Lacking(Place.of(node), "x", time.time() - LASTS + 3)
-    data = record_of([old], NOWHERE, settings.pull_policy)
-    await kube.create(CONFIG_MAPS, home, {"metadata": {"name": RECORD}, "data": data})
+    fresh, old = (
+        record_of([Lacking(Place.of(node), "x", at)], NOWHERE, settings.pull_policy)
+        for at in (time.time(), time.time() - LASTS)
+    )
+    await kube.create(CONFIG_MAPS, home, {"metadata": {"name": RECORD}, "data": fresh})
     async with learning(kube, settings) as known:
         await seen(lambda: bool(known.lacking()))
+        await kube.patch(CONFIG_MAPS, home, RECORD, {"data": old})
         await seen(lambda: not known.lacking())
 
 
