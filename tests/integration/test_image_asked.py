@@ -96,7 +96,7 @@ async def test_every_replica_learns_what_nodes_lack_and_a_new_leader_asks_again(
 
 async def test_what_nobody_asks_for_again_is_forgotten(kube: Kube, home: str, office: Office, node: Json) -> None:
     settings = of_image(office, NOWHERE).settings
-    old = Lacking(Place.of(node), "x", time.time() - LASTS + 3)
+    old = Lacking(Place.of(node), "x", time.time() - LASTS + 8)
     data = record_of([old], NOWHERE, settings.pull_policy)
     await kube.create(CONFIG_MAPS, home, {"metadata": {"name": RECORD}, "data": data})
     async with learning(kube, settings) as known:
