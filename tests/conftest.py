@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import subprocess
@@ -16,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import APPLY_PATCH, Json
-from bounceback.kube.resources import NAMESPACES, SERVICE_ACCOUNTS
+from bounceback.kube.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.containers import AGENT_ACCOUNT
 from dev.state import clusters_folder
@@ -173,9 +174,24 @@ async def opened(kube: Kube, home: str) -> AsyncIterator[str]:
     await make_namespace(kube, name)
     try:
         await apply(kube, access_manifest(name, ACCOUNT, home, OPERATOR))
+        await until_known(kube.acting_as(name, ACCOUNT), name)
         yield name
     finally:
         await drop_namespace(kube, name)
+
+
+async def until_known(acting: Kube, namespace: str) -> None:
+    """The API server's authorizer learns of new rights by a watch, and what comes sooner is forbidden."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await acting.list(PODS, namespace)
+            except KubeError as error:
+                if error.status != 403:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 async def make_namespace(kube: Kube, name: str, labels: dict[str, str] | None = None) -> None:

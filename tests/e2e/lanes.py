@@ -51,7 +51,7 @@ class Lane:
         self.name = name
         self.what = what
         self.path = f"{CORE}/configmaps/{name}"
-        self.connection = Connection(60 if what == "watch" else 3)
+        self.connection = Connection(60 if what == "watch" else 5)
         self.number = 0
 
     def say(self, verb: str, **told: object) -> None:

@@ -112,8 +112,16 @@ def failed(*errors: str) -> Seen:
     return some(lambda line: line.get("error") in errors)
 
 
-def took(seconds: float) -> Seen:
-    return some(lambda line: line.get("code") == 200 and line["took"] >= seconds)
+def took(seconds: float, verb: str) -> Seen:
+    """Most of these requests: on a busy machine one or the other takes as long by itself."""
+
+    def most(lines: list[Json]) -> bool:
+        long: list[bool] = [
+            line["took"] >= seconds for line in lines if line.get("code") == 200 and line["verb"] == verb
+        ]
+        return sum(long) > len(long) / 2
+
+    return most
 
 
 def steps(holds: Callable[[int], bool]) -> Seen:
@@ -163,8 +171,8 @@ CASES: Final[Mapping[str, Case]] = {
         "get", {"answer": {"code": 500, "headers": [{"name": "Why", "value": "chaos"}]}}, headed("why", "chaos")
     ),
     "rate": api("get", {"rateLimit": {"requestsPerSecond": 1}}, coded(429)),
-    "before": api("get", {"delay": {"beforeMilliseconds": 1200}}, took(1.2)),
-    "after": api("update", {"delay": {"afterMilliseconds": 1200}}, took(1.2), "update"),
+    "before": api("get", {"delay": {"beforeMilliseconds": 1200}}, took(1.2, "get")),
+    "after": api("update", {"delay": {"afterMilliseconds": 1200}}, took(1.2, "update"), "update"),
     "lost": api("create", {"loseReply": {}}, done_though_lost, "create", nth=3),
     "lost-close": api("update", {"loseReply": {"ending": "Close"}}, failed("RemoteDisconnected"), "update"),
     "lost-silence": api("update", {"loseReply": {"ending": "Silence"}}, failed("TimeoutError"), "update"),
@@ -172,7 +180,7 @@ CASES: Final[Mapping[str, Case]] = {
     "cut-close": api("get", {"cut": {"ending": "Close"}}, failed("RemoteDisconnected")),
     "cut-silence": api("get", {"cut": {"ending": "Silence"}}, failed("TimeoutError")),
     "conflict": api("update", {"genuine": "Conflict"}, coded(409, "Conflict", "update")),
-    "stall": watch({"stall": {}}, silent(2.5)),
+    "stall": watch({"stall": {}}, silent(4.0)),
     "stall-drop": watch({"stall": {"drop": True}}, failed("ConnectionResetError")),
     "end-at-once": watch({"cut": {}}, ended_at_once),
     "mid-line": watch({"cut": {"where": "MidLine"}}, failed("JSONDecodeError")),

@@ -47,7 +47,7 @@ async def main():
         core = client.CoreV1Api(api)
         while True:
             try:
-                await core.list_namespaced_config_map("NAMESPACE", _request_timeout=2)
+                await core.list_namespaced_config_map("NAMESPACE", _request_timeout=10)
                 print("ok", flush=True)
             except Exception as error:
                 print("failed", type(error).__name__, flush=True)

@@ -12,7 +12,7 @@ import yaml
 from bounceback.cli.cluster import EXPERIMENTS, Cluster
 from bounceback.types.realms import Realm
 from bounceback.vehicles.capabilities import cache_key
-from tests.commands import Commands
+from tests.commands import Commands, until
 from tests.run_parts import Json, injection
 from tests.spec_case import CHECK
 
@@ -180,7 +180,13 @@ def test_rights_that_could_not_be_given_back_are_foreseen(commands: Commands, sh
     commands.kubectl(*role)
     target = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "names": ["deployer"]}
     taken: Json = {"objectFault": {"deleted": {}}}
-    [refusal] = plan(taken, code=2, targets=[{"name": "web", "objects": target}])["refusals"]
+
+    def refusals() -> list[str]:
+        """Once the API server's authorizer knows of the account's new right."""
+        told: list[str] = plan(taken, code=2, targets=[{"name": "web", "objects": target}])["refusals"]
+        return told if "attempting to grant" in "".join(told) else []
+
+    [refusal] = until(refusals, "it is foreseen")
     assert refusal.startswith("spec.serviceAccountName: ")
     assert "attempting to grant RBAC permissions not currently held" in refusal
 

@@ -242,7 +242,7 @@ def test_names_of_services_resolve_and_others_are_unknown_at_once(shared: str) -
     started = time.monotonic()
     script = "nslookup -type=a example.com; true"
     assert "NXDOMAIN" in kubectl(shared, "exec", "client", "--", "sh", "-c", script)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10  # who has to ask elsewhere waits for 15
 
 
 def test_a_cluster_weighs_as_much_as_its_pods_would_on_a_machine_of_their_own(shared: str) -> None:

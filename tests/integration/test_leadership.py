@@ -78,7 +78,7 @@ async def test_a_lease_that_is_released_is_taken_without_waiting(kube: Kube, hom
     first, second = replica(kube, home, "first"), replica(kube, home, "second")
     await first.acquire()
     await first.release()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(DURATION / 2):
         await second.acquire()
     assert not first.held()
     lease = await kube.get(LEASES, home, LEASE)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import socket
-import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -218,14 +217,14 @@ async def test_a_name_that_hangs_does_not_keep_others_from_being_looked_up(monke
 
     def look_up(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
         if host == "dead.example":
-            asyncio.run_coroutine_threadsafe(hanging.wait(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(hanging.wait(), loop).result(60)
         return [(socket.AF_INET, ("127.0.0.1", port))]
 
     monkeypatch.setattr(names_module, "_look_up", look_up)
     names = Names()
     dead = [asyncio.create_task(names.addresses("dead.example", 1)) for _ in range(100)]
     await asyncio.sleep(0.05)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         assert await names.addresses("live.example", 80) == [(socket.AF_INET, ("127.0.0.1", 80))]
     for task in dead[:50]:
         task.cancel()
@@ -244,18 +243,19 @@ async def test_samples_overlap_and_keep_to_their_grid_however_slow_the_answers()
         return web.Response()
 
     async with serving(slow) as address:
-        check = spec({"name": "it", "http": {"url": address}, "periodMilliseconds": 50, "timeoutMilliseconds": 2000})
+        check = spec({"name": "it", "http": {"url": address}, "periodMilliseconds": 50, "timeoutMilliseconds": 20_000})
         late: list[float] = []
         async with Watching(NO_CLUSTER, "default", [("web", check)], None, lambda: None, late.append) as watching:
-            await asyncio.sleep(2)
             history = watching.histories("web")["it"]
-    assert history.samples >= 20
+            async with asyncio.timeout(7):  # one after the other they would take 8
+                while history.samples < 20:
+                    await asyncio.sleep(0.01)
     assert history.samples == history.healthy_samples
     run = history.runs[0]
     assert len(history.runs) == 1
     off = run.last.start.since(run.first.start) % 0.05
     assert min(off, 0.05 - off) <= max(late) + 0.005, "no drift"
-    assert statistics.median(late) < 0.02
+    assert min(late[-10:]) < 0.02, "nor do they come later and later"
 
 
 async def test_a_stalled_loop_leaves_a_gap_and_no_burst() -> None:
@@ -378,7 +378,7 @@ async def test_what_cannot_be_observed_costs_nothing_but_itself() -> None:
         began = time.monotonic()
         asked = observations("/silent", "/orders", "/broken", address=address)
         found = await observe_each(NO_CLUSTER, "default", asked, NO_SEAL)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 4.9
     assert found["orders"] == {"count": 3}
     assert str(found["broken"]) == "observation broken: status 500, expected 200"
     assert str(found["silent"]) == "observation silent: timed out after 300 ms"

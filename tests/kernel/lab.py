@@ -219,7 +219,7 @@ def reach(where: Netns, address: str, port: int = PORT, seconds: float = 1.2) ->
     """ "ok", "refused" or "silence"; of a connection that worked no packet is still to come."""
     try:
         with connect(where, address, port, seconds) as connection:
-            answer = ask(connection)
+            answer = ask(connection, seconds)
             if answer == "ok":
                 connection.shutdown(socket.SHUT_WR)
                 with contextlib.suppress(OSError):

@@ -37,7 +37,7 @@ def with_processes(lab: Lab) -> Iterator[str]:
         first = subprocess.Popen(command)
     try:
         children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while (
             not (inside := children.read_text().strip())
             or not Path("/proc", inside, "root", "proc", "1", "status").exists()
@@ -76,7 +76,7 @@ def group(uid: str, *hierarchies: Path) -> Iterator[list[Path]]:
 
 def _remove(folder: Path) -> None:
     """Once the processes that were killed there have ended."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while (folder / "cgroup.procs").read_text() and time.monotonic() < end:
         time.sleep(0.01)
     folder.rmdir()

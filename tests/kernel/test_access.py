@@ -28,6 +28,8 @@ from tests.kernel.pods import Inside, container, on, until
 from tests.kernel.test_node_pod import node
 
 __all__ = ["node"]
+GONE_SECONDS = 2.0
+TRIES = 5
 PROGRAM = """
 import os, sys, time
 print(os.getpid(), flush=True)
@@ -42,6 +44,15 @@ for line in sys.stdin:
         print(eval(line), flush=True)
     except OSError as error:
         print(error.strerror, flush=True)
+"""
+
+READS = f"""
+import sys, time
+def took():
+    began = time.monotonic()
+    open(sys.argv[1]).read()
+    return time.monotonic() - began
+print(min(took() for _ in range({TRIES})))
 """
 
 
@@ -67,6 +78,11 @@ def late(where: Inside, call: str = "took()") -> float:
     return float(where.say(call))
 
 
+def quickest(where: Inside, call: str = "took()") -> float:
+    """The shortest of some. A busy machine makes them longer, nothing makes them shorter."""
+    return min(late(where, call) for _ in range(TRIES))
+
+
 def stopped(agent: Agent) -> str:
     code, answer = agent.control({"stop": True})
     assert code == 0, answer
@@ -87,12 +103,12 @@ def children(order: Order) -> list[int]:
 
 def test_an_open_and_a_read_are_each_held_and_counted(node: Lab, app: Inside) -> None:
     agent = begun(node, on(app, Access(path="/data", delay_us=100_000)))
-    assert 0.1 <= late(app) < 0.15
-    assert 0.2 <= late(app, "took(size=9)") < 0.25
-    assert late(app, "took('/etc/passwd', 9)") < 0.05, "that is on another mount"
-    assert stopped(agent) == "2 opens and 1 reads held at /data"
-    assert max(line.hits for line in agent.told) == 3
-    assert late(app, "took(size=9)") < 0.05
+    assert 0.1 <= quickest(app) < 0.15
+    assert 0.2 <= quickest(app, "took(size=9)") < 0.25
+    assert quickest(app, "took('/etc/passwd', 9)") < 0.05, "that is on another mount"
+    assert stopped(agent) == f"{2 * TRIES} opens and {TRIES} reads held at /data"
+    assert max(line.hits for line in agent.told) == 3 * TRIES
+    assert quickest(app, "took(size=9)") < 0.05
 
 
 @pytest.mark.parametrize(("opens", "reads", "least"), [(True, False, 0.1), (False, True, 0.1)], ids=["open", "read"])
@@ -100,16 +116,16 @@ def test_only_the_operations_that_are_named_are_held(
     node: Lab, app: Inside, opens: bool, reads: bool, least: float
 ) -> None:
     begun(node, on(app, Access(path="/data/file", delay_us=100_000, opens=opens, reads=reads)))
-    assert least <= late(app, "took(size=9)") < least + 0.05
-    assert (late(app) >= least) == opens
+    assert least <= quickest(app, "took(size=9)") < least + 0.05
+    assert (quickest(app) >= least) == opens
 
 
 def test_only_what_is_at_the_path_or_below_is_held(node: Lab, app: Inside) -> None:
     app.say("os.makedirs('/data/a/b') or open('/data/a/b/f', 'w').close() or open('/data/ab', 'w').close()")
     begun(node, on(app, Access(path="/data/a", delay_us=100_000)))
     assert late(app, "took('/data/a/b/f')") >= 0.1
-    assert late(app, "took('/data/ab')") < 0.05
-    assert late(app) < 0.05
+    assert quickest(app, "took('/data/ab')") < 0.05
+    assert quickest(app) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -126,7 +142,7 @@ def test_what_is_denied_fails_with_the_error_that_was_asked_for(
     assert app.say("open('/data/file', 'a')") == words
     assert app.say("os.stat('/data/file').st_size") == "400", "nobody is asked about attributes"
     assert stopped(agent) == f"2 opens and 0 reads denied with {error} at /data"
-    assert late(app) < 0.05
+    assert quickest(app) < 0.05
 
 
 def test_an_error_that_this_kernel_cannot_answer_is_refused(node: Lab, app: Inside) -> None:
@@ -152,10 +168,9 @@ def test_others_with_the_same_volume_are_not_delayed(node: Lab, app: Inside) -> 
     """Neither a neighbour, nor the node, nor who comes through the container's own mount from outside."""
     with container(node, node.two, program=PROGRAM, volume=app.volume) as neighbour:
         begun(node, on(app, Access(path="/data", delay_us=300_000)))
-        assert late(neighbour, "took(size=9)") < 0.05
-        code = "import os, sys, time; b = time.monotonic(); open(sys.argv[1]).read(); print(time.monotonic() - b)"
+        assert quickest(neighbour, "took(size=9)") < 0.05
         for path in (f"/proc/{app.process.pid}/root{app.volume}/file", f"/proc/{inner(app)}/root/data/file"):
-            done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+            done = subprocess.run([sys.executable, "-c", READS, path], capture_output=True, text=True, check=True)
             assert float(done.stdout) < 0.05, path
         assert late(app) >= 0.3
 
@@ -169,8 +184,8 @@ def test_a_killed_agent_lets_go_at_once(node: Lab, app: Inside) -> None:
     agent = begun(node, on(app, Access(path="/data", delay_us=30_000_000)))
     waiting(app)
     agent.signal(signal.SIGKILL)
-    went_on(app, 1.0)
-    assert late(app) < 0.05
+    went_on(app, GONE_SECONDS)
+    assert quickest(app) < 0.05
 
 
 def waiting(app: Inside) -> None:
@@ -202,7 +217,7 @@ def test_a_child_that_stood_still_is_ended_by_its_timer_though_the_agent_stands_
     os.kill(child, signal.SIGSTOP)
     time.sleep(STALLED_SECONDS)  # nothing tells that a timer has run out
     os.kill(child, signal.SIGCONT)
-    went_on(app, 1.0)
+    went_on(app, GONE_SECONDS)
     agent.signal(signal.SIGCONT)
     agent.until(Told.FAILED)
 
@@ -216,11 +231,11 @@ def went_on(app: Inside, seconds: float) -> None:
 
 
 def test_it_is_over_at_its_last_moment_though_the_agent_stands_still(node: Lab, app: Inside) -> None:
-    now = time.time()
-    order = replace(on(app, Access(path="/data", delay_us=60_000_000)), not_after=now + 4)
+    order = replace(on(app, Access(path="/data", delay_us=60_000_000)), not_after=time.time() + 8)
     agent = begun(node, order)
     agent.signal(signal.SIGSTOP)
-    assert late(app) <= 4 + 1.5
+    late(app)
+    assert time.time() <= order.not_after + 1.5
     until(lambda: not [each for each in children(order) if state(each) not in ("Z", "")])
     agent.signal(signal.SIGCONT)
 
@@ -249,7 +264,7 @@ def test_between_its_turns_nothing_is_held(node: Lab, app: Inside) -> None:
     agent = begun(node, order)
     assert late(app) >= 0.05
     assert agent.until(Told.STEP).detail["percent"] == 0
-    assert late(app) < 0.04
+    assert quickest(app) < 0.04
     assert agent.until(Told.STEP).detail["percent"] == 100
     assert late(app) >= 0.05
 

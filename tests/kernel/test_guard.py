@@ -35,14 +35,14 @@ def test_an_agent_waits_for_its_guard(lab: Lab) -> None:
     time.sleep(0.7)  # nothing must happen in this time
     assert lab.left() == []
     guard = lab.start(agent.plan, "guard")
-    agent.until(Told.IN_FORCE, seconds=2)
+    agent.until(Told.IN_FORCE)
     agent.end()
     assert [line.told for line in guard.end()] == [Told.STARTED, Told.FINISHED]
     assert agent.of(cut.injection) == [Told.IN_FORCE, Told.CLEARED, Told.VERIFIED]
 
 
 def test_without_its_guard_an_agent_touches_nothing(lab: Lab) -> None:
-    cut = order(Drop(), peer(ONE), start_before=0.8)
+    cut = order(Drop(), peer(ONE), start_before=4.0)
     agent = lab.start(plan(cut, guarded=True))
     agent.end()
     assert [(line.told, line.detail["reason"]) for line in agent.told if line.injection] == [(Told.REFUSED, "NoGuard")]
@@ -94,7 +94,7 @@ def test_a_killed_guard_ends_what_it_guarded(lab: Lab) -> None:
     assert lab.left() == []
 
 
-@pytest.mark.parametrize(("planned", "own"), [(1.5, None), (60.0, 1.5)], ids=["as planned", "an order that waited"])
+@pytest.mark.parametrize(("planned", "own"), [(6.0, None), (60.0, 3.0)], ids=["as planned", "an order that waited"])
 def test_a_guard_undoes_in_time_what_has_no_owner(lab: Lab, planned: float, own: float | None) -> None:
     """An agent that began and then hangs, on a kernel without owned tables: its part is played by this test."""
     guard = lab.start(plan(order(Drop(), injection="stuck", not_after=planned)), "guard")
@@ -106,7 +106,7 @@ def test_a_guard_undoes_in_time_what_has_no_owner(lab: Lab, planned: float, own:
         said = {} if own is None else {"notAfter": boottime() + own}
         agent.sendall(json.dumps({"begin": "stuck", **said}).encode() + b"\n")
         assert lab.left() == ["nft table ip bb-stuck"]
-        assert guard.until(Told.CLEARED, seconds=4).detail == {"why": "NotAfter"}
+        assert guard.until(Told.CLEARED).detail == {"why": "NotAfter"}
         assert guard.until(Told.VERIFIED).detail == {"leftovers": []}
     assert lab.left() == []
 

@@ -104,7 +104,7 @@ def none_left(injection: str) -> bool:
 
 def test_a_kubelet_stands_still_for_its_time_and_goes_on(node: Lab) -> None:
     with kubelet(*node.among) as one:
-        each = still(duration=2.5)
+        each = still(duration=6.0)
         agent = start(node, each)
         agent.until(Told.HITS)
         assert not one.answers(0.5)
@@ -113,7 +113,7 @@ def test_a_kubelet_stands_still_for_its_time_and_goes_on(node: Lab) -> None:
         cleared = next(line for line in lines if line.told is Told.CLEARED)
         assert cleared.detail["why"] == "Duration"
         assert "stood still for" in cleared.detail["seen"][0]
-        assert 1500 <= agent.hits(each.injection) <= 2500
+        assert 4000 <= agent.hits(each.injection) <= 6500  # and what a busy machine is late
         assert [line.detail["leftovers"] for line in lines if line.told is Told.VERIFIED] == [[]]
         assert none_left(each.injection)
 
@@ -146,7 +146,7 @@ def start_looking(node: Lab, agent: Agent) -> Agent:
 
 def test_it_goes_on_when_its_time_is_over_though_the_agent_does_nothing_any_more(node: Lab) -> None:
     with kubelet(*node.among) as one:
-        each = still(duration=3.0)
+        each = still(duration=6.0)
         agent = start(node, each)
         agent.until(Told.HITS)
         agent.signal(signal.SIGSTOP)
@@ -171,10 +171,10 @@ def test_what_a_dead_agent_left_stopped_is_seen(node: Lab) -> None:
 
 def test_turns_of_a_pattern_let_it_go_on_in_between(node: Lab) -> None:
     with kubelet(*node.among) as one:
-        agent = start(node, still(pattern=OnOff(1.5, 3.0), duration=8.0))
+        agent = start(node, still(pattern=OnOff(3.0, 6.0), duration=16.0))
         agent.until(Told.HITS)
         assert not one.answers(0.3)
-        assert one.goes_on_within(5) < 5
+        assert one.goes_on_within(8) < 8
         agent.control({"stop": True})
         agent.end()
         assert one.answers(5)

@@ -161,7 +161,7 @@ def of(lines: list[Line], told: Told) -> Line:
 
 def test_a_kubelet_is_stopped_for_its_time_and_another_one_begins(host: Host) -> None:
     before = host.begin()
-    each = still(StopKubeletService(), duration=3.0)
+    each = still(StopKubeletService(), duration=8.0)
     agent = host.agent(each)
     agent.until(Told.HITS)
     assert host.kubelet() == 0
@@ -170,7 +170,7 @@ def test_a_kubelet_is_stopped_for_its_time_and_another_one_begins(host: Host) ->
     assert host.kubelet() not in (0, before)
     assert of(lines, Told.CLEARED).detail["why"] == "Duration"
     assert "kubelet.service was stopped for" in of(lines, Told.CLEARED).detail["seen"][0]
-    assert 1500 <= agent.hits(each.injection) <= 3000
+    assert 5000 <= agent.hits(each.injection) <= 8500  # and what a busy machine is late
     assert of(lines, Told.VERIFIED).detail["leftovers"] == []
     assert not host.started_by(each)
     looked = start_looking(host.lab, agent)
@@ -195,20 +195,20 @@ def test_the_guard_starts_it_when_the_agent_is_killed(host: Host) -> None:
 
 def test_the_nodes_systemd_starts_it_at_the_deadline_though_everybody_is_dead(host: Host) -> None:
     host.begin()
-    each = still(StopKubeletService(), duration=2.0)
+    each = still(StopKubeletService(), duration=6.0)
     agent = host.agent(each, guarded=True)
     guard = host.guard(agent)
     agent.until(Told.HITS)
     for one in (guard, agent):
         one.signal(signal.SIGKILL)
     assert host.kubelet() == 0
-    until(host.kubelet, seconds=10)
+    until(host.kubelet, seconds=14)
     until(lambda: not host.started_by(each))
 
 
 def test_a_pattern_lets_one_run_in_between(host: Host) -> None:
     host.begin()
-    each = still(StopKubeletService(), pattern=OnOff(1.5, 3.0), duration=12.0)
+    each = still(StopKubeletService(), pattern=OnOff(3.0, 4.0), duration=20.0)
     agent = host.agent(each)
     agent.until(Told.HITS)
     assert host.kubelet() == 0

@@ -125,7 +125,7 @@ def test_a_loss_is_within_binomial_bounds_and_counts_what_it_lost(lab: Lab) -> N
     arrived = datagrams(lab.target, lab.one, ONE, count)
     assert datagrams(lab.target, lab.two, TWO, 100) == 100
     stop(agent, guard)
-    assert abs(count - arrived - count * share) < 2.576 * math.sqrt(count * share * (1 - share)) * 1.2
+    assert abs(count - arrived - count * share) < 4 * math.sqrt(count * share * (1 - share))  # once in 16,000 times
     assert agent.hits(lossy.injection) == count - arrived
 
 
@@ -174,7 +174,7 @@ def test_ports_ipv6_exemptions_and_the_gateway(lab: Lab) -> None:
 
 
 def test_two_delays_compose_and_end_apart(lab: Lab, ingress: None) -> None:
-    short = order(DELAY, peer(ONE), duration=2.5)
+    short = order(DELAY, peer(ONE), duration=6.0)
     long = order(Netem(delay_us=50_000), peer(TWO), duration=20)
     with (
         echo(lab.one, ONE),
@@ -245,7 +245,7 @@ def test_a_killed_agents_delay_is_undone_by_its_guard(
 
 
 def test_a_hanging_agents_delay_is_undone_in_time(lab: Lab) -> None:
-    slow = order(DELAY, peer(ONE), not_after=4.0)
+    slow = order(DELAY, peer(ONE), not_after=8.0)
     agent, guard = guarded(lab, slow)
     agent.until(Told.IN_FORCE)
     agent.signal(signal.SIGSTOP)

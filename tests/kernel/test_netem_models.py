@@ -220,7 +220,7 @@ def test_an_amended_order_can_be_changed_and_a_changed_one_amended(lab: Lab) -> 
         in_force.change(None)
         in_force.amend((peer(ONE),))
         in_force.change(Netem(delay_us=50_000))
-        assert all(took < 0.02 for _, took in deliveries(lab.target, lab.two, TWO, 20))
+        assert statistics.median(took for _, took in deliveries(lab.target, lab.two, TWO, 20)) < 0.02
         assert all(took > 0.0499 for _, took in deliveries(lab.target, lab.one, ONE, 20))
 
 

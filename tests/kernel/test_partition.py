@@ -95,14 +95,14 @@ def test_the_first_hit_is_told_within_50_ms(lab: Lab) -> None:
 
 def test_an_established_connection_is_cut_and_comes_back(lab: Lab) -> None:
     with echo(lab.one, ONE), connect(lab.target, ONE) as connection:
-        assert ask(connection) == "ok"
+        assert ask(connection, 5.0) == "ok"
         agent = lab.start(plan(order(SILENT, peer(ONE))))
         agent.until(Told.IN_FORCE)
         assert ask(connection) == "silence"
         agent.control({"stop": True})
         connection.settimeout(10)
         assert connection.recv(10) == b"x"  # what was lost is sent again
-        assert ask(connection) == "ok"
+        assert ask(connection, 5.0) == "ok"
 
 
 def test_exempt_addresses_and_the_gateway_pass_though_everybody_is_cut_off(lab: Lab) -> None:
@@ -154,7 +154,7 @@ def test_a_share_of_the_packets_is_lost_within_binomial_bounds(lab: Lab, needs: 
     arrived = datagrams(lab.target, lab.one, ONE, count)
     agent.control({"stop": True})
     agent.end()
-    bound = 2.576 * math.sqrt(count * share * (1 - share)) * 1.2
+    bound = 4 * math.sqrt(count * share * (1 - share))  # that chance is beyond once in 16,000 times
     assert abs(count - arrived - count * share) < bound
     assert agent.hits(lossy.injection) == count - arrived
 
@@ -219,7 +219,7 @@ def test_an_amendment_that_is_wrong_changes_nothing(lab: Lab) -> None:
 
 
 def test_two_partitions_compose_and_end_apart(lab: Lab) -> None:
-    first = order(SILENT, peer(ONE), duration=1.5)
+    first = order(SILENT, peer(ONE), duration=5.0)
     second = order(SILENT, peer(TWO), duration=20)
     with echo(lab.one, ONE), echo(lab.two, TWO):
         agent = lab.start(plan(first, second))
@@ -234,10 +234,10 @@ def test_two_partitions_compose_and_end_apart(lab: Lab) -> None:
 
 
 def test_the_evidence_of_one_order_is_whole_and_in_order(lab: Lab) -> None:
-    cut = order(SILENT, peer(ONE), duration=0.5)
+    cut = order(SILENT, peer(ONE), duration=2.0)
     agent = lab.start(plan(cut))
     agent.until(Told.IN_FORCE)
-    datagrams(lab.target, lab.one, ONE, 3)
+    datagrams(lab.target, lab.one, ONE, 1)  # several could be counted in two looks
     told = agent.end()
     assert agent.of(cut.injection) == [Told.IN_FORCE, Told.HITS, Told.CLEARED, Told.VERIFIED]
     assert told[0].told is Told.STARTED
@@ -245,4 +245,4 @@ def test_the_evidence_of_one_order_is_whole_and_in_order(lab: Lab) -> None:
     assert Told.HEARTBEAT in [line.told for line in told]
     cleared = next(line for line in told if line.told is Told.CLEARED)
     assert cleared.detail == {"why": "Duration"}
-    assert [line.hits for line in told if line.told is Told.HITS] == [3]
+    assert [line.hits for line in told if line.told is Told.HITS] == [1]

@@ -139,16 +139,16 @@ def test_ipv6_and_exempt_peers(lab: Lab) -> None:
 
 
 def test_two_relays_and_the_connection_goes_through_both(lab: Lab) -> None:
-    one, two = order(slow(50), peer(ONE)), order(slow(80), peer(ONE), duration=2.0)
+    one, two = order(slow(50), peer(ONE)), order(slow(80), peer(ONE), duration=10.0)
     with echo(lab.one, ONE):
         agent = lab.start(plan(one, two))
         for each in (one, two):
             agent.until(Told.IN_FORCE, each.injection)
         with connect(lab.target, ONE, seconds=3) as connection:
-            assert quickest(connection) == pytest.approx(0.26, abs=0.05)
+            assert quickest(connection) >= 0.26
         agent.until(Told.VERIFIED, two.injection)
         with connect(lab.target, ONE, seconds=3) as connection:
-            assert quickest(connection) == pytest.approx(0.1, abs=0.03)
+            assert 0.1 <= quickest(connection) < 0.26
         agent.control({"stop": True})
         agent.end()
     assert lab.left() == []
@@ -156,7 +156,7 @@ def test_two_relays_and_the_connection_goes_through_both(lab: Lab) -> None:
 
 def test_live_connections_are_reset_where_that_is_asked_for_and_kept_otherwise(lab: Lab) -> None:
     with echo(lab.one, ONE), connect(lab.target, ONE) as kept:
-        assert ask(kept) == "ok"
+        assert ask(kept, 5.0) == "ok"
         agent = lab.start(plan(order(slow(), peer(ONE))))
         agent.until(Told.IN_FORCE)
         assert quickest(kept) < 0.05
@@ -173,14 +173,14 @@ def test_live_connections_are_reset_where_that_is_asked_for_and_kept_otherwise(l
 
 def test_what_will_not_end_is_reset_when_the_relay_goes_and_that_is_told(lab: Lab) -> None:
     with echo(lab.one, ONE):
-        held = order(slow(drain=1), peer(ONE), duration=1.5)
+        held = order(slow(drain=2), peer(ONE), duration=3.0)
         agent = lab.start(plan(held))
         in_force = agent.until(Told.IN_FORCE)
         with connect(lab.target, ONE, seconds=3) as stays:
             assert ask(stays, 3) == "ok"
             cleared = agent.until(Told.CLEARED)
             assert cleared.detail == {"why": "Duration", "cutOff": 1}
-            assert 1.4 < cleared.at.since(in_force.at) < 1.75  # when the fault was over, not when the last one had gone
+            assert 2.9 < cleared.at.since(in_force.at) < 4.5  # when the fault was over, not when the last one had gone
             with pytest.raises(ConnectionResetError):
                 ask(stays)
         agent.end()
@@ -190,12 +190,14 @@ def test_what_will_not_end_is_reset_when_the_relay_goes_and_that_is_told(lab: La
 def test_who_is_in_the_relay_at_the_end_may_finish_in_peace(lab: Lab) -> None:
     """The kernel must go on translating its addresses, though nobody else's table asks for that."""
     with echo(lab.one, ONE):
-        agent = lab.start(plan(order(slow(drain=10), peer(ONE), duration=1.0)))
+        agent = lab.start(plan(order(slow(drain=10), peer(ONE), duration=3.0)))
         agent.until(Told.IN_FORCE)
         with connect(lab.target, ONE, seconds=3) as stays:
             assert quickest(stays, 1) > 0.19
-            ended = time.monotonic() + 1.5
-            while time.monotonic() < ended:
+            end = time.monotonic() + 10
+            while round_trip(stays) > 0.05:
+                assert time.monotonic() < end
+            for _ in range(10):  # also once the redirect is gone
                 assert ask(stays, 3) == "ok"
                 time.sleep(0.05)
             assert quickest(stays) < 0.05
@@ -237,7 +239,7 @@ def test_every_third_connection_is_reset(lab: Lab) -> None:
 
 
 def test_turns_reach_live_connections(lab: Lab) -> None:
-    held: Order = order(slow(), peer(ONE), duration=6, pattern=OnOff(1.5, 1.5))
+    held: Order = order(slow(), peer(ONE), duration=12, pattern=OnOff(3.0, 3.0))
     with echo(lab.one, ONE):
         agent = lab.start(plan(held))
         agent.until(Told.IN_FORCE)

@@ -88,7 +88,7 @@ def look_up(where: Netns, server: str, name: str) -> str:
     """An address, an RCODE, or Timeout."""
     with where.entered():
         try:
-            answer = dns.query.udp(dns.message.make_query(name, "A"), server, timeout=1)
+            answer = dns.query.udp(dns.message.make_query(name, "A"), server, timeout=3)
         except dns.exception.Timeout:
             return "Timeout"
     if answer.rcode() != dns.rcode.NOERROR:

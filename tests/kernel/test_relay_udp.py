@@ -33,6 +33,7 @@ from tests.kernel.lab import (
     plan,
     round_trip,
 )
+from tests.kernel.pods import until
 from tests.kernel.udp_lab import (
     EGRESS,
     INGRESS,
@@ -60,10 +61,15 @@ def test_what_is_said_by_udp_is_slow(lab: Lab, address: str, direction: Directio
     with answering(lab.one, address) as came, client(lab.target, address) as asks:
         assert quickest(asks) < 0.05
         agent = in_force(lab, held)
-        began = time.monotonic()
-        assert quickest(asks) == pytest.approx(0.1 * ways, abs=0.04)
-        late = came[-3][1] - began > 0.09
-        assert late is (direction is not INGRESS)
+        there, back = [], []
+        for number in range(3):
+            began = time.monotonic()
+            took = asked(asks, b"held %d" % number, 3.0)
+            assert took is not None
+            there.append(came[-1][1] - began)
+            back.append(took)
+        assert min(back) == pytest.approx(0.1 * ways, abs=0.04)
+        assert (min(there) > 0.09) is (direction is not INGRESS)
         agent.until(Told.HITS)
         stop(agent)
         assert quickest(asks) < 0.05
@@ -139,7 +145,8 @@ def test_what_each_act_makes_of_datagrams(lab: Lab, act: Act, choice: Choice, le
         for text in texts:
             asks.send(text)
             time.sleep(0.0005)
-        time.sleep(0.6)
+        until(lambda: len(came) >= least)
+        time.sleep(0.6)  # and no more than may
         found = [data for data, _, _ in came]
         assert least <= len(found) <= most
         if isinstance(act, Corrupt):
@@ -157,7 +164,7 @@ def test_some_overtake_others(lab: Lab) -> None:
         for number in range(100):
             asks.send(b"%d" % number)
             time.sleep(0.001)
-        time.sleep(0.3)
+        until(lambda: len(came) >= 100)
         numbers = [int(data) for data, _, _ in came]
         stop(agent)
     assert sorted(numbers) == list(range(100))
@@ -173,12 +180,12 @@ def test_a_large_datagram_and_an_empty_one(lab: Lab) -> None:
 
 
 def test_two_relays_and_a_datagram_goes_through_both(lab: Lab) -> None:
-    one, two = order(slow(60), post()), order(slow(90), post(), duration=3.0)
+    one, two = order(slow(60), post()), order(slow(90), post(), duration=8.0)
     with answering(lab.one, ONE), client(lab.target) as asks:
         agent = in_force(lab, one, two)
-        assert quickest(asks) == pytest.approx(0.15, abs=0.03)
+        assert quickest(asks) >= 0.15
         agent.until(Told.VERIFIED, two.injection)
-        assert quickest(asks) == pytest.approx(0.06, abs=0.03)
+        assert 0.06 <= quickest(asks) < 0.15
         stop(agent)
         assert quickest(asks) < 0.05
     assert lab.left() == []

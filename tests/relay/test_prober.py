@@ -83,7 +83,9 @@ async def test_it_operates_until_it_is_told_to_end_and_accounts_for_all(
     store = STORE.Store(flaw, 10)
     async with serving(lambda: STORE.Connection(store.answer)) as url, prober(tmp_path, url) as process:
         work = await said(process, "Second", Work("healthy"))
-        assert work.loading and work.seconds[0].acknowledged > 100
+        assert work.loading
+        while sum(second.acknowledged for second in work.seconds) <= 100:
+            work = await said(process, "Second", work)
         code, answer = await asks(tmp_path, {"ping": True})
         assert (code, answer["ok"]) == (0, True) and "boot" in answer["at"]
         assert (await asks(tmp_path, {"end": True}))[0] == 0
@@ -96,7 +98,7 @@ async def test_it_operates_until_it_is_told_to_end_and_accounts_for_all(
 
 async def test_it_ends_by_its_own_deadline_where_nobody_tells_it(tmp_path: Path) -> None:
     store = STORE.Store("", 0)
-    async with serving(lambda: STORE.Connection(store.answer)) as url, prober(tmp_path, url, lasts=3) as process:
+    async with serving(lambda: STORE.Connection(store.answer)) as url, prober(tmp_path, url, lasts=10) as process:
         work = await said(process, "Account", Work("healthy"))
     assert work.load_end == "Deadline" and result(work)[0] is Judgement.PASSED
 
@@ -122,11 +124,12 @@ async def test_it_has_password_and_authorities_from_its_environment(tmp_path: Pa
             secure = {"authorities": {"secretName": "ca"}, "serverName": name}
             redis = {"host": "127.0.0.1", "port": port, "tls": secure}
             secrets = {PASSWORD: "s3cret", AUTHORITIES: trusted}
-            work: Json = {"redis": redis, "passwordFrom": {"secretName": "redis"}, "readBackSeconds": 1}
+            work: Json = {"redis": redis, "passwordFrom": {"secretName": "redis"}, "readBackSeconds": 5 if told else 60}
             async with prober(tmp_path, "", secrets=secrets, **work) as process:
                 heard = await said(process, "Refused" if told else "Second", Work("healthy"))
                 if not told:
-                    assert heard.seconds[0].acknowledged > 0
+                    while not any(second.acknowledged for second in heard.seconds):
+                        heard = await said(process, "Second", heard)
                     assert (await asks(tmp_path, {"end": True}))[0] == 0
                     heard = await said(process, "Account", heard)
             assert told in heard.refused

@@ -29,7 +29,7 @@ def probes(url: str, path: str) -> Json:
         "http": {"http": {"url": f"{url}{path}"}},
         "tcp": {"tcp": {"host": "127.0.0.1", "port": port if path == "/items" else 9}},
     }
-    common = {"periodMilliseconds": 100, "timeoutMilliseconds": 1000, "vantage": "Pod"}
+    common = {"periodMilliseconds": 100, "timeoutMilliseconds": 10_000, "vantage": "Pod"}
     asked = {key: Probe.model_validate({"name": key, **look, **common}) for key, look in each.items()}
     return {key: probe.to_json() for key, probe in asked.items()}
 
@@ -46,7 +46,7 @@ async def test_what_it_sees_is_what_is_there(
 ) -> None:
     store = STORE.Store("", 0)
     async with serving(lambda: STORE.Connection(store.answer)) as url:
-        orders = {"probes": probes(url, path), "namespace": "shop", "notAfter": time.time() + 6}
+        orders = {"probes": probes(url, path), "namespace": "shop", "notAfter": time.time() + 12}
         environment = {**os.environ, ORDERS: json.dumps(orders), "TMPDIR": str(tmp_path)}
         process = await asyncio.create_subprocess_exec(*PROBER, "look", env=environment, stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -55,7 +55,7 @@ async def test_what_it_sees_is_what_is_there(
         assert code == 0
         now = Instant.now()
         clock = Reading(now, Instant.from_json(answer["at"]), now)
-        remotes = {key: Remote(History(0.1, 1.0), lambda: None) for key in messages}
+        remotes = {key: Remote(History(0.1, 10.0), lambda: None) for key in messages}
         async for text in process.stdout:
             line = json.loads(text)
             remotes[line["probe"]].hear(line, clock)

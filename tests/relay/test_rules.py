@@ -71,14 +71,14 @@ async def test_delays_of_several_rules_add_up_and_what_was_sent_keeps_its_order(
 
 
 async def test_a_rate_is_held_and_shared_where_it_is_to_be(ways: Ways) -> None:
-    """Four connections, 300 kB at 100 kB/s each, or together."""
-    for shared, at_least, at_most in ((False, 0.6, 2.0), (True, 2.7, 6.0)):
+    """Four connections, 600 kB at 100 kB/s each, or together."""
+    for shared, at_least, at_most in ((False, 1.3, 5.0), (True, 5.6, 12.0)):
         way = await ways()
         pairs = [await way.pair() for _ in range(4)]
         way.relay.follow([Rule("slow", Throttle(100_000, 5_000, shared), EGRESS)])
         began = time.monotonic()
-        await asyncio.gather(*(client.send(bytes(75_000)) for client, _ in pairs))
-        await asyncio.gather(*(server.exactly(75_000) for _, server in pairs))
+        await asyncio.gather(*(client.send(bytes(150_000)) for client, _ in pairs))
+        await asyncio.gather(*(server.exactly(150_000) for _, server in pairs))
         assert at_least < time.monotonic() - began < at_most, shared
 
 
@@ -323,14 +323,14 @@ async def test_only_the_end_is_slow(way: Way) -> None:
 
 async def test_data_is_sliced_and_the_pieces_come_one_by_one(way: Way) -> None:
     client, server = await way.pair()
-    way.relay.follow([Rule("cut", Slice(10, 0, 20_000), EGRESS)])
+    way.relay.follow([Rule("cut", Slice(10, 0, 200_000), EGRESS)])
     began = time.monotonic()
     await client.send(b"x" * 100)
     assert await server.receive(100) == b"x" * 10
     rest = 100 - 10
     while rest > 0:
         rest -= len(await server.receive(100))
-    assert time.monotonic() - began >= 0.179
+    assert time.monotonic() - began >= 1.799
     assert way.hits("cut") == 1
 
 

@@ -21,7 +21,7 @@ from bounceback.types.relay import Rule
 from tests.relay.conftest import NAME, End, Way, until
 
 Check = Callable[[Way], Awaitable[None]]
-ROOM: Final = 1.5
+ROOM: Final = 4.0
 """Seconds that a busy machine may add to what must take a certain time."""
 
 
@@ -100,14 +100,14 @@ async def latency_survives_short_connections(way: Way) -> None:
 
 async def only_the_close_is_slow(way: Way) -> None:
     client, server = await way.pair()
-    way.relay.follow(rules({"connectionSlowClose": {"delayMilliseconds": 1500}}))
+    way.relay.follow(rules({"connectionSlowClose": {"delayMilliseconds": 3000}}))
     began = time.monotonic()
     await client.send(b"at once")
     client.half_close()
     assert await server.exactly(7) == b"at once"
-    assert time.monotonic() - began < 1.4
+    assert time.monotonic() - began < 2.9
     assert await server.receive() == b""
-    assert time.monotonic() - began == between(1.499, 1.5 + ROOM)
+    assert time.monotonic() - began == between(2.999, 3 + ROOM)
 
 
 # timeout: "stops all data from getting through, and closes the connection after timeout. If timeout is 0, the

@@ -199,7 +199,7 @@ async def test_an_answer_is_taken_for_what_it_says(
 ) -> None:
     asked: list[bytes] = []
     async with serving(lambda: Odd(reply, asked)) as url:
-        system = system_of(workload("Register", url, timeoutMilliseconds=60_000 if reply is not SILENCE else 200))
+        system = system_of(workload("Register", url, timeoutMilliseconds=60_000 if reply is not SILENCE else 1500))
         for function, outcome in ((Function.WRITE, written), (Function.READ, read)):
             client = system.client()
             answer = await client.perform(function, "k", 5)
@@ -466,8 +466,8 @@ async def command(*words: str) -> tuple[int, str, str]:
 
 async def test_the_command_tells_verdict_counts_and_history(tmp_path: Path) -> None:
     file = tmp_path / "set.edn"
-    async with example("--flaw", "forgetful", "--one-in", "50") as url:
-        words = [str(FOLDER / "set.yaml"), "--url", url, "--seconds", "1"]
+    async with example("--flaw", "forgetful", "--one-in", "5") as url:
+        words = [str(FOLDER / "set.yaml"), "--url", url, "--seconds", "2"]
         code, out, _ = await command(*words, "--history", str(file))
         assert code == 1
         assert "Failed       Lost: " in out and "acknowledged and not there at the end" in out

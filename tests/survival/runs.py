@@ -178,7 +178,7 @@ async def run(kubeconfig: str, namespace: str, folder: Path, **spec: Any) -> tup
         "spec": {
             "targets": [{"name": "callers", "pods": {"selector": CALLERS}}],
             "checks": [{"name": "reachable"}],
-            "steadyState": {"holdSeconds": 1, "timeoutSeconds": 4},
+            "steadyState": {"holdSeconds": 1, "timeoutSeconds": 30},
             **spec,
         },
     }

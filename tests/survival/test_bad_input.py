@@ -21,6 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Shop = tuple[list[PodInfo], PodInfo]
 
+SOON = {"steadyState": {"holdSeconds": 1, "timeoutSeconds": 4}}
+
 
 def other(role: str) -> Json:
     return {"targets": [{"name": "callers", "pods": {"selector": {"matchLabels": {"role": role}}}}]}
@@ -32,7 +34,7 @@ def other(role: str) -> Json:
         (other("nobody"), 2, ["spec.targets[0].pods.selector", "role=nobody", "matches 0 pods"]),
         ({"serviceAccountName": "stranger"}, 2, ["spec.serviceAccountName", "stranger", "bounceback access"]),
         ({"checks": [{"name": "missing"}]}, 2, ["spec.checks[0].name", "missing"]),
-        ({"checks": [{"name": "unreachable"}]}, 4, ["unreachable/server", "not steady"]),
+        ({"checks": [{"name": "unreachable"}], **SOON}, 4, ["unreachable/server", "not steady"]),
     ],
     ids=["no targets", "no rights", "no check", "an unreachable probe"],
 )

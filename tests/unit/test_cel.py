@@ -117,10 +117,10 @@ def test_quantities_are_numbers_in_their_base_unit(text: object, number: float) 
     ],
 )
 def test_an_expression_that_could_stall_the_operator_is_refused_at_once(expression: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(CelError):
         evaluate(expression, {"l": list(range(20_000)), "s": "a" * 1_000_000})
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_loops_over_what_is_small_are_allowed() -> None:

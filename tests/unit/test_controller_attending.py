@@ -90,7 +90,7 @@ async def test_a_defect_comes_out_and_wakes_the_run(defect: Exception) -> None:
     woken = asyncio.Event()
     attended = attend({Duty.VERIFY: Job(defect)}, woken.set)
     attended.want(frozenset({Duty.VERIFY}))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await woken.wait()
     await asyncio.sleep(0)
     assert attended.trouble() is not None
@@ -142,7 +142,7 @@ async def test_what_is_done_is_told() -> None:
     woken = asyncio.Event()
     attended = attend({Duty.CLAIM: Job(None)}, woken.set)
     attended.want(frozenset({Duty.CLAIM}))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await woken.wait()
     await attended.end()
 

@@ -64,6 +64,15 @@ async def watched(kube: ScriptedKube) -> AsyncIterator[tuple[Freeze, list[str | 
         task.cancel()
 
 
+async def until_told(told: list[str | None], *reasons: str | None) -> None:
+    """So much, and then nothing more for a while."""
+    async with asyncio.timeout(5):
+        while len(told) < len(reasons):
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)
+    assert told == list(reasons)
+
+
 async def test_nothing_is_known_before_the_first_answer() -> None:
     async with watched(ScriptedKube(KubeError(403, "Forbidden", ""), TimeoutError(), KubeError(500, "", ""))) as (
         freeze,
@@ -89,8 +98,7 @@ async def test_freezing_and_thawing_are_told_once_each() -> None:
         assert freeze.reason is None
         for kind in ("ADDED", "MODIFIED", "DELETED"):
             kube.events.put_nowait((kind, THE_FREEZE))
-        await asyncio.sleep(0.02)
-        assert told == ["incident 7", None]
+        await until_told(told, "incident 7", None)
 
 
 async def test_one_without_a_reason_is_a_freeze_too() -> None:
@@ -117,8 +125,7 @@ async def test_a_thaw_in_a_gap_is_found_out() -> None:
         async with asyncio.timeout(5):
             await freeze.known.wait()
         kube.events.put_nowait(WatchGoneError("too old"))
-        await asyncio.sleep(0.05)
-        assert told == ["incident 7", None]
+        await until_told(told, "incident 7", None)
 
 
 def test_two_experiments_never_hold_the_same_pod() -> None:
