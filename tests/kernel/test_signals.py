@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import takewhile
 
+import pytest
+
+from bounceback.drivers import Site
+from bounceback.drivers.freeze import Frozen
 from bounceback.drivers.processes import chosen, of_pod
 from bounceback.types.choice import Choice
 from bounceback.types.inside import InsideAct, Who
@@ -43,6 +47,20 @@ for line in sys.stdin:
         print(error, flush=True)
 """
 """A process that answers, and two that sleep: `worker` writes down each SIGUSR1, `other` dies of one."""
+DEAF = """
+import ctypes, os, sys, time
+CLONE_VFORK = 0x4000
+open("/proc/self/comm", "w").write("deaf")
+print(os.getpid(), flush=True)
+child = ctypes.CDLL(None).syscall(56 if os.uname().machine == "x86_64" else 220, CLONE_VFORK | 17, 0, 0, 0, 0)
+if not child:
+    open("/proc/self/comm", "w").write("child")
+    time.sleep(3)
+    os._exit(0)
+for line in sys.stdin:
+    print(eval(line), flush=True)
+"""
+"""A process that waits for its child to end, and hears no signal meanwhile (clone(2), CLONE_VFORK)."""
 FIRST = """
 import os, sys
 os.spawnvp(os.P_NOWAIT, "unshare", ["unshare", "--pid", "--fork", "--kill-child", "sleep", "1000"])
@@ -116,6 +134,24 @@ def test_a_frozen_container_stands_still_and_goes_on_at_the_end(node: Lab) -> No
         app.process.stdout.readline()  # type: ignore[union-attr]
         assert answers(app, 5)
         assert cleared(agent).detail["seen"][1] == "1 times somebody else had let one go on"
+
+
+@pytest.mark.parametrize("let_go", [False, True], ids=["undone", "somebody lets it go on"])
+def test_what_is_to_stop_once_the_kernel_lets_go_of_it_is_not_forgotten(node: Lab, let_go: bool) -> None:
+    """A process in state D hears SIGSTOP afterwards: who looked for stopped ones alone would leave it to stop then."""
+    with container(node, node.target, program=DEAF) as app:
+        freeze = Freeze(who=Who(container="app", process="deaf"))
+        until(lambda: {each.name: each.state() for each in chosen(of_pod(app.uid), APP)} == {"deaf": "D", "child": "S"})
+        (deaf,) = chosen(of_pod(app.uid), freeze.who)
+        frozen = Frozen(on(app, freeze), Site(node.one), freeze)
+        frozen.hold([deaf])
+        assert deaf.state() == "D"
+        if let_go:
+            deaf.send(signal.SIGCONT)
+            until(lambda: frozen.hits() == 1)
+            assert deaf.state() == "T"
+        frozen.revert()
+        assert answers(app, 10)
 
 
 def test_what_a_killed_agent_froze_goes_on_by_its_guard(node: Lab) -> None:

@@ -21,13 +21,14 @@ from bounceback.types.signals import Freeze
 ROUNDS: Final = 5
 """Looks for children that were made while their parents were being stopped; a stopped process makes none."""
 _STOPPED: Final = "T"
+_STOPS: Final = 1 << (signal.SIGSTOP - 1)
 
 
 def apply(order: Order, site: Site) -> Frozen:
     """Raises Refused where there is nobody to stop, or somebody is stopped already; OSError."""
     assert isinstance(order.act, Freeze)
     found = meant(order, site)
-    if still := [each for each in found if each.state() == _STOPPED]:
+    if still := [each for each in found if _stands(each)]:
         raise Refused("AlreadyStopped", f"{_words(still[0])} is stopped already: nobody could tell it from ours later")
     frozen = Frozen(order, site, order.act)
     try:
@@ -44,7 +45,7 @@ def undo(order: Order, site: Site) -> None:
 
 
 def left(order: Order, site: Site) -> list[str]:
-    return [f"{_words(each)} is still stopped" for each in meant_now(order, site) if each.state() == _STOPPED]
+    return [f"{_words(each)} is still stopped" for each in meant_now(order, site) if _stands(each)]
 
 
 class Frozen(HoldsNothing):
@@ -80,8 +81,8 @@ class Frozen(HoldsNothing):
             if state == _STOPPED:
                 self._seen.add(key(each))
                 self._down.add(key(each))
-            elif key(each) in self._down and each.alive():
-                self._again += 1
+            elif each.alive():  # somebody let it go on, or it is not there yet: once more does no harm
+                self._again += key(each) in self._down
                 each.send(signal.SIGSTOP)
         return len(self._seen)
 
@@ -128,8 +129,13 @@ class Frozen(HoldsNothing):
 
 def _go_on(processes: Iterable[Process]) -> None:
     for each in processes:
-        if each.state() == _STOPPED:
+        if _stands(each):
             each.send(signal.SIGCONT)
+
+
+def _stands(process: Process) -> bool:
+    """Or will, as soon as it is out of the kernel: who waits there uninterruptibly (state D) hears of it later."""
+    return process.state() == _STOPPED or bool(process.masks().get("ShdPnd", 0) & _STOPS)
 
 
 def _words(process: Process) -> str:

@@ -70,7 +70,8 @@ class Holding:
     def __call__(self, parent: Parent) -> None:
         beside = Beside(parent, self.process)
         group = Group.of(self.process, "memory", self.pod_uid, self.proc)
-        home = Group.of(Process(os.getpid(), 0, "", "", self.proc), "memory", self.pod_uid, self.proc)
+        own = Process(os.getpid(), 0, "", "", self.proc)
+        home = Group.of(own, "memory", self.pod_uid, self.proc) if self.stands_aside else group
         before = billed()
         group.join()
         if self.first_to_die:

@@ -62,9 +62,9 @@ class Process:
         return stat.rpartition(")")[2].split()[0] if stat and born(stat) == self.born else ""
 
     def masks(self) -> dict[str, int]:
-        """Its sets of signals, as bits: SigBlk, SigIgn, SigCgt (proc(5)); empty where it has ended."""
+        """Its sets of signals, as bits: ShdPnd, SigBlk, SigIgn, SigCgt (proc(5)); empty where it has ended."""
         lines = (line.split(":", 1) for line in _text(f"{self.folder}/status").splitlines())
-        return {name: int(bits, 16) for name, bits in lines if name in ("SigBlk", "SigIgn", "SigCgt")}
+        return {name: int(bits, 16) for name, bits in lines if name in ("ShdPnd", "SigBlk", "SigIgn", "SigCgt")}
 
     def open(self) -> int | None:
         """A pidfd (pidfd_open(2)) that is certain to be of this very process; None: it has ended."""
