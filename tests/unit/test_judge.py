@@ -322,6 +322,7 @@ KILL = {"containerKill": {"container": "web"}}
     [
         (None, 0, 0, Verdict.PASSED),
         (None, 1, 0, Verdict.FAILED),
+        (None, None, 0, Verdict.INCONCLUSIVE),
         (CLIENT, 1, 5, Verdict.FAILED),
         (CRASH, 2, 2, Verdict.PASSED),
         (CRASH, 3, 2, Verdict.FAILED),
@@ -332,6 +333,7 @@ KILL = {"containerKill": {"container": "web"}}
     ids=[
         "stays",
         "ends",
+        "nobody looked",
         "ends under either",
         "killed by us",
         "killed and ends",
@@ -341,7 +343,7 @@ KILL = {"containerKill": {"container": "web"}}
     ],
 )
 def test_a_client_that_ends_by_itself_fails_where_a_check_asks(
-    other: dict[str, Any] | None, restarts: int, hits: int, expected: Verdict
+    other: dict[str, Any] | None, restarts: int | None, hits: int, expected: Verdict
 ) -> None:
     faults = {"cut": CLIENT} | ({"other": other} if other else {})
     entries = [{"name": name, "target": "web", "durationSeconds": 10, **fault} for name, fault in faults.items()]

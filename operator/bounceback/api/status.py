@@ -152,7 +152,9 @@ class InjectionStatus(StatusModel):
         None, description="How long nothing was in force in that place, from the end of the one that it replaces."
     )
     restarts_before: int = Field(0, description="How often its containers had been started again when it was planned.")
-    restarts: int = Field(0, description="How often they have been since, as the kubelet counts it.")
+    restarts: int | None = Field(
+        None, description="How often they have been since, as the kubelet counts it; unset: nobody has looked."
+    )
     healed: Healed | None = Field(None, description="Of an objectFault: who put the object right, and when.")
     planned_utc: float = Field(0, description="UTC seconds, on the operator's clock: when it was planned.")
     waiting: bool = Field(

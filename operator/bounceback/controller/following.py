@@ -125,7 +125,8 @@ class Following(Way):
 
     def _learn_restarts(self) -> None:
         counted: Mapping[str, int] = {pod.uid: pod.restarts for pod in self._pods}
-        names = [i.name for i in self._mine() if counted.get(i.pod_uid, 0) - i.restarts_before > i.restarts]
+        there = [i for i in self._mine() if i.pod_uid in counted]
+        names = [i.name for i in there if i.restarts is None or counted[i.pod_uid] - i.restarts_before > i.restarts]
         self._injections.learn(names, lambda i: _restarted(i, counted[i.pod_uid]))
 
     def _learn_gaps(self) -> None:

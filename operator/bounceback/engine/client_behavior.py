@@ -67,7 +67,7 @@ def of_clients(faults: Iterable[FaultTiming], injections: Sequence[InjectionStat
         if not injection.behavior:
             continue
         mates = [each for each in injections if each.pod_uid == injection.pod_uid]
-        restarts = max(each.restarts for each in mates)
+        restarts = max((each.restarts for each in mates if each.restarts is not None), default=-1)  # nobody looked
         killed = sum(each.hits for each in mates if _kills(kinds[each.fault]))
         alone = all(isinstance(kinds[each.fault], ClientFault) for each in mates)
         known = restarts >= killed and (alone or not restarts)

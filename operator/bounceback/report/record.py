@@ -97,7 +97,9 @@ class RecordInjection(Model):
     replaces: str = Field("", description="The injection whose target its own took the place of.")
     replaced_by: str = Field("", description="The pod that took the target's place.")
     gap_milliseconds: int | None = Field(None, description="How long nothing was in force in that place before it.")
-    restarts: int = Field(0, description="How often the target's containers were started again.")
+    restarts: int | None = Field(
+        None, description="How often the target's containers were started again; null: nobody looked."
+    )
     vehicle: VehicleKind = Field(description="How the fault got there.")
     vehicle_reason: str = Field(description="Why this vehicle.")
     rung: Rung = Field(description="How it was carried out.")
