@@ -141,7 +141,7 @@ def test_an_operator_that_comes_late_says_so_and_one_in_time_takes_it() -> None:
     late = step(cleared(), Seen(health=RECOVERED, clear=taken(values, at_second=40)), 41).state.status
     assert late.observed["clear"] == {}
     (line,) = [line for line in late.timeline if line.event == "ObservedAtClear"]
-    assert "not healthy/orders: it was read 29 s after all was cleared, by an operator that came late" in line.message
+    assert "not healthy/orders: it was read 29 s after all was cleared, which was known late only" in line.message
 
 
 def test_one_that_waited_for_more_to_come_is_in_time() -> None:

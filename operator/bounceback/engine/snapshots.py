@@ -46,7 +46,7 @@ def with_snapshot(state: State, seen: Seen, now: Instant) -> State:
         found = Snapshot(Interval(cleared.latest, now), {}, _all_of(state.status.checks, "it was not read in time"))
     after = Span.between(cleared, found.read)
     if found.read.earliest.since(_known(state, cleared)) > LATE:
-        told = f"it was read {after.least:.0f} s after all was cleared, by an operator that came late: not at clear"
+        told = f"it was read {after.least:.0f} s after all was cleared, which was known late only: not at clear"
         found = Snapshot(found.read, {}, _all_of(state.status.checks, told))
     found = _bounded(state.status.checks, found)
     observed = {
