@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import CheckCopy, FaultExperimentStatus, InjectionStatus, InvariantResult
@@ -24,6 +24,8 @@ from bounceback.recovery.watching import Watching
 from bounceback.report.redact import redacted
 from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Mark
+
+AGAIN_SECONDS: Final = 1.0
 
 
 class Looking:
@@ -131,6 +133,12 @@ class Looking:
         return Snapshot(Interval(began, Instant.now()), values, problems, frozenset(gone))
 
     async def observe_after(self, status: FaultExperimentStatus) -> tuple[Snapshot, tuple[InvariantResult, ...]]:
-        """The same, held against what was read before where it must be unchanged."""
+        """The same, held against what was read before where it must be unchanged.
+
+        What cannot be read is asked for once more: after it nobody reads again, and the verdict would be undecided.
+        """
         found = await self.observe_all(status.checks)
+        if found.problems:
+            await asyncio.sleep(AGAIN_SECONDS)
+            found = await self.observe_all(status.checks)
         return found, unchanged(status, found, status.run_uid or "", redacted)
