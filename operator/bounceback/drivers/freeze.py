@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from bounceback.drivers import HoldsNothing, Refused, Site
-from bounceback.drivers.processes import Process
+from bounceback.drivers.processes import STOPPED, Process
 from bounceback.drivers.signals import LOOK_SECONDS, key, meant, meant_now
 from bounceback.types.choice import Chooser
 from bounceback.types.plan import Act, Order
@@ -20,15 +20,13 @@ from bounceback.types.signals import Freeze
 
 ROUNDS: Final = 5
 """Looks for children that were made while their parents were being stopped; a stopped process makes none."""
-_STOPPED: Final = "T"
-_STOPS: Final = 1 << (signal.SIGSTOP - 1)
 
 
 def apply(order: Order, site: Site) -> Frozen:
     """Raises Refused where there is nobody to stop, or somebody is stopped already; OSError."""
     assert isinstance(order.act, Freeze)
     found = meant(order, site)
-    if still := [each for each in found if _stands(each)]:
+    if still := [each for each in found if each.stands()]:
         raise Refused("AlreadyStopped", f"{_words(still[0])} is stopped already: nobody could tell it from ours later")
     frozen = Frozen(order, site, order.act)
     try:
@@ -41,11 +39,11 @@ def apply(order: Order, site: Site) -> Frozen:
 
 def undo(order: Order, site: Site) -> None:
     """Raises PermissionError."""
-    _go_on(meant_now(order, site))
+    _go_on(meant_now(order, site))  # nobody knows whom the agent had come to
 
 
 def left(order: Order, site: Site) -> list[str]:
-    return [f"{_words(each)} is still stopped" for each in meant_now(order, site) if _stands(each)]
+    return [f"{_words(each)} is still stopped" for each in meant_now(order, site) if each.stands()]
 
 
 class Frozen(HoldsNothing):
@@ -78,7 +76,7 @@ class Frozen(HoldsNothing):
         """Processes that were found stopped. Those that somebody else let go on are stopped again."""
         for each in self._held.values() if self._act is not None else ():
             state = each.state()
-            if state == _STOPPED:
+            if state == STOPPED:
                 self._seen.add(key(each))
                 self._down.add(key(each))
             elif each.alive():  # somebody let it go on, or it is not there yet: once more does no harm
@@ -109,7 +107,7 @@ class Frozen(HoldsNothing):
     def revert(self) -> None:
         """Raises PermissionError."""
         self._act = None  # from here on what goes on is not stopped again
-        _go_on([*self._held.values(), *meant_now(self._order, self._site)])
+        _go_on([*self._held.values(), *(each for each in meant_now(self._order, self._site) if each.stands())])
 
     def hold(self, processes: list[Process]) -> None:
         """Until no more come: a process may have made children before it stood still. Raises PermissionError."""
@@ -128,14 +126,9 @@ class Frozen(HoldsNothing):
 
 
 def _go_on(processes: Iterable[Process]) -> None:
+    """Whatever state they are in: one that the signal has just reached is on its way to stand."""
     for each in processes:
-        if _stands(each):
-            each.send(signal.SIGCONT)
-
-
-def _stands(process: Process) -> bool:
-    """Or will, as soon as it is out of the kernel: who waits there uninterruptibly (state D) hears of it later."""
-    return process.state() == _STOPPED or bool(process.masks().get("ShdPnd", 0) & _STOPS)
+        each.send(signal.SIGCONT)
 
 
 def _words(process: Process) -> str:

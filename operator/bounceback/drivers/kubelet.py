@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from bounceback.drivers import HoldsNothing, KernelError, Refused, Site, TargetGone
-from bounceback.drivers.processes import Process, born
+from bounceback.drivers.processes import STOPPED, Process, born
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Act, Order
 
@@ -32,7 +32,6 @@ LATE: Final = 2.0
 """Seconds after the end of the order's time at which the timer on the host no longer waits for the agent."""
 READY_SECONDS: Final = 15.0
 END_SECONDS: Final = 2.0
-_STOPPED: Final = "T"
 _POD: Final = re.compile(r"[/-]pod[0-9a-f][0-9a-f_-]{31,35}(\.slice)?(/|$)", re.MULTILINE)
 """In a path of cgroups: a part that is a pod's, as both drivers write it; UIDs of static pods have no dashes."""
 
@@ -40,7 +39,7 @@ _POD: Final = re.compile(r"[/-]pod[0-9a-f][0-9a-f_-]{31,35}(\.slice)?(/|$)", re.
 def apply(order: Order, site: Site) -> Standstill:
     """The timer runs, the kubelet does still. Raises Refused, KernelError."""
     kubelet = found(site.proc)
-    if kubelet.state() == _STOPPED:
+    if kubelet.stands():
         raise Refused("AlreadyStopped", f"{_words(kubelet)} is stopped already: nobody could tell it from ours later")
     now = Instant.now()
     seconds = min(order.duration + LATE, order.not_after - now.utc)
@@ -50,8 +49,7 @@ def apply(order: Order, site: Site) -> Standstill:
 def undo(order: Order, site: Site) -> None:
     """Raises PermissionError."""
     for each in kubelets(site.proc):
-        if each.state() == _STOPPED:
-            each.send(signal.SIGCONT)
+        each.send(signal.SIGCONT)  # whatever its state: one that the signal has just reached is on its way to stand
 
 
 def left(order: Order, site: Site) -> list[str]:
@@ -59,7 +57,7 @@ def left(order: Order, site: Site) -> list[str]:
     until = time.monotonic() + END_SECONDS
     while (timers := list(_timers(order, site.proc))) and time.monotonic() < until:
         time.sleep(0.05)
-    stopped = [f"{_words(each)} is still stopped" for each in kubelets(site.proc) if each.state() == _STOPPED]
+    stopped = [f"{_words(each)} is still stopped" for each in kubelets(site.proc) if each.stands()]
     return [*stopped, *(f"the timer on the host is still there (process {number})" for number in timers)]
 
 
@@ -72,6 +70,7 @@ class Standstill(HoldsNothing):
         self._wanted = True  # or its pattern has a pause
         self._begun = False
         self._since: float | None = None  # it is stopped since then, by the boot-time clock
+        self._stands = False  # which was seen since
         self._milliseconds = 0.0  # before that
         self.detail: dict[str, str] = {"signal": "SIGSTOP", "process": _words(kubelet), "timer": str(timer.number)}
 
@@ -94,8 +93,8 @@ class Standstill(HoldsNothing):
         """Milliseconds in which it stood still. Raises TargetGone where it has ended, KernelError where it goes on."""
         if not self._kubelet.alive():
             raise TargetGone(f"{_words(self._kubelet)} has ended")
-        if self._since is not None and self._kubelet.state() != _STOPPED:
-            raise KernelError(f"somebody else has let {_words(self._kubelet)} go on")
+        if self._since is not None:
+            self._look()
         if self._timer.ended():
             raise KernelError("the timer on the host has ended")
         return int(self._so_far())
@@ -111,9 +110,18 @@ class Standstill(HoldsNothing):
         """Raises PermissionError."""
         self._wanted = False
         self._go_on()
-        if self._kubelet.state() == _STOPPED:
+        if self._kubelet.stands():  # by whomever: nobody else is to know of it afterwards
             self._kubelet.send(signal.SIGCONT)
         self._timer.end()
+
+    def _look(self) -> None:
+        """Its time counts from when it stands, for which it needs a turn on a processor itself."""
+        if self._kubelet.state() == STOPPED:
+            self._stands = True
+        elif self._stands:
+            raise KernelError(f"somebody else has let {_words(self._kubelet)} go on")
+        else:
+            self._since = _now()
 
     def _stop(self) -> None:
         if self._since is not None:
@@ -126,11 +134,11 @@ class Standstill(HoldsNothing):
         if self._since is None:
             return
         self._milliseconds = self._so_far()
-        self._since = None
+        self._since, self._stands = None, False
         self._kubelet.send(signal.SIGCONT)
 
     def _so_far(self) -> float:
-        return self._milliseconds + ((_now() - self._since) * 1000 if self._since is not None else 0.0)
+        return self._milliseconds + ((_now() - self._since) * 1000 if self._since is not None and self._stands else 0.0)
 
 
 class HostTimer:

@@ -19,6 +19,9 @@ from typing import Final
 from bounceback.drivers.targets import folders, read, started
 from bounceback.types.inside import OURS, Who
 
+STOPPED: Final = "T"
+"""The state of a process that is stopped by a signal (proc(5))."""
+_STOPS: Final = 1 << (signal.SIGSTOP - 1)
 _LISTENING: Final = "0A"  # TCP_LISTEN in /proc/PID/net/tcp (proc(5))
 _NOWHERE: Final = 0
 _OF_RUNTIME: Final = "runc:["
@@ -60,6 +63,10 @@ class Process:
         """Its letter in proc(5): T where it is stopped by a signal; "" where it has ended."""
         stat = _text(f"{self.folder}/stat")
         return stat.rpartition(")")[2].split()[0] if stat and born(stat) == self.born else ""
+
+    def stands(self) -> bool:
+        """It is stopped, or will be: who waits in the kernel uninterruptibly (state D) hears of SIGSTOP later."""
+        return self.state() == STOPPED or bool(self.masks().get("ShdPnd", 0) & _STOPS)
 
     def masks(self) -> dict[str, int]:
         """Its sets of signals, as bits: ShdPnd, SigBlk, SigIgn, SigCgt (proc(5)); empty where it has ended."""
