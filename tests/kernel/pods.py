@@ -106,6 +106,15 @@ class Inside:
         return self.process.stdout.readline().decode().strip()
 
 
+DEAF = """
+import ctypes, os, time
+def deaf(seconds):
+    if not ctypes.CDLL(None).syscall(56 if os.uname().machine == "x86_64" else 220, 0x4000 | 17, 0, 0, 0, 0):
+        open("/proc/self/comm", "w").write("child")
+        time.sleep(seconds)
+        os._exit(0)
+"""
+"""Who calls it waits for a child in state D, and hears no signal meanwhile (clone(2), CLONE_VFORK)."""
 ANSWERS = """
 import os, sys
 print(os.getpid(), flush=True)

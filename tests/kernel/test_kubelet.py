@@ -21,15 +21,17 @@ from bounceback.types.pattern import OnOff
 from bounceback.types.plan import Order
 from bounceback.types.told import Told
 from tests.kernel.lab import Agent, Lab, order, plan
-from tests.kernel.pods import GROUPS, group
+from tests.kernel.pods import DEAF, GROUPS, group
 from tests.kernel.test_node_pod import node
 
 __all__ = ["node"]
-PROGRAM = """
+PROGRAM = f"""{DEAF}
 import sys
 open("/proc/self/comm", "w").write("kubelet")
 print("ready", flush=True)
 for line in sys.stdin:
+    if line.startswith("deaf"):
+        deaf(2)
     print(line, end="", flush=True)
 """
 
@@ -50,6 +52,11 @@ class Kubelet:
         if came:
             self._process.stdout.readline()
         return came
+
+    def is_deaf_for_a_while(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"deaf\n")
+        self._process.stdin.flush()
 
     def goes_on_within(self, seconds: float) -> float:
         """How long it took until a question that it has already was answered."""
@@ -116,6 +123,20 @@ def test_a_kubelet_stands_still_for_its_time_and_goes_on(node: Lab) -> None:
         assert 4000 <= agent.hits(each.injection) <= 6500  # and what a busy machine is late
         assert [line.detail["leftovers"] for line in lines if line.told is Told.VERIFIED] == [[]]
         assert none_left(each.injection)
+
+
+def test_one_that_hears_of_it_late_was_let_go_on_by_nobody(node: Lab) -> None:
+    with kubelet(*node.among) as one:
+        each = still(duration=30.0)
+        one.is_deaf_for_a_while()
+        agent = start(node, each)
+        agent.until(Told.HITS)
+        assert not one.answers(0.5)
+        agent.control({"stop": True})
+        assert one.goes_on_within(5) < 5
+        lines = agent.end()
+        assert [line.told for line in lines if line.told is Told.FAILED] == []
+        assert [line.detail["leftovers"] for line in lines if line.told is Told.VERIFIED] == [[]]
 
 
 def test_it_goes_on_when_the_whole_pod_is_killed_at_once(node: Lab) -> None:

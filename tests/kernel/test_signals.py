@@ -24,7 +24,7 @@ from bounceback.types.repeat import Repeat
 from bounceback.types.signals import Freeze, Signal
 from bounceback.types.told import Line, Told
 from tests.kernel.lab import Agent, Lab, order, plan
-from tests.kernel.pods import Inside, container
+from tests.kernel.pods import DEAF, Inside, container
 from tests.kernel.test_node_pod import node
 
 __all__ = ["node"]
@@ -47,20 +47,14 @@ for line in sys.stdin:
         print(error, flush=True)
 """
 """A process that answers, and two that sleep: `worker` writes down each SIGUSR1, `other` dies of one."""
-DEAF = """
-import ctypes, os, sys, time
-CLONE_VFORK = 0x4000
+WAITS = f"""{DEAF}
+import sys
 open("/proc/self/comm", "w").write("deaf")
 print(os.getpid(), flush=True)
-child = ctypes.CDLL(None).syscall(56 if os.uname().machine == "x86_64" else 220, CLONE_VFORK | 17, 0, 0, 0, 0)
-if not child:
-    open("/proc/self/comm", "w").write("child")
-    time.sleep(3)
-    os._exit(0)
+deaf(3)
 for line in sys.stdin:
     print(eval(line), flush=True)
 """
-"""A process that waits for its child to end, and hears no signal meanwhile (clone(2), CLONE_VFORK)."""
 FIRST = """
 import os, sys
 os.spawnvp(os.P_NOWAIT, "unshare", ["unshare", "--pid", "--fork", "--kill-child", "sleep", "1000"])
@@ -139,7 +133,7 @@ def test_a_frozen_container_stands_still_and_goes_on_at_the_end(node: Lab) -> No
 @pytest.mark.parametrize("let_go", [False, True], ids=["undone", "somebody lets it go on"])
 def test_what_is_to_stop_once_the_kernel_lets_go_of_it_is_not_forgotten(node: Lab, let_go: bool) -> None:
     """A process in state D hears SIGSTOP afterwards: who looked for stopped ones alone would leave it to stop then."""
-    with container(node, node.target, program=DEAF) as app:
+    with container(node, node.target, program=WAITS) as app:
         freeze = Freeze(who=Who(container="app", process="deaf"))
         until(lambda: {each.name: each.state() for each in chosen(of_pod(app.uid), APP)} == {"deaf": "D", "child": "S"})
         (deaf,) = chosen(of_pod(app.uid), freeze.who)
