@@ -104,6 +104,7 @@ class Agent:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                start_new_session=True,  # which has a share of the processors to itself, as a container has
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -101,6 +101,14 @@ async def post(request: pytest.FixtureRequest) -> AsyncIterator[Post]:
         sock.close()
 
 
+async def test_nothing_is_lost_of_what_comes_before_the_server_is_known(post: Post) -> None:
+    """As to a relay that had no processor for a while: all of it is read before the loop gets to the connection."""
+    client = post.client()
+    for n in range(200):
+        client.send(n.to_bytes(4, "big"))
+    assert len(await post.counted()) == 200
+
+
 async def test_answers_go_to_who_asked(post: Post) -> None:
     clients = [post.client() for _ in range(5)]
     for n, client in enumerate(clients):

@@ -22,8 +22,6 @@ LOOK_SECONDS: Final = 5.0
 MOST_CLIENTS: Final = 4096
 MOST_WAITING: Final = 65_536
 MOST_WAITING_BYTES: Final = 256 << 20
-MOST_EARLY: Final = 64
-"""Datagrams of a client that are kept until its upstream is known."""
 AT_A_TIME: Final = 256
 LARGEST: Final = 65_535
 
@@ -210,6 +208,7 @@ class _Client:
         asyncio.get_running_loop().add_reader(sock, self._readable)
         early, self._early = self._early, []
         for data in early:
+            self._home.waiting.give_back(len(data))
             self._send(data)
 
     def from_client(self, data: bytes) -> None:
@@ -230,6 +229,8 @@ class _Client:
             handle.cancel()
             self._home.waiting.give_back(len(one.data))
         self._held.clear()
+        for data in self._early:
+            self._home.waiting.give_back(len(data))
         self._early.clear()
         if self._sock is not None:
             asyncio.get_running_loop().remove_reader(self._sock)
@@ -262,7 +263,7 @@ class _Client:
                 pass
             except OSError:  # ICMP, of an earlier one
                 self._home.traffic.unreachable += 1
-        elif len(self._early) < MOST_EARLY and not self.closed:
+        elif not self.closed and self._home.waiting.take(len(data)):  # until its upstream is known
             self._early.append(data)
 
     def _pass(self, way: Direction, data: bytes, send: Callable[[bytes], None]) -> None:
