@@ -58,14 +58,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
 class Halves(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist's classes are not typed
     """With `-n 2` what goes on at the tests' cluster and what goes on elsewhere go on side by side.
 
-    The one leaves the machine idle for half of its time, the kernel's tests for three quarters of theirs. Tests of
-    Python alone go, file by file, to whoever has nothing else to do.
+    The one leaves the machine idle for half of its time, the kernel's tests for three quarters of theirs. Whoever has
+    nothing else to do takes what is left: survival, tests of Python alone (file by file), another kernel.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if on_the_cluster(nodeid):
             return "cluster"
-        return nodeid.partition("::")[0] if nodeid.startswith("tests/unit/") else "elsewhere"
+        if nodeid.startswith(("tests/unit/", AT_LAST)):
+            return nodeid.partition("::")[0]
+        return "survival" if nodeid.startswith("tests/survival/") else "elsewhere"
 
 
 def on_the_cluster(nodeid: str) -> bool:
