@@ -80,7 +80,7 @@ image: venv ## The image of what is in this folder, as an archive
 	@$(BIN)/python -m dev.image build
 
 cluster: venv ## A cluster for the tests
-	@$(BIN)/python -m dev up --name $(TEST_CLUSTER) --wait-dns
+	@$(BIN)/python -m dev up --name $(TEST_CLUSTER) --weight 2 --wait-dns
 
 ready: venv ## A cluster for the tests, with the image in it; while Kubernetes compiles the image is built
 	@$(MAKE) -j2 cluster image >/dev/null

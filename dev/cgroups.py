@@ -10,7 +10,7 @@ MOUNT: Final = Path("/sys/fs/cgroup")
 PROCESSES: Final = "cgroup.procs"
 DAEMONS: Final = "daemons"  # the cluster's programs; its pods are beside it
 INHERITED: Final = ("cpuset.cpus", "cpuset.mems")  # version 1 starts these empty, and an empty one takes no process
-OF_A_PROCESSOR: Final = {"cpu.shares": 1024, "cpu.weight": 100}  # by version: what a kubelet gives for one
+OF_ONE: Final = {"cpu.shares": 1024, "cpu.weight": 100}  # by version: what a group gets of which nothing is said
 
 
 def name_of(cluster: str) -> str:
@@ -36,7 +36,6 @@ def make(cluster: str) -> list[str]:
             for group in (branch, branch / DAEMONS):
                 group.mkdir(exist_ok=True)
                 _inherit(group)
-            _weigh(branch)
             joined.append(str(branch / DAEMONS))
     except OSError as error:
         raise DevError(
@@ -56,11 +55,12 @@ def _inherit(group: Path) -> None:
             (holder / "cgroup.subtree_control").write_text(" ".join(f"+{one}" for one in controllers))
 
 
-def _weigh(branch: Path) -> None:
-    """As its pods would on a machine of their own: all of a cluster is one group, and starved beside what is many."""
-    for file, one in OF_A_PROCESSOR.items():
-        if (branch / file).exists():
-            (branch / file).write_text(str(one * (os.cpu_count() or 1)))
+def weigh(cluster: str, weight: int) -> None:
+    """How much processor time all of it gets beside other work, where there is not enough: 1 as one terminal does."""
+    for root in hierarchies():
+        for file, one in OF_ONE.items():
+            if (setting := root / name_of(cluster) / file).exists():
+                setting.write_text(str(one * weight))
 
 
 def branches(cluster: str) -> list[Path]:

@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="2 adds a node with another kernel")
     up.add_argument("--provider", choices=("auto", *providers.PROVIDERS), default="auto")
     up.add_argument("--wait-dns", action="store_true", help="wait until names of Services resolve, too")
+    told = "of processor time beside other work on this machine, where there is not enough (1: as one terminal)"
+    up.add_argument("--weight", type=int, choices=range(1, 11), metavar="1-10", help=told)
     up.set_defaults(command=_up)
 
     down = commands.add_parser("down", parents=[named], help="remove a cluster and all that belongs to it")
@@ -94,6 +96,8 @@ def _up(options: argparse.Namespace) -> int:
     wanted = Cluster(options.name)
     with cache.locked(wanted.lock):
         record = nodes.up(wanted, options.provider, options.nodes, started)
+        if options.weight:
+            cgroups.weigh(wanted.name, options.weight)
     if options.wait_dns and record.programs:
         cluster.wait_for_dns(wanted)
         say(f"  DNS ready after {time.monotonic() - started:.1f} s")

@@ -56,7 +56,10 @@ class Scenario:
 
     @property
     def is_hungry(self) -> bool:
-        return "cpuPressure" in (PROJECT / "examples" / self.example / "experiment.yaml").read_text()
+        folder = PROJECT / "examples" / self.example
+        return (
+            "cpuPressure" in (folder / "experiment.yaml").read_text() or "herd:" in (folder / "check.yaml").read_text()
+        )
 
     @property
     def needs_netem(self) -> bool:

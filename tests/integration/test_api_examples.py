@@ -23,7 +23,7 @@ pytestmark = pytest.mark.cluster
 
 CONTROLLERS = PROJECT / "examples" / "systems" / "controllers"
 EXIT_CODES = {"Passed": 0, "Failed": 1}
-AT_ONCE = 5
+AT_ONCE = 4
 """Most of each run is waiting."""
 ACCOUNT = "series"
 
