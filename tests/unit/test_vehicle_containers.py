@@ -46,7 +46,7 @@ def pod(state: dict[str, Any], phase: str = "Running", **status: Any) -> dict[st
         (pod({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), Ended("OOMKilled, exit code 137", True, 137)),
         (
             pod({"terminated": {"reason": "Error", "exitCode": 137, "message": '"told": "hits"}'}}),
-            Ended("Error, exit code 137", True),
+            Ended("Error, exit code 137", True, 137),
         ),
         (
             pod({"terminated": {"reason": "StartError", "exitCode": 128, "message": "unable to apply caps"}}),
