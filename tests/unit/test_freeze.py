@@ -52,7 +52,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Process], freeze.Frozen
 def test_who_stands_still_a_moment_later_was_let_go_on_by_nobody(
     frozen: Callable[[Process], freeze.Frozen],
 ) -> None:
-    holding = frozen(sleeper("T", "T", "T", "S", "T"))
+    holding = frozen(sleeper("T", "T", "S", "T"))
     holding.change(ORDER.act)  # a step of a ramp
     assert holding.hits() == 1
     assert len(holding.farewell["seen"]) == 1
