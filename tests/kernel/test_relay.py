@@ -145,10 +145,10 @@ def test_two_relays_and_the_connection_goes_through_both(lab: Lab) -> None:
         for each in (one, two):
             agent.until(Told.IN_FORCE, each.injection)
         with connect(lab.target, ONE, seconds=3) as connection:
-            assert quickest(connection) >= 0.26
+            assert quickest(connection) > 0.25  # what is due within half a millisecond goes at once
         agent.until(Told.VERIFIED, two.injection)
         with connect(lab.target, ONE, seconds=3) as connection:
-            assert 0.1 <= quickest(connection) < 0.26
+            assert 0.095 < quickest(connection) < 0.25
         agent.control({"stop": True})
         agent.end()
     assert lab.left() == []

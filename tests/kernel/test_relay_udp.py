@@ -183,9 +183,9 @@ def test_two_relays_and_a_datagram_goes_through_both(lab: Lab) -> None:
     one, two = order(slow(60), post()), order(slow(90), post(), duration=8.0)
     with answering(lab.one, ONE), client(lab.target) as asks:
         agent = in_force(lab, one, two)
-        assert quickest(asks) >= 0.15
+        assert quickest(asks) > 0.145  # what is due within half a millisecond goes at once
         agent.until(Told.VERIFIED, two.injection)
-        assert 0.06 <= quickest(asks) < 0.15
+        assert 0.055 < quickest(asks) < 0.145
         stop(agent)
         assert quickest(asks) < 0.05
     assert lab.left() == []
