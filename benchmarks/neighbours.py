@@ -34,7 +34,7 @@ from tests.kernel.test_crowd import LISTENS
 from tests.kernel.test_crowd import PORT as CROWDED
 
 PROMISED: Final = 10.0  # percent
-PAUSE_SECONDS: Final = 0.001
+PAUSE_SECONDS: Final = 0.0002
 SETTLED_SECONDS: Final = 1.0
 CONFIDENCE: Final = 0.95
 NOTHING: Final = "nothing"
