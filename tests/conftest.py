@@ -182,12 +182,12 @@ async def opened(kube: Kube, home: str) -> AsyncIterator[str]:
         await drop_namespace(kube, name)
 
 
-async def until_known(acting: Kube, namespace: str) -> None:
+async def until_known(acting: Kube, namespace: str, resource: Resource = PODS) -> None:
     """The API server's authorizer learns of new rights by a watch, and what comes sooner is forbidden."""
     async with asyncio.timeout(60):
         while True:
             try:
-                await acting.list(PODS, namespace)
+                await acting.list(resource, namespace)
             except KubeError as error:
                 if error.status != 403:
                     raise

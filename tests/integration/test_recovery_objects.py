@@ -24,7 +24,7 @@ from bounceback.recovery.observing import ObservationError, observe, observe_eac
 from bounceback.recovery.sealing import Seal
 from bounceback.recovery.watching import Watching
 from bounceback.types.instants import Instant, Interval
-from tests.conftest import ACCOUNT
+from tests.conftest import ACCOUNT, until_known
 
 ROLES = Resource("rbac.authorization.k8s.io/v1", "roles")
 BINDINGS = Resource("rbac.authorization.k8s.io/v1", "rolebindings")
@@ -49,14 +49,7 @@ async def may_read(kube: Kube, acting: Kube, namespace: str, resource: Resource)
         "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
     }
     await kube.create(BINDINGS, namespace, body)
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await acting.list(resource, namespace)
-            except KubeError:
-                await asyncio.sleep(0.05)
-            else:
-                return
+    await until_known(acting, namespace, resource)
 
 
 async def set_state(kube: Kube, namespace: str, name: str, state: str) -> Interval:

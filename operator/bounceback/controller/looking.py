@@ -26,6 +26,7 @@ from bounceback.types.instants import Instant, Interval
 from bounceback.types.outcome import Mark
 
 AGAIN_SECONDS: Final = 1.0
+"""Before the second try of the last reading."""
 
 
 class Looking:
