@@ -98,5 +98,13 @@ def _is_ours(kubeconfig: str) -> bool:
 
 def _run(line: list[str], stdin: str | None, kubeconfig: str = "") -> Result:
     environment = {**os.environ, "KUBECONFIG": kubeconfig} if kubeconfig else None
-    done = subprocess.run(line, cwd=PROJECT, input=stdin, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        line,
+        cwd=PROJECT,
+        input=stdin,
+        env=environment,
+        capture_output=True,
+        text=True,
+        start_new_session=True,  # which the kernel gives as much of a processor as all that the tests start
+    )
     return Result(done.returncode, done.stdout, done.stderr)

@@ -141,7 +141,6 @@ DEFAULTS: Json = {
     "replaces": "",
     "replacedBy": "",
     "restartsBefore": 0,
-    "restarts": 0,
     "hostNetwork": False,
     "clockBootMilliseconds": 0,
     "clockAgainst": "",

@@ -256,6 +256,7 @@ def test_a_cluster_weighs_as_much_as_was_asked(shared: str) -> None:
     assert weights() == {2}
 
 
+@pytest.mark.parametrize("websockets", ["true", "false"])
 def test_exec_works_over_both_protocols(shared: str, websockets: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
     assert kubectl(shared, "exec", "client", "--", "echo", "hello") == "hello\n"

@@ -23,12 +23,11 @@ from bounceback.types.inside import Who
 from bounceback.types.pattern import OnOff
 from bounceback.types.plan import Feature, Order
 from bounceback.types.told import Told
-from tests.kernel.lab import Agent, Lab, plan
+from tests.kernel.lab import GONE_SECONDS, Agent, Lab, plan
 from tests.kernel.pods import Inside, container, on, until
 from tests.kernel.test_node_pod import node
 
 __all__ = ["node"]
-GONE_SECONDS = 2.0
 TRIES = 5
 PROGRAM = """
 import os, sys, time

@@ -20,11 +20,10 @@ from bounceback.types.pattern import OnOff
 from bounceback.types.plan import ApiRules
 from bounceback.types.told import Told
 from tests.kernel.armed import PATIENCE, PODS, Armed, Authority, api_server, armed
-from tests.kernel.lab import ONE, Lab, order, plan
+from tests.kernel.lab import GONE_SECONDS, ONE, Lab, order, plan
 
 READS = (Requests(verbs=("list", "get")),)
 NOBODY = 65534
-GONE_SECONDS = 2.0
 READS_ALL = "+dac_read_search"  # wherever this checkout and its Python are
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", "--clear-groups", f"--inh-caps={READS_ALL}", f"--ambient-caps={READS_ALL}")
 

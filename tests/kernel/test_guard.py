@@ -18,9 +18,7 @@ from bounceback.agent.evidence import boottime
 from bounceback.agent.link import address
 from bounceback.types.plan import Drop, Feature
 from bounceback.types.told import Told
-from tests.kernel.lab import ONE, POD_UID, Lab, order, peer, plan
-
-GONE_SECONDS = 2.0
+from tests.kernel.lab import GONE_SECONDS, ONE, POD_UID, Lab, order, peer, plan
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from bounceback.types.kubelet import StopKubelet, StopKubeletService
 from bounceback.types.pattern import OnOff
 from bounceback.types.plan import Order
 from bounceback.types.told import Told
-from tests.kernel.lab import Agent, Lab, order, plan
+from tests.kernel.lab import GONE_SECONDS, Agent, Lab, order, plan
 from tests.kernel.pods import DEAF, GROUPS, group
 from tests.kernel.test_node_pod import node
 
@@ -116,11 +116,11 @@ def test_a_kubelet_stands_still_for_its_time_and_goes_on(node: Lab) -> None:
         agent.until(Told.HITS)
         assert not one.answers(0.5)
         lines = agent.end()
-        assert one.goes_on_within(5) < 5
+        one.goes_on_within(10)
         cleared = next(line for line in lines if line.told is Told.CLEARED)
         assert cleared.detail["why"] == "Duration"
         assert "stood still for" in cleared.detail["seen"][0]
-        assert 4000 <= agent.hits(each.injection) <= 6500  # and what a busy machine is late
+        assert 3000 <= agent.hits(each.injection) <= 9000  # and what a busy machine is late
         assert [line.detail["leftovers"] for line in lines if line.told is Told.VERIFIED] == [[]]
         assert none_left(each.injection)
 
@@ -133,7 +133,7 @@ def test_one_that_hears_of_it_late_was_let_go_on_by_nobody(node: Lab) -> None:
         agent.until(Told.HITS)
         assert not one.answers(0.5)
         agent.control({"stop": True})
-        assert one.goes_on_within(5) < 5
+        one.goes_on_within(10)
         lines = agent.end()
         assert [line.told for line in lines if line.told is Told.FAILED] == []
         assert [line.detail["leftovers"] for line in lines if line.told is Told.VERIFIED] == [[]]
@@ -153,7 +153,7 @@ def test_it_goes_on_when_the_whole_pod_is_killed_at_once(node: Lab) -> None:
         assert uid not in (timer / "cgroup").read_text()
         for number in {number for each in groups for number in (each / "cgroup.procs").read_text().split()}:
             os.kill(int(number), signal.SIGKILL)  # as the runtime ends a pod
-        assert one.goes_on_within(2) < 2
+        one.goes_on_within(GONE_SECONDS)
         assert none_left(each.injection)
         agent.process.wait()
         looked = start_looking(node, agent)
@@ -195,7 +195,7 @@ def test_turns_of_a_pattern_let_it_go_on_in_between(node: Lab) -> None:
         agent = start(node, still(pattern=OnOff(3.0, 6.0), duration=16.0))
         agent.until(Told.HITS)
         assert not one.answers(0.3)
-        assert one.goes_on_within(8) < 8
+        one.goes_on_within(15)
         agent.control({"stop": True})
         agent.end()
         assert one.answers(5)

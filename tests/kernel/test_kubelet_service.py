@@ -23,7 +23,7 @@ from bounceback.types.pattern import OnOff
 from bounceback.types.plan import Order, Plan
 from bounceback.types.told import Line, Told
 from bounceback.vehicles.node_pod import agent_pod
-from tests.kernel.lab import Agent, Lab, plan
+from tests.kernel.lab import GONE_SECONDS, Agent, Lab, plan
 from tests.kernel.test_kubelet import start_looking, still
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -170,7 +170,7 @@ def test_a_kubelet_is_stopped_for_its_time_and_another_one_begins(host: Host) ->
     assert host.kubelet() not in (0, before)
     assert of(lines, Told.CLEARED).detail["why"] == "Duration"
     assert "kubelet.service was stopped for" in of(lines, Told.CLEARED).detail["seen"][0]
-    assert 5000 <= agent.hits(each.injection) <= 8500  # and what a busy machine is late
+    assert 4000 <= agent.hits(each.injection) <= 12000  # and what a busy machine is late
     assert of(lines, Told.VERIFIED).detail["leftovers"] == []
     assert not host.started_by(each)
     looked = start_looking(host.lab, agent)
@@ -184,9 +184,8 @@ def test_the_guard_starts_it_when_the_agent_is_killed(host: Host) -> None:
     guard = host.guard(agent)
     agent.until(Told.HITS)
     assert host.kubelet() == 0
-    killed = agent.signal(signal.SIGKILL)
-    until(host.kubelet)
-    assert time.monotonic() - killed < 2
+    agent.signal(signal.SIGKILL)
+    until(host.kubelet, GONE_SECONDS)
     lines = guard.end()
     assert of(lines, Told.CLEARED).detail["why"] == "AgentLost"
     assert of(lines, Told.VERIFIED).detail["leftovers"] == []

@@ -15,6 +15,7 @@ import pytest
 from bounceback.types.plan import Direction, Drop, Feature, Netem, Order
 from bounceback.types.told import Told
 from tests.kernel.lab import (
+    GONE_SECONDS,
     NODE,
     ONE,
     ONE6,
@@ -35,7 +36,6 @@ from tests.kernel.lab import (
 )
 
 DELAY = Netem(delay_us=100_000)
-GONE_SECONDS = 2.0
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from bounceback.drivers.netns import Netns
 from bounceback.types.plan import Direction, Feature, Netem, Order, Rate
 from bounceback.types.told import Told
 from tests.kernel.lab import (
+    GONE_SECONDS,
     ONE,
     ONE6,
     TARGET,
@@ -39,7 +40,6 @@ RATE = Rate(500_000, 10_000, 200_000)  # 500 frames a second
 PACE = 0.001
 # A busy machine sends late and makes it less, nothing makes it more. What it is at best is measured in benchmarks/.
 LEAST, MOST = 0.7, 1.05
-GONE_SECONDS = 2.0
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -109,9 +108,7 @@ async def test_an_agent_that_is_killed_leaves_nobody_frozen(
     for process in of_pod(agent["metadata"]["uid"]):
         if process.container == "agent":
             os.kill(process.number, signal.SIGKILL)
-    killed = time.monotonic()
-    await eventually(lambda: not any(stopped(each.uid) for each in callers), 10)
-    assert time.monotonic() - killed < 2
+    await eventually(lambda: not any(stopped(each.uid) for each in callers), 5)
     status = await finished(kube, namespace, "lost")
     assert {injection["reason"] for injection in status["injections"]} == {"AgentLost"}
     assert status["axes"]["cleanup"] == "Clean"

@@ -29,7 +29,8 @@ from tests.survival.together import together
 from tests.workload import SERVE, pod, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-SECONDS: Final = 2.0
+SECONDS: Final = 5.0
+"""2 are promised, and measured: a test's machine is busy with others."""
 MIB: Final = 1 << 20
 TEXT: Final = "an order\n"
 KEEPS: Final = f"open('/data/orders', 'w').write({TEXT!r})\n{SERVE}"

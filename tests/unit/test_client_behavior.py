@@ -34,8 +34,8 @@ def seen(path: str = "", value: object = None, **others: object) -> Json:
     return report
 
 
-def backoff(kind: str, gaps: int = 4) -> Json:
-    return {"kind": kind, "gaps": gaps}
+def backoff(kind: str, gaps: int = 4, **more: float) -> Json:
+    return {"kind": kind, "gaps": gaps, **more}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,8 @@ def backoff(kind: str, gaps: int = 4) -> Json:
         ("backoff", "Constant", seen(retries_backoff=backoff("Immediate")), FAILED, ""),
         ("backoff", "Exponential", seen(retries_backoff=backoff("Exponential")), PASSED, ""),
         ("backoff", "Exponential", seen(retries_backoff=backoff("Constant")), FAILED, ""),
-        ("backoff", "Exponential", seen(retries_backoff=backoff("Unknown")), UNKNOWN, ""),
+        ("backoff", "Exponential", seen(retries_backoff=backoff("Unknown")), UNKNOWN, "Unknown over 4 pauses"),
+        ("backoff", "Exponential", seen(retries_backoff=backoff("Unknown", lateSeconds=0.3)), UNKNOWN, "0.300 s late"),
         ("backoff", "Exponential", seen(), UNKNOWN, "None over 0 pauses"),
         ("backoff", "Exponential", seen(watches_backoff=backoff("Exponential")), PASSED, ""),
         ("returnsToWatches", True, seen(watches_lost=2, watches_rewatched=2), PASSED, "2 of 2 watches that broke"),

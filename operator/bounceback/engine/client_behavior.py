@@ -103,7 +103,8 @@ def _counts(part: Seen, *names: str) -> dict[str, int]:
 
 def _pauses(part: Seen) -> dict[str, Any]:
     found = part.get("backoff") or {}
-    return {"kind": str(found.get("kind") or "None"), "gaps": int(found.get("gaps") or 0)}
+    late = {"lateSeconds": found["lateSeconds"]} if found.get("lateSeconds") else {}
+    return {"kind": str(found.get("kind") or "None"), "gaps": int(found.get("gaps") or 0), **late}
 
 
 def _answers(wanted: ClientBehavior, seen: Seen) -> Iterator[Answer]:
@@ -144,6 +145,8 @@ def _backoff(wanted: WantedBackoff, seen: Seen) -> Answer:
     found = next((part for part in parts if part["kind"] not in UNTOLD), parts[0])
     kind = found["kind"]
     told = f"{kind} over {found['gaps']} pauses"
+    if kind == "Unknown" and "lateSeconds" in found:
+        told += f", timed by a proxy that was up to {found['lateSeconds']:.3f} s late itself"
     return _answer("backoff", kind in ENOUGH[wanted], told, known=kind not in UNTOLD)
 
 
