@@ -109,6 +109,19 @@ async def test_what_nobody_asks_for_again_is_forgotten(kube: Kube, home: str, of
         await seen(lambda: not known.lacking())
 
 
+async def test_a_node_whose_turn_is_long_in_coming_lacks_it_until_then(
+    kube: Kube, home: str, office: Office, node: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_nodes, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(asking_nodes, "AT_ONCE", 0)
+    absent = of_image(office, NOWHERE)
+    before = Lacking(Place.of(node), "x", time.time() - LASTS + 5)
+    record = record_of([before], NOWHERE, absent.settings.pull_policy)
+    await kube.create(CONFIG_MAPS, home, {"metadata": {"name": RECORD}, "data": record})
+    async with learning(kube, absent.settings) as known, asking(absent):
+        await seen(lambda: [each.at for each in known.lacking()] > [before.at + LASTS / 2])
+
+
 def of_image(office: Office, image: str) -> Office:
     return replace(office, settings=replace(office.settings, image=image))
 

@@ -68,6 +68,8 @@ def test_ten_thousand_connections_are_held_and_gone_with_the_agent(node: Lab) ->
         app.say(f"__import__('threading').Thread(target={takes}, daemon=True).start()")
         agent = begun(node, on(app, Crowd(port=PORT, connections=10_000, per_second=10_000)))
         until(lambda: connections(node.target) == 10_000, 60)
+        while agent.until(Told.HITS, seconds=30).hits < 10_000:  # and known to the agent
+            pass
         code, answer = agent.control({"stop": True})
         assert code == 0, answer
         cleared = next(line for line in agent.end(60) if line.told is Told.CLEARED)

@@ -10,7 +10,7 @@ import pytest
 from bounceback.agent import job as job_module
 from bounceback.agent.job import Job, State, Word
 from bounceback.agent.schedule import Times
-from bounceback.drivers import DRAIN_SECONDS, KernelError, Refused, Site
+from bounceback.drivers import DRAIN_SECONDS, FIRST_LOOK_SECONDS, KernelError, Refused, Site
 from bounceback.drivers.netns import Netns
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
@@ -35,6 +35,7 @@ class Kernel:
     keeps: Exception | None = None  # raised by revert
     gone: bool = False  # somebody took it away
     detail: dict[str, str] = field(default_factory=lambda: {"with": "a test"})
+    first_look_seconds: float = FIRST_LOOK_SECONDS
     drain_seconds: float = DRAIN_SECONDS
     over_when_lifted: bool = False
     farewell: dict[str, Any] = field(default_factory=dict)
@@ -263,6 +264,17 @@ def test_counters_are_looked_at_every_50_ms_until_the_first_hit_and_then_every_s
     kernel.count = 1
     turn(job, Word(10.11))
     assert job.next_look(10.11) == pytest.approx(1.0)
+
+
+def test_what_the_neighbours_would_notice_is_looked_at_less_often(job: Job, kernel: Kernel) -> None:
+    kernel.first_look_seconds = 0.25
+    turn(job, Word(10))
+    assert job.next_look(10) == pytest.approx(0.25)
+    turn(job, Word(10.25))
+    assert job.next_look(10.25) == pytest.approx(0.25)
+    kernel.count = 1
+    turn(job, Word(10.5))
+    assert job.next_look(10.5) == pytest.approx(1.0)
 
 
 def test_what_a_delay_holds_is_let_go_before_the_end(job: Job, kernel: Kernel, told: Evidence) -> None:

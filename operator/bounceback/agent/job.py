@@ -32,7 +32,6 @@ from bounceback.types.pattern import Step
 from bounceback.types.plan import Flow, Order
 from bounceback.types.told import AT_ONCE, Told
 
-FIRST_HIT_SECONDS: Final = 0.05
 HITS_SECONDS: Final = 1.0
 HITS_LINES: Final = 10.0  # a second, of all orders together: a log that rotates loses its beginning
 DRAIN_LOOK_SECONDS: Final = 0.02
@@ -216,7 +215,7 @@ class Job:
             self._fail(f"could not be applied: {error}")
         else:
             self.state, self._since = State.IN_FORCE, now + self.clock() - began  # a relay takes its time to start
-            self._next_hits = self._since + FIRST_HIT_SECONDS
+            self._next_hits = self._since + self._in_force.first_look_seconds
             self._next_turn = self._since if isinstance(self._in_force, Turning) else math.inf
             if self._first.share < 1:
                 self._tell_step(self._first)
@@ -271,7 +270,7 @@ class Job:
             self._lift(word.now, "TargetGone")
         except KernelError as error:
             self._fail(f"no longer in force: {error}")
-        self._next_hits = word.now + (hits_pace(word.orders) if self.hits else FIRST_HIT_SECONDS)
+        self._next_hits = word.now + (hits_pace(word.orders) if self.hits else self._in_force.first_look_seconds)
 
     def _tell_hits(self, seen: int) -> None:
         if seen > self.hits:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -58,7 +59,9 @@ class Asking:
             tasks.create_task(self._write_down())
             while True:
                 try:
-                    for name, uid in await self._unasked():
+                    unasked = await self._unasked()
+                    self._count_on()
+                    for name, uid in unasked:
                         self._seen_to.add(name)
                         tasks.create_task(self._see_to(name, uid))
                 except PASSING as error:
@@ -91,6 +94,14 @@ class Asking:
         return sorted(
             (each for each in due if each[0] not in self._seen_to), key=lambda each: each[0] not in self._lacking
         )
+
+    def _count_on(self) -> None:
+        """Those whose turn is to come lack it until then, however long the turns of others take."""
+        now = time.time()
+        for name in self._lacking.keys() & self._seen_to:
+            if now - (known := self._lacking[name]).at >= RENEW:
+                self._lacking[name] = replace(known, at=now)
+                self._changed.set()
 
     async def _see_to(self, name: str, uid: str) -> None:
         """Ask that node until it has the image, or is gone."""

@@ -15,6 +15,7 @@ from bounceback.drivers.netns import Netns
 from bounceback.types.inside import InsideAct
 from bounceback.types.plan import Act, ApiRules, Flow, Order, Plan, Queued, Redirect
 
+FIRST_LOOK_SECONDS: Final = 0.05  # a first hit is told that soon
 DRAIN_SECONDS: Final = 1.0  # what a delay holds for longer than this is lost when the delay ends
 NOTHING_MORE: Final[Mapping[str, Any]] = {}
 PREFIX: Final = "bb-"  # of everything with a name that Bounceback makes in a kernel
@@ -69,6 +70,7 @@ class InForce(Protocol):
     """An order that is in force in a kernel."""
 
     detail: dict[str, str]
+    first_look_seconds: float  # between looks until something was hit: from then on the agent has its own pace
     drain_seconds: float  # how long what is held may take to go, once it is lifted
     over_when_lifted: bool  # whether what is held then is no longer under the fault: it may only end in peace
     farewell: Mapping[str, Any]  # what else is told when it is cleared
@@ -109,6 +111,7 @@ class Turning(Protocol):
 class HoldsNothing:
     """The parts of an InForce that are the same for all that hold nothing back and have no flows."""
 
+    first_look_seconds = FIRST_LOOK_SECONDS
     drain_seconds = 0.0
     over_when_lifted = False
     farewell: Mapping[str, Any] = NOTHING_MORE

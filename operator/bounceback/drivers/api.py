@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from bounceback.drivers import KernelError, Refused, Site, TargetGone
+from bounceback.drivers import FIRST_LOOK_SECONDS, KernelError, Refused, Site, TargetGone
 from bounceback.types.gate import ADDRESS, LONGEST, VERSION
 from bounceback.types.plan import Act, ApiRules, Flow, Order
 
@@ -187,6 +187,7 @@ class Line:
 class RulesInForce:
     """Rules that the pod's proxy follows; see `drivers.InForce`."""
 
+    first_look_seconds = FIRST_LOOK_SECONDS
     drain_seconds = 0.0
     over_when_lifted = True  # requests that were held are reset with it
 

@@ -26,6 +26,8 @@ from bounceback.types.plan import Act, Order
 from bounceback.types.scarce import Backlog
 
 LOOK_SECONDS: Final = 0.005
+SELDOM_SECONDS: Final = 0.05
+"""Between looks at a queue that stays full: more of them than that the neighbours notice."""
 MORE: Final = 64
 """Connections that are held beside those that wait: which ones were accepted is not known."""
 _PIDFD_GETFD: Final = 438  # the same number on all architectures that containers run on
@@ -130,10 +132,11 @@ class Short(HoldsNothing):
 def _fill(parent: Parent, to: Listener, size: int) -> None:
     """Until the agent lets go."""
     began, held = overflows(), deque[socket.socket]()
-    refused = -1
+    refused, pause = -1, LOOK_SECONDS
     while True:
         waiting = [each.waiting for each in listeners(to.port)]
-        for _ in range(sum(size + 1 - each for each in waiting if each <= size)):
+        missing = sum(size + 1 - each for each in waiting if each <= size)
+        for _ in range(missing):
             one = socket.socket(to.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
             one.connect_ex((to.near, to.port))
@@ -143,7 +146,8 @@ def _fill(parent: Parent, to: Listener, size: int) -> None:
         if (now := overflows() - began) != refused:
             refused = now
             parent.tell(refused=refused)
-        parent.hear(LOOK_SECONDS)
+        pause = LOOK_SECONDS if missing else min(2 * pause, SELDOM_SECONDS)
+        parent.hear(pause)
 
 
 def _listen(order: Order, site: Site, number: int, length: int, ours: list[int]) -> None:

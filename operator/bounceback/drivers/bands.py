@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, KernelError, Refused, Site, queues, tc
+from bounceback.drivers import DRAIN_SECONDS, FIRST_LOOK_SECONDS, NOTHING_MORE, KernelError, Refused, Site, queues, tc
 from bounceback.drivers.netlink import INGRESS, NETLINK_ROUTE, ROOT, Link, Netlink, Qdisc
 from bounceback.types.plan import Act, Direction, Flow, Order
 
@@ -254,6 +254,7 @@ def _left(state: _State, slot: int) -> list[str]:
 class QueueInForce:
     """A trouble of packets that is in force; see `drivers.InForce`."""
 
+    first_look_seconds = FIRST_LOOK_SECONDS
     drain_seconds = DRAIN_SECONDS
     over_when_lifted = False  # held packets are late until the last of them has gone
     farewell = NOTHING_MORE

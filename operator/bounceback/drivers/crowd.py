@@ -29,7 +29,8 @@ from bounceback.types.plan import Act, Order
 from bounceback.types.scarce import Crowd
 
 START_SECONDS: Final = 10.0
-TURN_SECONDS: Final = 0.02
+TURN_SECONDS: Final = 0.1
+"""Many at a time and seldom, rather than few and often: each turn disturbs what else the processor is at."""
 AGAIN_SECONDS: Final = 1.0
 AT_ONCE: Final = 500  # sockets in one turn
 SPARE: Final = 64  # descriptors for all else
@@ -114,8 +115,8 @@ class Ports:
         self._again = 0.0
         self._peak = 0
 
-    def turn(self, wanted: int) -> bool:
-        """True: there is more to do at once."""
+    def turn(self, wanted: int) -> float:
+        """Seconds until the next one."""
         while len(self._held) > wanted:
             port, taken = self._held.pop()
             taken.close()
@@ -128,7 +129,7 @@ class Ports:
                 break
             self._take(self._free.pop())
         self._peak = max(self._peak, len(self._held))
-        return len(self._held) < wanted and bool(self._free)
+        return 0.0 if len(self._held) < wanted and self._free else TURN_SECONDS
 
     def told(self) -> dict[str, Any]:
         return {"total": self._peak}
@@ -165,7 +166,7 @@ class Connections:
         self._pending: set[int] = set()
         self._overflows = overflows()
 
-    def turn(self, wanted: int) -> bool:
+    def turn(self, wanted: int) -> float:
         if self._poll is None:  # of the child's own
             self._poll = select.epoll()
             self._at = time.monotonic()
@@ -179,7 +180,8 @@ class Connections:
             self._begin()
         self._look()
         self._peak = max(self._peak, len(self._open) - len(self._pending))
-        return False
+        is_done = len(self._open) == wanted and not self._pending
+        return TURN_SECONDS if is_done else min(TURN_SECONDS, AT_ONCE / 2 / self._pace)
 
     def told(self) -> dict[str, Any]:
         return {
@@ -260,11 +262,11 @@ def _hold(parent: Parent, crowd: Ports | Connections) -> None:
     seen: dict[str, Any] = {}
     wanted, told_at = crowd.most, 0.0
     while True:
-        more = crowd.turn(wanted)
+        pause = crowd.turn(wanted)
         if not seen or time.monotonic() - told_at > _TELL_SECONDS:
             seen, told_at = crowd.told(), time.monotonic()
             parent.tell(**seen)
-        for words in parent.hear(0.0 if more else TURN_SECONDS):
+        for words in parent.hear(pause):
             wanted = round(crowd.most * words["share"])
 
 

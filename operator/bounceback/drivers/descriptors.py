@@ -24,6 +24,7 @@ from bounceback.types.plan import Act, Order
 from bounceback.types.scarce import Descriptors
 
 SET_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.25  # where nobody counts for us: more of them than that the neighbours notice
 _NAME: Final = "Max open files"
 
 
@@ -84,8 +85,10 @@ class Lowered(HoldsNothing):
         self._formers: list[Former] = []  # all that were ever written down, those of the last change at the end
         self._counted: Counted | None = None
         self._looks = 0
-        with suppress(OSError):  # the kernel does not count for us: we look
+        try:
             self._counted = Counted(processes, errno.EMFILE, site.proc)
+        except OSError:  # the kernel does not count for us: we look
+            self.first_look_seconds = LOOK_SECONDS
         try:
             self._lower(formers)
         except (KernelError, OSError):

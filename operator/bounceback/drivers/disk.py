@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from bounceback.drivers import PREFIX, KernelError, Refused, Site, rooted
+from bounceback.drivers import FIRST_LOOK_SECONDS, PREFIX, KernelError, Refused, Site, rooted
 from bounceback.drivers.forked import Child, Parent
 from bounceback.types.plan import Act, Flow, Order
 from bounceback.types.scarce import Fill
@@ -93,6 +93,7 @@ def name(order: Order) -> str:
 class Held:
     """Space that is held; see `drivers.InForce`."""
 
+    first_look_seconds = FIRST_LOOK_SECONDS
     drain_seconds = 0.0
     over_when_lifted = False
 

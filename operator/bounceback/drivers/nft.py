@@ -13,7 +13,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, PREFIX, KernelError, Refused, Site, tables
+from bounceback.drivers import (
+    DRAIN_SECONDS,
+    FIRST_LOOK_SECONDS,
+    NOTHING_MORE,
+    PREFIX,
+    KernelError,
+    Refused,
+    Site,
+    tables,
+)
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.netlink import NETLINK_NETFILTER, Netlink
 from bounceback.drivers.nft_text import COUNTER, groups, peer_sets, present, sets, table, transport
@@ -105,6 +114,7 @@ def undo(order: Order, site: Site) -> None:
 class DropInForce:
     """A partition or random loss that is in force; see `drivers.InForce`."""
 
+    first_look_seconds = FIRST_LOOK_SECONDS
     drain_seconds = DRAIN_SECONDS
     over_when_lifted = True
     farewell = NOTHING_MORE

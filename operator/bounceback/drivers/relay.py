@@ -22,7 +22,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import IO, Any, Final
 
-from bounceback.drivers import KernelError, Refused, Site, redirect, tables
+from bounceback.drivers import FIRST_LOOK_SECONDS, KernelError, Refused, Site, redirect, tables
 from bounceback.drivers.libnft import Nft
 from bounceback.drivers.nft_text import table
 from bounceback.types.datagrams import Pair, pairs
@@ -282,6 +282,7 @@ class Relayed:
         self.detail = {"with": f"relay by nft {' and '.join(families)}", "table": table(order.injection)}
         if order.act.existing == "Reset":
             self.detail["reset"] = str(closed)
+        self.first_look_seconds = FIRST_LOOK_SECONDS
         self.drain_seconds = order.act.drain
         self.over_when_lifted = True  # rules go with the redirect; connections only stay
         self.farewell: dict[str, Any] = {}

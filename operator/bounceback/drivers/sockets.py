@@ -14,7 +14,17 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bounceback.drivers import DRAIN_SECONDS, NOTHING_MORE, InForce, KernelError, Refused, Site, nft, tables
+from bounceback.drivers import (
+    DRAIN_SECONDS,
+    FIRST_LOOK_SECONDS,
+    NOTHING_MORE,
+    InForce,
+    KernelError,
+    Refused,
+    Site,
+    nft,
+    tables,
+)
 from bounceback.drivers.netlink import NETLINK_SOCK_DIAG, Netlink
 from bounceback.drivers.netns import Netns
 from bounceback.types.choice import ALWAYS, Chooser
@@ -70,6 +80,7 @@ def undo(order: Order, site: Site) -> None:
 class ResetInForce:
     """Connections that are gone, and a refusal of new ones that is in force; see `drivers.InForce`."""
 
+    first_look_seconds = FIRST_LOOK_SECONDS
     drain_seconds = DRAIN_SECONDS
     over_when_lifted = True
     farewell = NOTHING_MORE
