@@ -30,7 +30,7 @@ from bounceback.types.scarce import Backlog, Crowd, Descriptors, Fill
 from bounceback.types.signals import Freeze
 from tests.kernel.lab import ONE, PORT, network
 from tests.kernel.pods import container, with_processes
-from tests.kernel.test_crowd import LISTENS
+from tests.kernel.test_crowd import ACCEPTS, LISTENS
 from tests.kernel.test_crowd import PORT as CROWDED
 
 PROMISED: Final = 10.0  # percent
@@ -38,6 +38,7 @@ PAUSE_SECONDS: Final = 0.0002
 SETTLED_SECONDS: Final = 1.0
 CONFIDENCE: Final = 0.95
 NOTHING: Final = "nothing"
+ACCEPTED: Final = "socketPressure-connections"
 SERVER: Final = f"""
 import os, socket
 server = socket.create_server(("{ONE}", {PORT}))
@@ -54,7 +55,7 @@ ACTS: Final[dict[str, InsideAct]] = {
     "processPressure": Pids(percent=100),
     "diskPressure": Fill(path="/data", free_percent=1),
     "fileDescriptorPressure": Descriptors(leave=0),
-    "socketPressure-connections": Crowd(port=CROWDED, connections=1000, per_second=100),
+    ACCEPTED: Crowd(port=CROWDED, connections=1000, per_second=100),
     "socketPressure-ports": Crowd(leave_ports=10),
     "socketPressure-backlog": Backlog(port=CROWDED),
     "processSignal": Freeze(name="still"),
@@ -69,6 +70,9 @@ def measure(bench: Bench, name: str, rounds: int) -> None:
         container(bench.lab, bench.lab.one, program=SERVER, controllers=CONTROLLERS),
     ):
         app.say("open('/data/file', 'w').write('text' * 1000)")
+        if name == ACCEPTED:
+            app.say("__import__('resource').setrlimit(7, (20000, 20000))")
+            app.say(ACCEPTS)
         calm: list[float] = []
         under: list[float] = []
         for _ in range(rounds):

@@ -199,7 +199,7 @@ async def test_rights_that_could_be_taken_but_not_given_back_are_not_taken(
 
 async def chosen(preparing: PreparingObjects, spec: FaultExperimentSpec) -> list[Chosen]:
     """Once the API server's authorizer knows of new rights, which takes it a moment."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await preparing.chosen("spec.faults[0]", spec.faults[0])
@@ -254,7 +254,7 @@ async def test_what_cannot_be_is_refused_before_anything_is_touched(
     )
     settings = Settings.from_environment({"BOUNCEBACK_NAMESPACE": home, "BOUNCEBACK_SERVICE_ACCOUNT": OPERATOR})
     preparing = PreparingObjects(kube, settings, namespace, "run-1", spec)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with pytest.raises(Refused) as refused:
                 await preparing.needs()

@@ -76,7 +76,7 @@ async def watching(acting: Kube, namespace: str, spec: RecoveryCheckSpec) -> Asy
         yield all_probes, all_probes.histories("c")["it"]
 
 
-async def until(condition: Callable[[], object], seconds: float = 15) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

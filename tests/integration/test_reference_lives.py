@@ -33,7 +33,7 @@ async def make(kube: Kube, namespace: str, name: str = "", generate: str = "", *
 
 async def watched(all_of_them: LivesOfAll, *, anew: bool = True) -> asyncio.Task[None]:
     task = asyncio.create_task(all_of_them.watch(anew=anew))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not all_of_them.begun:
             await asyncio.sleep(0.01)
     return task

@@ -205,8 +205,10 @@ def on(where: Inside, act: InsideAct) -> Order:
     return replace(made, pod_uid=where.uid)
 
 
-def until(true: Callable[[], object], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+def until(holds: Callable[[], object], seconds: float = 60.0) -> float:
+    """How many seconds that took. Fails when it has not come by then."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.01)
+    return time.monotonic() - began

@@ -201,7 +201,7 @@ def test_a_child_that_stands_still_is_ended_by_the_agent(node: Lab, app: Inside)
     waiting(app)
     (child,) = children(order)
     os.kill(child, signal.SIGSTOP)
-    went_on(app, STALLED_SECONDS + 3)
+    went_on(app, STALLED_SECONDS + GONE_SECONDS)
     assert "stood still" in agent.until(Told.FAILED).detail["message"]
 
 
@@ -214,7 +214,7 @@ def test_a_child_that_stood_still_is_ended_by_its_timer_though_the_agent_stands_
     (child,) = children(order)
     agent.signal(signal.SIGSTOP)
     os.kill(child, signal.SIGSTOP)
-    time.sleep(STALLED_SECONDS)  # nothing tells that a timer has run out
+    time.sleep(STALLED_SECONDS + 1)  # nothing tells that a timer has run out
     os.kill(child, signal.SIGCONT)
     went_on(app, GONE_SECONDS)
     agent.signal(signal.SIGCONT)

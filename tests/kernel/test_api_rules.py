@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bounceback.types.plan import ApiRules
 from bounceback.types.told import Told
 from tests.kernel.armed import PATIENCE, PODS, Armed, Authority, api_server, armed
 from tests.kernel.lab import GONE_SECONDS, ONE, Lab, order, plan
+from tests.kernel.pods import until
 
 READS = (Requests(verbs=("list", "get")),)
 NOBODY = 65534
@@ -44,15 +45,6 @@ UNAVAILABLE = ruled(Answer(503))
 def said(injection: str = "by-hand", *rules: ApiRule, seconds: float = 30.0) -> dict[str, Any]:
     listed = [asdict(rule) for rule in rules or (ApiRule("it", Answer(503)),)]
     return {"version": 1, "injection": injection, "rules": listed, "notAfter": time.time() + seconds}
-
-
-def until(holds: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """How many seconds that took. Fails when it has not come by then."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() < began + seconds
-        time.sleep(0.01)
-    return time.monotonic() - began
 
 
 def why(lines: list[Any]) -> dict[str, Any]:

@@ -28,6 +28,10 @@ for line in sys.stdin:
     except OSError as error:
         print(error.strerror, flush=True)
 """
+ACCEPTS = (
+    "__import__('threading').Thread(target=lambda: [taken.append(server.accept()) for _ in range(20000)], "
+    "daemon=True).start()"
+)
 
 
 def sockets(where: Netns) -> list[list[str]]:
@@ -64,8 +68,7 @@ def test_no_port_is_left_for_connections_of_the_targets_own(node: Lab) -> None:
 def test_ten_thousand_connections_are_held_and_gone_with_the_agent(node: Lab) -> None:
     with container(node, node.target, program=LISTENS) as app:
         app.say("__import__('resource').setrlimit(7, (20000, 20000))")
-        takes = "lambda: [taken.append(server.accept()) for _ in range(20000)]"
-        app.say(f"__import__('threading').Thread(target={takes}, daemon=True).start()")
+        app.say(ACCEPTS)
         agent = begun(node, on(app, Crowd(port=PORT, connections=10_000, per_second=10_000)))
         until(lambda: connections(node.target) == 10_000, 60)
         while agent.until(Told.HITS, seconds=30).hits < 10_000:  # and known to the agent

@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from bounceback.types.plan import Order, Plan
 from bounceback.types.told import Line, Told
 from bounceback.vehicles.node_pod import agent_pod
 from tests.kernel.lab import GONE_SECONDS, Agent, Lab, plan
+from tests.kernel.pods import until
 from tests.kernel.test_kubelet import start_looking, still
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -105,13 +105,6 @@ class Host:
     def _name(self) -> str:
         there = Path(f"/proc/{self.number}/root/proc/{self.kubelet()}/comm")
         return there.read_text().strip() if there.exists() else ""
-
-
-def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.fixture

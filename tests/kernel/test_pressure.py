@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from bounceback.types.plan import Order
 from bounceback.types.pressure import Cpu, Memory, Pids, Victim
 from bounceback.types.told import Line, Told
 from tests.kernel.lab import Agent, Lab, order, plan
-from tests.kernel.pods import Inside, container
+from tests.kernel.pods import Inside, container, until
 from tests.kernel.test_node_pod import node
 
 __all__ = ["node"]
@@ -63,13 +63,6 @@ def stopped(agent: Agent) -> Line:
     code, answer = agent.control({"stop": True})
     assert code == 0, answer
     return next(line for line in agent.end() if line.told is Told.CLEARED)
-
-
-def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def inside(app: Inside, controller: str) -> list[int]:

@@ -6,8 +6,7 @@ import contextlib
 import os
 import select
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import takewhile
 
@@ -24,7 +23,7 @@ from bounceback.types.repeat import Repeat
 from bounceback.types.signals import Freeze, Signal
 from bounceback.types.told import Line, Told
 from tests.kernel.lab import GONE_SECONDS, Agent, Lab, order, plan
-from tests.kernel.pods import DEAF, Inside, container
+from tests.kernel.pods import DEAF, Inside, container, until
 from tests.kernel.test_node_pod import node
 
 __all__ = ["node"]
@@ -102,15 +101,6 @@ def answers(app: Inside, seconds: float) -> bool:
 def stopped(app: Inside) -> int:
     """How many processes of that pod are, as this machine's /proc has it."""
     return sum(each.state() == "T" for each in of_pod(app.uid))
-
-
-def until(holds: Callable[[], bool], seconds: float = 30.0) -> float:
-    """How long it took."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < seconds
-        time.sleep(0.005)
-    return time.monotonic() - began
 
 
 def test_a_frozen_container_stands_still_and_goes_on_at_the_end(node: Lab) -> None:

@@ -266,7 +266,7 @@ async def _logged(operator: OperatorProcess, text: str) -> None:
 
 async def _answers(port: int, status: int) -> str:
     """Waits until /healthz answers so; what it says then."""
-    async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
         while True:
             async with session.get(f"http://127.0.0.1:{port}/healthz") as answer:
                 if answer.status == status:
