@@ -24,7 +24,7 @@ from bounceback.vehicles.image_known import Lacking
 PATH: Final = "/arm"
 CLOCK_PATH: Final = "/arm-clock"
 Armer = Callable[[Json, ArmSettings], Arming]
-Known = Callable[[], tuple[Lacking, ...]]
+NowLacking = Callable[[], tuple[Lacking, ...]]
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +38,7 @@ def arm_settings(settings: Settings) -> ArmSettings:
     )
 
 
-def routes(settings: ArmSettings, lacking: Known = tuple) -> list[web.RouteDef]:
+def routes(settings: ArmSettings, lacking: NowLacking = tuple) -> list[web.RouteDef]:
     """They answer AdmissionReviews of pods (admission.k8s.io/v1); 400 for anything else.
 
     `lacking` is asked each time, for what is known by then.
@@ -46,7 +46,7 @@ def routes(settings: ArmSettings, lacking: Known = tuple) -> list[web.RouteDef]:
     return [_route(PATH, arm, settings, lacking), _route(CLOCK_PATH, arm_clock, settings, lacking)]
 
 
-def _route(path: str, armer: Armer, settings: ArmSettings, lacking: Known) -> web.RouteDef:
+def _route(path: str, armer: Armer, settings: ArmSettings, lacking: NowLacking) -> web.RouteDef:
     async def asked(request: web.Request) -> web.Response:
         try:
             review = answer(await request.json(), replace(settings, lacking=lacking()), armer)

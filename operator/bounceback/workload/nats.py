@@ -219,15 +219,15 @@ class NatsClient:
 
     async def _take(self, client: Client) -> Answer:
         """A confirmed acknowledgement ends a message; before that it comes again."""
-        place, seconds = self._system.nats, self._system.seconds
+        asked, seconds = self._system.nats, self._system.seconds
         assert self._connection is not None
         if not self._connection.has_consumer:
             told = await self._consumer(client)
             if "error" in told:
-                self.trouble = f"NATS: consumer {place.consumer}: {told['error'].get('description')}"
+                self.trouble = f"NATS: consumer {asked.consumer}: {told['error'].get('description')}"
                 return FAILED
             self._connection.has_consumer = True
-        came = await self._connection.delivered(f"$JS.API.CONSUMER.MSG.NEXT.{place.stream}.{place.consumer}", seconds)
+        came = await self._connection.delivered(f"$JS.API.CONSUMER.MSG.NEXT.{asked.stream}.{asked.consumer}", seconds)
         if (status := (came.headers or {}).get("Status")) is not None:
             return await self._nothing(client, status, (came.headers or {}).get("Description", ""))
         await client.request(came.reply, b"+ACK", seconds)
@@ -246,8 +246,8 @@ class NatsClient:
 
     async def _consumer(self, client: Client) -> Json:
         """As the server tells of it; asked to deliver by one that there is not it says nothing at all."""
-        place = self._system.nats
-        subject = f"$JS.API.CONSUMER.INFO.{place.stream}.{place.consumer}"
+        asked = self._system.nats
+        subject = f"$JS.API.CONSUMER.INFO.{asked.stream}.{asked.consumer}"
         told: Json = json.loads((await client.request(subject, b"", self._system.seconds)).data)
         return told
 
