@@ -123,7 +123,7 @@ async def test_a_node_pod_serves_all_targets_of_its_node(
     assert hit == {order.injection for order in plan.orders}
     verified = [each for each in lines if isinstance(each, Line) and each.told is Told.VERIFIED]
     assert len(verified) == 3 and not any(each.detail["leftovers"] for each in verified)
-    assert {line.told for line in await agents.verify(plan, callers[0].node)} >= {Told.VERIFIED, Told.FINISHED}
+    assert {line.told for line in await agents.verify(plan, callers[0].node, {})} >= {Told.VERIFIED, Told.FINISHED}
     await agents.remove(ref)
 
 
@@ -199,7 +199,7 @@ async def test_a_deleted_node_pod_is_not_its_targets_end(
     end = lines[-1]
     assert isinstance(end, AgentEnd)
     assert end.fate in (AgentFate.KILLED, AgentFate.FINISHED)
-    found = await agents.verify(plan, target.node)
+    found = await agents.verify(plan, target.node, {})
     assert [each.detail["leftovers"] for each in found if each.told is Told.VERIFIED] == [[]]
 
 
@@ -246,7 +246,7 @@ async def test_the_operators_namespace_must_take_privileged_pods(kube: Kube, act
         with pytest.raises(Refused) as refused:
             await agents.start(acting, ref, plan)
         assert refused.value.reason == "PodSecurity" and home in refused.value.message
-        assert await agents.verify(plan, target.node) == [], "nobody could look"
+        assert await agents.verify(plan, target.node, {}) == [], "nobody could look"
     finally:
         await drop_namespace(kube, home)
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.netns import Netns
-from bounceback.types.plan import PLAN_VARIABLE, Act, Direction, Flow, Order, Plan
+from bounceback.types.plan import NOTES_VARIABLE, PLAN_VARIABLE, Act, Direction, Flow, Order, Plan
 from bounceback.types.told import Line, Told
 
 OPERATOR = Path(__file__).resolve().parents[2] / "operator"
@@ -54,8 +54,12 @@ class Lab:
     agents: list[Agent] = field(default_factory=list)
     among: tuple[str, ...] = ()  # a command that starts another one among other processes
 
-    def start(self, plan: Plan, mode: str = "run", where: Netns | None = None) -> Agent:
-        agent = Agent(plan, mode, where or self.target, self.folder, self.among)
+    def start(
+        self, plan: Plan, mode: str = "run", where: Netns | None = None, notes: dict[str, Any] | None = None
+    ) -> Agent:
+        """`notes`: for `verify`, those of what was in force."""
+        more = {} if notes is None else {NOTES_VARIABLE: json.dumps(notes)}
+        agent = Agent(plan, mode, where or self.target, environment(plan, self.folder) | more, self.among)
         self.agents.append(agent)
         return agent
 
@@ -92,12 +96,14 @@ def environment(plan: Plan, folder: Path) -> dict[str, str]:
 class Agent:
     """A real agent process, and the evidence that it has told."""
 
-    def __init__(self, plan: Plan, mode: str, where: Netns, folder: Path, among: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, plan: Plan, mode: str, where: Netns, environment: dict[str, str], among: tuple[str, ...] = ()
+    ) -> None:
         self.plan = plan
         self._among = among
         self.told: list[Line] = []
         self._lines: queue.Queue[Line | None] = queue.Queue()
-        self._environment = environment(plan, folder)
+        self._environment = environment
         self._where = where
         with where.entered():
             self.process = subprocess.Popen(

@@ -29,6 +29,7 @@ from tests.kernel.lab import (
     ask,
     connect,
     datagrams,
+    deliveries,
     echo,
     order,
     peer,
@@ -78,6 +79,20 @@ def test_the_counters_equal_what_was_sent(lab: Lab, direction: Direction, outwar
     agent.control({"stop": True})
     agent.end()
     assert agent.hits(cut.injection) == 137
+
+
+def test_what_is_lost_while_it_ends_is_counted(lab: Lab) -> None:
+    cut = order(SILENT, peer(ONE))
+    agent = lab.start(plan(cut))
+    agent.until(Told.IN_FORCE)
+    count = 50_000
+    stop = threading.Timer(0.1, agent.control, [{"stop": True}])
+    stop.start()
+    arrived = deliveries(lab.target, lab.one, ONE, count)
+    stop.join()
+    agent.end()
+    assert 0 < len(arrived) < count, "it ended meanwhile"
+    assert agent.hits(cut.injection) == count - len(arrived)
 
 
 def test_the_first_hit_is_told_within_50_ms(lab: Lab) -> None:

@@ -8,9 +8,19 @@ import pytest
 
 from bounceback.kube import KubeError
 from bounceback.types.api_rule import Act, Answer, ApiRule, Crash
-from bounceback.types.plan import ApiRules, Direction, Drop, Flow, Order, Plan
+from bounceback.types.plan import NOTES_VARIABLE, ApiRules, Direction, Drop, Flow, Order, Plan
 from bounceback.types.realms import Realm
-from bounceback.vehicles.containers import USER, Ended, Missing, Running, State, Waiting, plan_in, state_of
+from bounceback.vehicles.containers import (
+    LONGEST_PLAN,
+    USER,
+    Ended,
+    Missing,
+    Running,
+    State,
+    Waiting,
+    plan_in,
+    state_of,
+)
 from bounceback.vehicles.errors import Refused, refusal
 from bounceback.vehicles.node_pod import SLACK, agent_pod, capabilities, probe_pod, verify_pod
 from bounceback.vehicles.sidecar import patch_for, trial_patch
@@ -122,10 +132,13 @@ def test_an_agent_that_kills_clients_may(act: Act, more: list[str]) -> None:
 
 
 def test_who_verifies_looks_from_the_node() -> None:
-    body = verify_pod(plan(), "node-1", "ns", "image", "Always")
+    notes = {"bbi-1": {"unit": "kubelet.service"}, "bbi-2": {"long": "x" * LONGEST_PLAN}, "bbi-3": {}}
+    body = verify_pod(plan(), "node-1", "ns", "image", "Always", notes)
     found = plan_in(body, "agent")
     assert found is not None and found.on_node
     assert body["metadata"]["name"] == "bb-0123456789-verify"
+    environment = {each["name"]: each["value"] for each in body["spec"]["containers"][0]["env"]}
+    assert json.loads(environment[NOTES_VARIABLE]) == {**notes, "bbi-2": {}}, "what has no room is undone without"
 
 
 def test_a_probe_pod_sees_no_processes_of_the_node() -> None:

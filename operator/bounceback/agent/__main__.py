@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from bounceback.types.plan import PLAN_VARIABLE, Plan
+from bounceback.types.plan import NOTES_VARIABLE, PLAN_VARIABLE, Plan
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +56,8 @@ def _guard() -> int:
 def _verify() -> int:
     from bounceback.agent.verify import verify
 
-    return verify(_plan())
+    notes = json.loads(os.environ.get(NOTES_VARIABLE) or "{}")
+    return verify(_plan(), {injection: kept for injection, kept in notes.items() if isinstance(kept, dict)})
 
 
 def _probe(realms: Sequence[str] = ()) -> int:

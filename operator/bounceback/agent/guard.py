@@ -16,7 +16,7 @@ from bounceback.agent.evidence import boottime, tell
 from bounceback.agent.link import Lines, address, ready, trusted
 from bounceback.agent.schedule import Times
 from bounceback.agent.wake import LONGEST, Wake
-from bounceback.drivers import KernelError, Notes, driver, site
+from bounceback.drivers import KernelError, Notes
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Order, Plan
@@ -134,12 +134,10 @@ class Guard:
 
     def _take_away(self, order: Order) -> list[str]:
         """What kept it from being taken away."""
-        target = self._targets[order.pod_uid]
-        trouble = ""
+        target, trouble = self._targets[order.pod_uid], ""
         for _ in range(TRIES):
             try:
-                where = replace(site(self._plan, order, target.netns, target.proc), notes=self._noted(order))
-                driver(order.act).undo(order, where)
+                places.undo(self._plan, order, target, self._noted(order))
             except (KernelError, OSError) as error:
                 trouble = str(error)
                 self._wake.wait([], TRY_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bounceback.drivers import Notes, Refused, Site, looker, site, targets
+from bounceback.drivers import Notes, Refused, Site, driver, looker, site, targets
 from bounceback.drivers.leftovers import left
 from bounceback.drivers.targets import Target
 from bounceback.types.inside import InsideAct
@@ -28,6 +28,11 @@ def _place(plan: Plan, order: Order) -> Target | Refused:
         return targets.find(order.pod_uid, host_network=order.host_network)
     except Refused as refusal:
         return refusal
+
+
+def undo(plan: Plan, order: Order, target: Target, notes: Notes) -> None:
+    """What of it another agent left is gone afterwards. Raises KernelError, OSError."""
+    driver(order.act).undo(order, replace(_site(plan, order, target), notes=notes))
 
 
 def left_by(

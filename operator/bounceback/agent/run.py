@@ -92,11 +92,16 @@ class Agent:
             if isinstance(place, Refused):
                 tell(Told.REFUSED, order.injection, {"reason": place.reason, "message": str(place)})
                 continue
-            notes = Notes(tell=partial(self._guard.note, order.injection))
+            notes = Notes(tell=partial(self._note, order.injection))
             where = replace(site(self._plan, order, place.netns, place.proc), notes=notes)
             if isinstance(order.act, Redirect) and order.act.speaks == "dns":
                 where = replace(where, resolvers=place.resolvers())
             yield Job(order, Times.of(order, self._clocks), place, where, self._guard, self._look)
+
+    def _note(self, injection: str, kept: Mapping[str, Any]) -> None:
+        """For the guard, and for who comes when the guard is gone, too."""
+        self._guard.note(injection, kept)
+        tell(Told.NOTED, injection, dict(kept))
 
     def _look(self, job: Job) -> list[str]:
         held = [each.order for each in self._jobs if each.holds]

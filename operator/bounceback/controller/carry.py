@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import aiohttp
 
@@ -104,6 +104,7 @@ class Carrying(Way):
         self._wanted: dict[str, tuple[Flow, ...]] = {}  # where each fault's peers are now
         self._flows: dict[str, tuple[Flow, ...]] = {}  # what each injection was amended to last
         self._moved = asyncio.Event()
+        self._notes: dict[str, Mapping[str, Any]] = {}  # by injection: what its agent wrote down to undo it by
         self._said: set[str] = set()  # injections whose orders waited, and were told
 
     async def carry(self) -> None:
@@ -148,12 +149,15 @@ class Carrying(Way):
             await self._office.agents.remove(carried.ref)
 
     async def _verify_one(self, carried: Carried) -> None:
-        if any(i.cleanup is Cleanup.UNVERIFIED and i.state in DONE for i in self._of(carried)):
-            async with self._slots:
-                lines = await self._office.agents.verify(carried.plan, carried.ref.node)
-            for line in lines:
-                if line.told is Told.VERIFIED:
-                    self._told(carried, line)
+        open_ones = [i for i in self._of(carried) if i.cleanup is Cleanup.UNVERIFIED and i.state in DONE]
+        if not open_ones:
+            return
+        notes = {i.name: self._notes.get(i.name, {}) for i in open_ones if i.in_force_at}
+        async with self._slots:
+            lines = await self._office.agents.verify(carried.plan, carried.ref.node, notes)
+        for line in lines:
+            if line.told in (Told.CLEARED, Told.VERIFIED):
+                self._told(carried, line)
 
     def _of(self, carried: Carried) -> list[InjectionStatus]:
         names = {order.injection for order in carried.plan.orders}
@@ -165,6 +169,7 @@ class Carrying(Way):
         await self._follow(carried, guard=False)
         if carried.ref.guarded and any(i.cleanup is Cleanup.UNVERIFIED for i in self._of(carried)):
             await self._follow(carried, guard=True)
+            await self._verify_one(carried)  # where the guard is gone, too, nobody else undoes it
 
     async def _start(self, carried: Carried) -> bool:
         """True when the agent is there. What passes is tried again until nobody may begin any more."""
@@ -203,6 +208,8 @@ class Carrying(Way):
     def _told(self, carried: Carried, line: Line, *, guard: bool = False) -> None:
         received = Instant.now()
         self._injections.told.add(carried.plan.agent, guard, line)
+        if line.told is Told.NOTED:
+            self._notes[line.injection] = line.detail
         names = [order.injection for order in carried.plan.orders]
         self._injections.learn(names, lambda injection: fold(injection, line, received))
 

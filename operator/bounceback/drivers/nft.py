@@ -158,7 +158,8 @@ class DropInForce:
         self._order = replace(self._order, act=act or before)
 
     def lift(self) -> None:
-        """Nothing is held back, so `revert` is all that there is to do."""
+        """What was dropped until then is counted after that, and nothing else is dropped meanwhile."""
+        self.change(None)
 
     def revert(self) -> None:
         tables.take_away(self._nft, self._site.netns, self._order.injection)

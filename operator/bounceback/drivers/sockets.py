@@ -120,7 +120,8 @@ class ResetInForce:
             self._destroy(self._order.flows)
 
     def lift(self) -> None:
-        """Nothing is held back, so `revert` is all that there is to do."""
+        if self._refusing:
+            self._refusing.lift()
 
     def revert(self) -> None:
         if self._refusing:

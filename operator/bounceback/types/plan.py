@@ -21,6 +21,8 @@ from bounceback.types.pattern import Pattern, pattern_from
 
 PLAN_VERSION: Final = 1
 PLAN_VARIABLE: Final = "BOUNCEBACK_PLAN"
+NOTES_VARIABLE: Final = "BOUNCEBACK_NOTES"
+"""For `agent verify`: notes by injection, of those that were in force. What is left of them is undone."""
 LONGEST_PLAIN: Final = 16 * 1024  # bytes of JSON that are handed over as they are, so that a reader can see them
 
 

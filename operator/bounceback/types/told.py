@@ -31,6 +31,7 @@ class Told(StrEnum):
     VERIFIED = "verified"  # looked for what could be left: `detail.leftovers` (empty: clean)
     CAPABLE = "capable"  # answer of `probe`: `detail.features`, `detail.kernel`
     AMENDED = "amended"  # new flows are in force
+    NOTED = "noted"  # `detail`: what it takes to undo the order, where nothing that is left tells it
     STEP = "step"  # the next part of its pattern: `detail.percent` of its strength; 0: nothing is hit
     HEARTBEAT = "heartbeat"  # every second while an order is in force
     FINISHED = "finished"  # the last line

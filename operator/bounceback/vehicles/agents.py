@@ -17,6 +17,7 @@ from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Flow, Plan
 from bounceback.types.told import Line
 from bounceback.vehicles import control
+from bounceback.vehicles.containers import Notes
 from bounceback.vehicles.errors import TARGET_GONE, Refused, refusal
 from bounceback.vehicles.evidence import Listener
 from bounceback.vehicles.node_pod import AGENT, VERIFY_SECONDS, agent_pod, verify_pod
@@ -107,12 +108,15 @@ class Agents:
         """As control.ping."""
         return await control.ping(self._for(acting, ref), ref)
 
-    async def verify(self, plan: Plan, node: str) -> list[Line]:
-        """Look on that node for what the plan's agent may have left; [] when nobody could look."""
+    async def verify(self, plan: Plan, node: str, notes: Notes) -> list[Line]:
+        """Look on that node for what the plan's agent may have left; [] when nobody could look.
+
+        What is left of the injections that `notes` name, which were in force, is undone.
+        """
         ref = AgentRef(VehicleKind.NODE_POD, self._namespace, f"{plan.agent}-verify", AGENT, node, False)
         by = time.time() + VERIFY_SECONDS
         try:
-            await self._create(verify_pod(plan, node, self._namespace, self._image, self._pull_policy))
+            await self._create(verify_pod(plan, node, self._namespace, self._image, self._pull_policy, notes))
             listener = Listener(self._own, ref.namespace, ref.pod, AGENT, ours=True, by=by)
             seen = [each async for each in listener.listen() if isinstance(each, Line)]
             await self.remove(ref)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bounceback.kube.client import Json
-from bounceback.types.plan import PLAN_VARIABLE, Plan
+from bounceback.types.plan import NOTES_VARIABLE, PLAN_VARIABLE, Plan
 from bounceback.vehicles.errors import Refused
 
+Notes = Mapping[str, Mapping[str, Any]]
+"""By injection: what its agent wrote down to undo it by."""
 RUN: Final = "run"
 GUARD: Final = "guard"
 PROBE: Final = "probe"
@@ -63,6 +67,17 @@ def plan_variable(plan: Plan) -> list[Json]:
             f"{LONGEST_PLAN:,}; choose fewer targets (maxCount) or peers with fewer addresses (a cidr)",
         )
     return [{"name": PLAN_VARIABLE, "value": value}]
+
+
+def notes_variable(notes: Notes) -> Json:
+    """Those that have no room together are left out: of such orders is undone what can be without."""
+    held: dict[str, Mapping[str, Any]] = {}
+    room = LONGEST_PLAN
+    for injection, kept in notes.items():
+        size = len(json.dumps(kept))
+        held[injection] = kept if size <= room else {}
+        room -= size if size <= room else 0
+    return {"name": NOTES_VARIABLE, "value": json.dumps(held)}
 
 
 def plan_in(pod: Json, container: str) -> Plan | None:

@@ -22,7 +22,9 @@ from bounceback.vehicles.containers import (
     RUN_LABEL,
     TELLS_ITS_END,
     VERIFY,
+    Notes,
     command,
+    notes_variable,
     plan_variable,
     rights,
 )
@@ -70,9 +72,9 @@ def capabilities(plan: Plan) -> list[str]:
     return sorted({each for act in acts if isinstance(act, ApiRules | InsideAct) for each in act.capabilities})
 
 
-def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str) -> Json:
-    """Looks for what an agent that vanished, a sidecar too, may have left."""
-    environment = plan_variable(replace(plan, on_node=True))
+def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str, notes: Notes) -> Json:
+    """Looks for what an agent that vanished, a sidecar too, may have left, and undoes it where it was in force."""
+    environment = [*plan_variable(replace(plan, on_node=True)), notes_variable(notes)]
     containers = [_beside(AGENT, VERIFY, image, pull_policy, environment, more=capabilities(plan))]
     labels = {ROLE_LABEL: "verify", RUN_LABEL: plan.run}
     return _pod(f"{plan.agent}-verify", namespace, node, labels, containers, VERIFY_SECONDS, host_pid=True)

@@ -69,6 +69,6 @@ async def test_a_guarded_delay_is_proven_timed_and_cleared(
     assert lines[-1] == AgentEnd(AgentFate.FINISHED)
     guard = [each async for each in agents.evidence(acting, ref, guard=True)]
     assert kinds(guard) == ["started", "finished"], "it had nothing to undo"
-    found = await agents.verify(plan, node)
+    found = await agents.verify(plan, node, {})
     assert [each.detail["leftovers"] for each in found if each.told is Told.VERIFIED] == [[]]
     await agents.remove(ref)
