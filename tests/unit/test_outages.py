@@ -117,6 +117,7 @@ def test_what_lasts_is_down_and_goes_on_counting() -> None:
     assert record.outage is not None
     assert record.outage.symptom == "home: refused"
     assert record.message.startswith("outage 1 since ")
+    assert record.message.endswith(": home: refused; failing now: home")
     assert record.totals.outages == 1
     assert record.window is not None
     assert record.window.down_milliseconds == 4400  # from 5.1 to 9.5
@@ -216,6 +217,18 @@ def test_one_probe_that_fails_is_enough_though_another_cannot_look() -> None:
     assert record.state is Watched.DOWN
     assert record.window is not None
     assert record.window.down_milliseconds > 6000
+
+
+def test_it_says_what_fails_now_whatever_was_first() -> None:
+    system = System(spec("home", "store", "cache"))
+    system.lives("HHHHHFFFFF", "HHHHHHHFFF", "HHHHHHHHHH")
+    assert system.record is not None
+    assert system.record.message.endswith(": home: refused; failing now: home, store")
+    system.lives("HHHHH", "FFFFF", "HHHHH")
+    assert system.record.message.endswith(": home: refused; failing now: store")
+    system.lives("H", "H", "H")
+    assert system.record.state is Watched.DOWN
+    assert system.record.message.endswith("; failing now: nothing")
 
 
 def test_the_outage_of_several_probes_ends_with_the_last_of_them() -> None:

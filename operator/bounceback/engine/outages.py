@@ -320,9 +320,10 @@ def _state(
     outage = status.outage
     silent = [name for name, history in seen.probes.items() if unseen_since(history, now) is not None]
     never = [name for name, history in seen.probes.items() if history.samples and proven_from(history) is None]
-    if outage is not None and (_fails(spec, seen, silent) or not (problems or silent or never)):
-        began = outage.began.latest.rfc3339()
-        return Watched.DOWN, "Outage", f"outage {outage.number} since {began}: {outage.symptom}"
+    failing = _failing(spec, seen, silent)
+    if outage is not None and (failing or not (problems or silent or never)):
+        told = f"outage {outage.number} since {outage.began.latest.rfc3339()}: {outage.symptom}"
+        return Watched.DOWN, "Outage", f"{told}; failing now: {', '.join(failing) or 'nothing'}"
     if problems:
         return Watched.UNKNOWN, CANNOT_LOOK, "; ".join(problems)
     if never:
@@ -333,13 +334,10 @@ def _state(
     return Watched.UP, "Healthy", ""
 
 
-def _fails(spec: RecoveryCheckSpec, seen: Seen, silent: Sequence[str]) -> bool:
-    """Some probe that was healthy once failed when it was last asked, which is not long ago."""
-    for probe in spec.probes:
-        states = stretches(seen.probes[probe.name], probe.failure_threshold)
-        if probe.name not in silent and len(states) > 1 and not states[-1].healthy:
-            return True
-    return False
+def _failing(spec: RecoveryCheckSpec, seen: Seen, silent: Sequence[str]) -> list[str]:
+    """Probes that were healthy once and failed when they were last asked, which is not long ago."""
+    states = {each.name: stretches(seen.probes[each.name], each.failure_threshold) for each in spec.probes}
+    return [name for name, found in states.items() if name not in silent and len(found) > 1 and not found[-1].healthy]
 
 
 def resting(record: ContinuousStatus, reason: str, message: str) -> ContinuousStatus:
