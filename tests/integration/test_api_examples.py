@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ EXIT_CODES = {"Passed": 0, "Failed": 1}
 AT_ONCE = 4
 """Most of each run is waiting."""
 ACCOUNT = "series"
+TOO_BUSY = "s late itself"
+"""Of a verdict that is Inconclusive because the proxy did not get its turns on this machine."""
 
 
 @dataclass(frozen=True)
@@ -117,23 +121,35 @@ def outcomes(
     wanted: list[Scenario], commands: Commands, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Scenario, Future[Result]]]:
     """What becomes of each of them, some at a time."""
-    made = namespaces(len(wanted))
-    names = [item["metadata"]["name"] for item in made["items"] if item["kind"] == "Namespace"]
     folder = tmp_path_factory.mktemp("series")
-    commands.kubectl("create", "-f", "-", stdin=json.dumps(made))
-    who = f"--as=system:serviceaccount:{names[-1]}:{ACCOUNT}"
-    until(lambda: commands.ask("kubectl", "auth", "can-i", "list", "cm", "-n", names[-1], who).code == 0, "its rights")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with places(commands, len(wanted)) as names, ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
             scenario: pool.submit(play, commands, scenario, name, folder)
             for scenario, name in zip(wanted, names, strict=True)
         }
+
+
+@contextmanager
+def places(commands: Commands, count: int) -> Iterator[list[str]]:
+    """So many namespaces, whose rights are known."""
+    made = namespaces(count)
+    names = [item["metadata"]["name"] for item in made["items"] if item["kind"] == "Namespace"]
+    commands.kubectl("create", "-f", "-", stdin=json.dumps(made))
+    who = f"--as=system:serviceaccount:{names[-1]}:{ACCOUNT}"
+    until(lambda: commands.ask("kubectl", "auth", "can-i", "list", "cm", "-n", names[-1], who).code == 0, "its rights")
+    yield names
     commands.kubectl("delete", "namespace", *names, "--wait=false")
 
 
 @pytest.mark.parametrize("scenario", list(scenarios()), ids=str)
-def test_an_example_finds_out_what_it_says(outcomes: dict[Scenario, Future[Result]], scenario: Scenario) -> None:
+def test_an_example_finds_out_what_it_says(
+    outcomes: dict[Scenario, Future[Result]], scenario: Scenario, commands: Commands, tmp_path: Path
+) -> None:
     outcome = outcomes[scenario].result()
+    if TOO_BUSY in outcome.err:  # what it may not judge then it does not: it is asked again, with less at once
+        concurrent.futures.wait(outcomes.values())
+        with places(commands, 1) as (name,):
+            outcome = play(commands, scenario, name, tmp_path)
     assert outcome.code == EXIT_CODES[scenario.verdict], outcome.err + outcome.out
     assert scenario.verdict in outcome.err.splitlines()
 

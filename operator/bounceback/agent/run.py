@@ -101,7 +101,8 @@ class Agent:
     def _note(self, injection: str, kept: Mapping[str, Any]) -> None:
         """For the guard, and for who comes when the guard is gone, too."""
         self._guard.note(injection, kept)
-        tell(Told.NOTED, injection, dict(kept))
+        if not kept.get("changing"):
+            tell(Told.NOTED, injection, dict(kept))
 
     def _look(self, job: Job) -> list[str]:
         held = [each.order for each in self._jobs if each.holds]

@@ -58,6 +58,8 @@ class _Look:
             places.undo(self._plan, self._order, self._target, self._notes)
         except (KernelError, OSError) as error:
             self._trouble = [f"could not be undone: {error}"]
+        except (KeyError, TypeError, ValueError) as error:
+            self._trouble = [f"could not be undone: the agent's notes lack {error}"]
         else:
             self._undone = there
 

@@ -40,7 +40,8 @@ class TargetGone(KernelError):  # noqa: N818 - nobody's mistake
 class Notes:
     """What an order must know to be undone, where nothing that is left tells it: the guard has it before it is applied.
 
-    `kept` is JSON. In a guard it is what the agent has written; in a look at what an agent left that is gone, nothing.
+    `kept` is JSON. In a guard it is what the agent has written; in a look at what both have left, what the agent told
+    of it, whose last part may be missing. Of what `changing` is true in nothing is told: by old notes it would be lost.
     """
 
     def __init__(self, kept: Mapping[str, Any] = NOTHING_MORE, tell: Callable[[Mapping[str, Any]], None] | None = None):

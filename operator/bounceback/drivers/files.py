@@ -88,7 +88,8 @@ class Spoiled(HoldsNothing):
         """Raises Refused, OSError."""
         original = self._original()
         _check_room(self._folder, original.st_size, self._act)
-        self._site.notes.write(original=_identity(original))
+        changing = self._act.damage == Damage.STALE
+        self._site.notes.write(original=_identity(original), damaged=None, changing=changing)
         if self._act.damage == Damage.REMOVE:
             rename_to_nothing(self._folder, self._name, aside(self._order))
         else:
@@ -214,7 +215,8 @@ class Identity:
 def put_back(folder: int, order: Order, kept: dict[str, Any], act: Spoil | None = None) -> list[str]:
     """The original is where it was, unless others have made that needless; what there is to say of it.
 
-    `kept` are the notes: without them nothing is known, and nothing done. Can be called again. Raises OSError.
+    `kept` are the notes: without them nothing is known, and nothing done. Can be called again. Raises OSError;
+    KeyError where a part of them was lost with who wrote it.
     """
     act, name, beside = act or _act(order), _act(order).path.rpartition("/")[2], aside(order)
     original = kept.get("original")
@@ -222,10 +224,12 @@ def put_back(folder: int, order: Order, kept: dict[str, Any], act: Spoil | None 
         return []
     original = _settle_newer(folder, order, kept, original)
     was = _stat(folder, beside)
-    if was is None:
+    if was is None or original is None:
         return []
-    if was.st_ino != original:  # made, and never exchanged
-        os.unlink(beside, dir_fd=folder)
+    if was.st_ino != original:
+        never = not kept.get("damaged") and _inode(folder, name) == original
+        if never or _is_made(was, kept):  # the exchange was still to come
+            os.unlink(beside, dir_fd=folder)
         return []
     if act.damage == Damage.REMOVE:
         return _back_where_nothing_is(folder, name, beside, act)
@@ -248,14 +252,22 @@ def put_back(folder: int, order: Order, kept: dict[str, Any], act: Spoil | None 
     return told
 
 
-def _settle_newer(folder: int, order: Order, kept: dict[str, Any], original: int) -> int:
-    """An agent that died while it withheld a newer content: that is the original then. Its inode."""
+def _is_made(found: os.stat_result, kept: dict[str, Any]) -> bool:
+    """Whether it is what was to take the original's place."""
+    return bool(kept.get("damaged")) and Identity(*kept["damaged"]).is_as_made(found)
+
+
+def _settle_newer(folder: int, order: Order, kept: dict[str, Any], original: int) -> int | None:
+    """An agent that died while it withheld a newer content: that is the original then. Its inode; None: who knows."""
     found = _stat(folder, newer(order))
     if found is None:
         return int(kept["newer"]) if kept.get("newer") and _inode(folder, aside(order)) == kept["newer"] else original
     if found.st_ino == kept.get("newer"):
         os.rename(newer(order), aside(order), src_dir_fd=folder, dst_dir_fd=folder)
         return found.st_ino
+    shown = _inode(folder, _act(order).path.rpartition("/")[2])
+    if not _is_made(found, kept) and (shown is None or shown != kept.get("newer")):
+        return None
     os.unlink(newer(order), dir_fd=folder)  # made, and never exchanged
     return original
 
