@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -99,7 +100,8 @@ async def killed_with_its_guard(kube: Kube, cluster: Cluster, home: str, agent: 
     os.kill(process.number, signal.SIGSTOP)
     for each in sorted(of_pod(agent["metadata"]["uid"]), key=lambda each: each.container, reverse=True):
         if each.container in ("agent", "agent-guard"):
-            os.kill(each.number, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the agent's children end with it
+                os.kill(each.number, signal.SIGKILL)
 
 
 async def out_of_memory(kube: Kube, cluster: Cluster, home: str, agent: Json, process: Process) -> None:
