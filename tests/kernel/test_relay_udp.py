@@ -93,7 +93,7 @@ def test_tcp_and_other_peers_and_other_ports_are_not_touched(lab: Lab) -> None:
         assert quickest(other_port) < 0.05
         assert quickest(other_peer) < 0.05
         with connect(lab.target, ONE) as tcp:
-            assert round_trip(tcp) < 0.05
+            assert min(round_trip(tcp) for _ in range(5)) < 0.05
         stop(agent)
 
 
