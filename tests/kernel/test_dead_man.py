@@ -17,7 +17,7 @@ from bounceback.types.plan import Drop, Feature
 from bounceback.types.told import Line, Told
 from tests.kernel.lab import GONE_SECONDS, ONE, Lab, echo, environment, order, peer, plan, reach
 
-LATE_SECONDS = 5.0  # on a machine that is busy with other tests
+LATE_SECONDS = 1.0  # on a machine that is busy with other tests
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,7 @@ async def test_an_agent_that_is_killed_leaves_nobody_frozen(
     for process in of_pod(agent["metadata"]["uid"]):
         if process.container == "agent":
             os.kill(process.number, signal.SIGKILL)
-    await eventually(lambda: not any(stopped(each.uid) for each in callers), 5)
+    await eventually(lambda: not any(stopped(each.uid) for each in callers), 2)
     status = await finished(kube, namespace, "lost")
     assert {injection["reason"] for injection in status["injections"]} == {"AgentLost"}
     assert status["axes"]["cleanup"] == "Clean"

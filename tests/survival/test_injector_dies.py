@@ -30,8 +30,7 @@ from tests.survival.together import together
 from tests.workload import SERVE, pod, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-SECONDS: Final = 5.0
-"""2 are promised, and measured: a test's machine is busy with others."""
+SECONDS: Final = 2.0
 LATER: Final = 60.0
 """Where a pod has to start that undoes it."""
 MIB: Final = 1 << 20
