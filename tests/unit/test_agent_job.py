@@ -256,25 +256,18 @@ def test_a_pattern_whose_fault_somebody_took_away_is_undone(kernel: Kernel, told
     assert Told.FAILED in [kind for kind, _ in told]
 
 
-def test_counters_are_looked_at_every_50_ms_until_the_first_hit_and_then_every_second(job: Job, kernel: Kernel) -> None:
+@pytest.mark.parametrize("seconds", [FIRST_LOOK_SECONDS, 0.25], ids=["50 ms", "neighbours would notice more"])
+def test_counters_are_looked_at_that_often_until_the_first_hit_and_then_every_second(
+    job: Job, kernel: Kernel, seconds: float
+) -> None:
+    kernel.first_look_seconds = seconds
     turn(job, Word(10))
-    assert job.next_look(10) == pytest.approx(0.05)
-    turn(job, Word(10.05))
-    assert job.next_look(10.05) == pytest.approx(0.05)
+    assert job.next_look(10) == pytest.approx(seconds)
+    turn(job, Word(10 + seconds))
+    assert job.next_look(10 + seconds) == pytest.approx(seconds)
     kernel.count = 1
-    turn(job, Word(10.11))
-    assert job.next_look(10.11) == pytest.approx(1.0)
-
-
-def test_what_the_neighbours_would_notice_is_looked_at_less_often(job: Job, kernel: Kernel) -> None:
-    kernel.first_look_seconds = 0.25
-    turn(job, Word(10))
-    assert job.next_look(10) == pytest.approx(0.25)
-    turn(job, Word(10.25))
-    assert job.next_look(10.25) == pytest.approx(0.25)
-    kernel.count = 1
-    turn(job, Word(10.5))
-    assert job.next_look(10.5) == pytest.approx(1.0)
+    turn(job, Word(10.6))
+    assert job.next_look(10.6) == pytest.approx(1.0)
 
 
 def test_what_a_delay_holds_is_let_go_before_the_end(job: Job, kernel: Kernel, told: Evidence) -> None:

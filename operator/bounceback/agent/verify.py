@@ -52,10 +52,12 @@ class _Look:
         self._trouble: list[str] = []
 
     def undo(self) -> None:
-        if self._notes is None or not (there := self._left()):
+        if self._notes is None:
             return
         try:
-            places.undo(self._plan, self._order, self._target, self._notes)
+            there = self._look()
+            if there:
+                places.undo(self._plan, self._order, self._target, self._notes)
         except (KernelError, OSError) as error:
             self._trouble = [f"could not be undone: {error}"]
         except (KeyError, TypeError, ValueError) as error:
@@ -64,14 +66,15 @@ class _Look:
             self._undone = there
 
     def tell(self) -> None:
-        left = self._left()
+        try:
+            left = self._look()
+        except (KernelError, OSError) as error:
+            left = [f"nobody could look: {error}"]
         if self._undone and not left:
             seen = f"agent and guard were gone, and left {', '.join(self._undone[:3])}: undone now"
             tell(Told.CLEARED, self._order.injection, {"why": "AgentLost", "seen": [seen]})
         tell(Told.VERIFIED, self._order.injection, {"leftovers": [*left, *(self._trouble if left else ())]})
 
-    def _left(self) -> list[str]:
-        try:
-            return places.left_by(self._plan, self._order, self._target, [], self._notes)
-        except (KernelError, OSError) as error:
-            return [f"nobody could look: {error}"]
+    def _look(self) -> list[str]:
+        """Raises KernelError, OSError."""
+        return places.left_by(self._plan, self._order, self._target, [], self._notes)

@@ -17,7 +17,7 @@ from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Flow, Plan
 from bounceback.types.told import Line
 from bounceback.vehicles import control
-from bounceback.vehicles.containers import Notes
+from bounceback.vehicles.containers import Noted
 from bounceback.vehicles.errors import TARGET_GONE, Refused, refusal
 from bounceback.vehicles.evidence import Listener
 from bounceback.vehicles.node_pod import AGENT, VERIFY_SECONDS, agent_pod, verify_pod
@@ -108,7 +108,7 @@ class Agents:
         """As control.ping."""
         return await control.ping(self._for(acting, ref), ref)
 
-    async def verify(self, plan: Plan, node: str, notes: Notes) -> list[Line]:
+    async def verify(self, plan: Plan, node: str, notes: Noted) -> list[Line]:
         """Look on that node for what the plan's agent may have left; [] when nobody could look.
 
         What is left of the injections that `notes` name, which were in force, is undone.

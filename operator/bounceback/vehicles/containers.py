@@ -11,7 +11,7 @@ from bounceback.kube.client import Json
 from bounceback.types.plan import NOTES_VARIABLE, PLAN_VARIABLE, Plan
 from bounceback.vehicles.errors import Refused
 
-Notes = Mapping[str, Mapping[str, Any]]
+Noted = Mapping[str, Mapping[str, Any]]
 """By injection: what its agent wrote down to undo it by."""
 RUN: Final = "run"
 GUARD: Final = "guard"
@@ -69,7 +69,7 @@ def plan_variable(plan: Plan) -> list[Json]:
     return [{"name": PLAN_VARIABLE, "value": value}]
 
 
-def notes_variable(notes: Notes) -> Json:
+def notes_variable(notes: Noted) -> Json:
     """Those that have no room together are left out: of such orders is undone what can be without."""
     held: dict[str, Mapping[str, Any]] = {}
     room = LONGEST_PLAN

@@ -22,7 +22,7 @@ from bounceback.vehicles.containers import (
     RUN_LABEL,
     TELLS_ITS_END,
     VERIFY,
-    Notes,
+    Noted,
     command,
     notes_variable,
     plan_variable,
@@ -72,7 +72,7 @@ def capabilities(plan: Plan) -> list[str]:
     return sorted({each for act in acts if isinstance(act, ApiRules | InsideAct) for each in act.capabilities})
 
 
-def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str, notes: Notes) -> Json:
+def verify_pod(plan: Plan, node: str, namespace: str, image: str, pull_policy: str, notes: Noted) -> Json:
     """Looks for what an agent that vanished, a sidecar too, may have left, and undoes it where it was in force."""
     environment = [*plan_variable(replace(plan, on_node=True)), notes_variable(notes)]
     containers = [_beside(AGENT, VERIFY, image, pull_policy, environment, more=capabilities(plan))]
