@@ -143,11 +143,16 @@ class Agent:
     def hits(self, injection: str) -> int:
         return max((line.hits for line in self.told if line.injection == injection), default=0)
 
+    @property
+    def number(self) -> int:
+        """Of its process, as this one has it."""
+        started = self.process.pid
+        # nsenter waits for the agent, which is its child
+        return int(Path(f"/proc/{started}/task/{started}/children").read_text()) if self._among else started
+
     def signal(self, number: signal.Signals) -> float:
         """The moment of it."""
-        process = self.process.pid
-        if self._among:  # nsenter waits for the agent, which is its child
-            process = int(Path(f"/proc/{process}/task/{process}/children").read_text())
+        process = self.number
         moment = time.monotonic()
         os.kill(process, number)
         return moment

@@ -70,8 +70,8 @@ def test_a_command_that_outlives_its_agent_is_waited_for(lab: Lab) -> None:
     agent = lab.start(plan(cut, guarded=True))
     guard = lab.start(agent.plan, "guard")
     agent.until(Told.IN_FORCE)
-    held = os.pidfd_open(agent.process.pid)
-    connection = _duplicate(held, _guard_socket(agent.process.pid))
+    held = os.pidfd_open(agent.number)
+    connection = duplicate(held, guard_socket(agent.number))
     agent.signal(signal.SIGKILL)
     with pytest.raises(AssertionError, match="no cleared"):
         guard.until(Told.CLEARED, seconds=0.5)
@@ -123,7 +123,7 @@ def test_a_terminated_guard_undoes_what_is_begun(lab: Lab) -> None:
     assert lab.left() == []
 
 
-def _guard_socket(process: int) -> int:
+def guard_socket(process: int) -> int:
     """The descriptor that the agent keeps inheritable: that of its connection to the guard."""
     for name in Path(f"/proc/{process}/fdinfo").iterdir():
         flags = next(int(line.split()[1], 8) for line in name.read_text().splitlines() if line.startswith("flags"))
@@ -133,7 +133,7 @@ def _guard_socket(process: int) -> int:
     raise AssertionError("the agent keeps no inheritable socket")
 
 
-def _duplicate(process: int, number: int) -> int:
+def duplicate(process: int, number: int) -> int:
     """pidfd_getfd(2)"""
     found = ctypes.CDLL(None, use_errno=True).syscall(438, process, number, 0)
     assert found >= 0, os.strerror(ctypes.get_errno())

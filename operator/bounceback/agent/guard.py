@@ -1,22 +1,25 @@
 """`agent guard`: undoes what an agent leaves when it dies, or when it does not keep its time.
 
 It runs in a container of its own, so that what kills the agent does not kill it, and holds what it needs from the
-start: descriptors of the targets' network namespaces. It touches nothing while the agent does its work.
+start: descriptors of the targets' network namespaces, and the drivers of its orders, which are most of the work of an
+undo: on a node that has no processor to spare they would take longer than is promised. It touches nothing while the
+agent does its work.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from bounceback.agent import places
 from bounceback.agent.evidence import boottime, tell
-from bounceback.agent.link import Lines, address, ready, trusted
+from bounceback.agent.link import Lines, address, other_side, ready, trusted
 from bounceback.agent.schedule import Times
 from bounceback.agent.wake import LONGEST, Wake
-from bounceback.drivers import KernelError, Notes
+from bounceback.drivers import KernelError, Notes, driver
 from bounceback.drivers.targets import Target
 from bounceback.types.instants import Instant
 from bounceback.types.plan import Order, Plan
@@ -44,24 +47,28 @@ class Guard:
         self._targets = {uid: each for uid, each in places.find(plan).items() if isinstance(each, Target)}
         self._begun: dict[str, Order] = {}  # begun by the agent, and not seen to the end
         self._notes: dict[str, Notes] = {}
+        for order in plan.orders:
+            driver(order.act)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(address(plan.agent))
         self._listener.listen(4)
         self._agent: Lines | None = None
+        self._alive: int | None = None  # a pidfd, until the agent is dead
         self._done = False
         tell(Told.STARTED, detail={"pid": os.getpid(), "mode": "guard"})
 
     def work(self) -> None:
         finished = False
         while not finished:
-            self._wake.wait(self._fds(), self._patience())
-            finished = self._turn()
+            ready = self._wake.wait(self._fds(), self._patience())
+            finished = self._turn(died=self._alive in ready)
         self._listener.close()
         if self._agent is not None:
             self._agent.close()
+        self._forget()
         tell(Told.FINISHED)
 
-    def _turn(self) -> bool:
+    def _turn(self, *, died: bool) -> bool:
         """True when there is nothing to guard any more."""
         terminated = self._wake.terminated
         self._hear()
@@ -69,6 +76,9 @@ class Guard:
         if terminated or lost:
             self._undo(list(self._begun.values()), "Terminated" if terminated else "AgentLost")
             return True
+        if died:
+            self._forget()
+            self._hurry()
         now = boottime()
         self._undo([each for each in self._begun.values() if now >= self._deadline(each)], "NotAfter")
         if self._agent is None:
@@ -78,7 +88,8 @@ class Guard:
     def _fds(self) -> list[int]:
         if self._agent is None:
             return [self._listener.fileno()]
-        return [] if self._agent.ended else [self._agent.socket.fileno()]
+        alive = [] if self._alive is None else [self._alive]
+        return alive if self._agent.ended else [self._agent.socket.fileno(), *alive]
 
     def _patience(self) -> float:
         now = boottime()
@@ -118,9 +129,21 @@ class Guard:
         if not trusted(connection):
             connection.close()
             return None
+        self._alive = other_side(connection)
         lines = Lines(connection)
         lines.send(ready(self._targets))
         return lines
+
+    def _forget(self) -> None:
+        if self._alive is not None:
+            os.close(self._alive)
+            self._alive = None
+
+    def _hurry(self) -> None:
+        """What a dead agent left, at once: what it started may take its time to end, and all is undone again then."""
+        for order in self._begun.values():
+            with suppress(KernelError, OSError):
+                places.undo(self._plan, order, self._targets[order.pod_uid], self._noted(order))
 
     def _undo(self, orders: list[Order], why: str) -> None:
         """All of them first, so that none waits for another's inspection."""

@@ -3,7 +3,7 @@
 An abstract unix socket (unix(7)) in the network namespace that both are in: needs no volume, and is gone with them.
 The guard says which pods it can reach (`ready`), the agent what it begins (`begin`), what it takes to undo that
 (`note`), what it has seen to the end (`ended`), and `done` before it goes. A connection that ends without `done` is an
-agent that died. One JSON object a line.
+agent that died, and with it all that it had started. One JSON object a line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,19 @@ def address(agent: str) -> str:
 
 def trusted(connection: socket.socket) -> bool:
     """The other side is root or of the same user (SO_PEERCRED)."""
-    return peer.trusted(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, peer.CREDENTIALS), os.getuid())
+    return peer.trusted(_credentials(connection), os.getuid())
+
+
+def other_side(connection: socket.socket) -> int | None:
+    """A pidfd, which can be read from once the process has ended (pidfd_open(2)); None: it cannot be seen from here."""
+    try:
+        return os.pidfd_open(peer.process(_credentials(connection)))
+    except OSError:  # EINVAL: number 0, of another PID namespace
+        return None
+
+
+def _credentials(connection: socket.socket) -> bytes:
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, peer.CREDENTIALS)
 
 
 class Lines:

@@ -14,3 +14,9 @@ def trusted(credentials: bytes, own: int) -> bool:
     """The other side is root or of our own user, by its number."""
     _, user, _ = _CREDENTIALS.unpack(credentials)
     return user in (0, own)
+
+
+def process(credentials: bytes) -> int:
+    """Its number as the asking process has it; 0 where that one cannot see it."""
+    number, _, _ = _CREDENTIALS.unpack(credentials)
+    return int(number)
