@@ -112,7 +112,9 @@ async def test_a_real_outage_is_recorded_over_a_restart_of_the_operator(
         down = await until(kube, namespace, lambda s: s.continuous and s.continuous.outage)
         assert down.continuous is not None
         assert (down.continuous.state, condition(down, "Healthy")[0]) == (Watched.DOWN, "False")
-        assert metrics.CHECK_UP.labels(namespace, NAME)._value.get() == 0.0
+        async with asyncio.timeout(PATIENCE):  # it is counted once it is written
+            while metrics.CHECK_UP.labels(namespace, NAME)._value.get() != 0.0:
+                await asyncio.sleep(0.02)
 
     async with watching(office, namespace, kube):
         await scale(kube, namespace, 1)
@@ -125,7 +127,9 @@ async def test_a_real_outage_is_recorded_over_a_restart_of_the_operator(
         assert outage.lasted.milliseconds > 0
         assert outage.unknown_milliseconds > 0, "nobody looked while the operator was gone"
         assert (outage.experiments, record.totals.outages, record.totals.by_experiments) == ([], 1, 0)
-        assert metrics.OUTAGES.labels(namespace, NAME, "Unknown")._value.get() == 1.0
+        async with asyncio.timeout(PATIENCE):
+            while metrics.OUTAGES.labels(namespace, NAME, "Unknown")._value.get() != 1.0:
+                await asyncio.sleep(0.02)
 
         await kube.patch(CHECKS, namespace, NAME, {"spec": {"suspend": True}})
         suspended = await until(kube, namespace, lambda s: condition(s, "Watching")[1] == "Suspended")

@@ -133,9 +133,8 @@ ALL_OF_THEM = 200
         (Lose(1.0), Choice(nth=4), 150, 150),
         (Duplicate(1.0), Choice(), 400, 400),
         (Corrupt(1.0), Choice(), 200, 200),
-        (Throttle(10_000, 2_000, True, 100_000), Choice(), 20, 60),
     ],
-    ids=["silence", "all lost", "some lost", "every fourth lost", "twice", "corrupt", "too slow a line"],
+    ids=["silence", "all lost", "some lost", "every fourth lost", "twice", "corrupt"],
 )
 def test_what_each_act_makes_of_datagrams(lab: Lab, act: Act, choice: Choice, least: int, most: int) -> None:
     fault = order(relayed(act, choice=choice, per=Drawn.SEGMENT if isinstance(act, Lose) else None), post())
@@ -155,6 +154,26 @@ def test_what_each_act_makes_of_datagrams(lab: Lab, act: Act, choice: Choice, le
             assert set(found) <= set(texts)
         stop(agent)
     assert agent.hits(fault.injection) >= ALL_OF_THEM - most
+    assert lab.left() == []
+
+
+def test_a_line_that_is_too_slow(lab: Lab) -> None:
+    """A burst, and what the rate carries in as long as it took: the rest would have to wait for too long."""
+    fault = order(relayed(Throttle(10_000, 2_000, True, 100_000)), post())
+    with answering(lab.one, ONE) as came, client(lab.target) as asks:
+        agent = in_force(lab, fault)
+        began = time.monotonic()
+        for number in range(ALL_OF_THEM):
+            asks.send(b"%03d" % number + b"." * 97)
+            time.sleep(0.0005)
+        sent = time.monotonic() - began
+        until(lambda: len(came) >= 20)
+        time.sleep(1.0)  # and no more than may
+        took = came[-1][1] - began
+        assert took < sent + 0.6
+        assert len(came) == pytest.approx(20 + 100 * took, abs=5)
+        stop(agent)
+    assert agent.hits(fault.injection) >= ALL_OF_THEM - len(came)
     assert lab.left() == []
 
 
