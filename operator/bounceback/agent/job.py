@@ -33,6 +33,7 @@ from bounceback.types.plan import Flow, Order
 from bounceback.types.told import AT_ONCE, Told
 
 HITS_SECONDS: Final = 1.0
+SOON_SECONDS: Final = 0.1  # what is counted by then is counted with what else the agent wakes for
 HITS_LINES: Final = 10.0  # a second, of all orders together: a log that rotates loses its beginning
 DRAIN_LOOK_SECONDS: Final = 0.02
 WHOLE: Final = Step(0.0, 1.0)
@@ -123,7 +124,7 @@ class Job:
     def step(self, word: Word) -> None:
         if self.state is State.WAITING:
             self._start(word)
-        if self.state is State.IN_FORCE and word.now >= self._next_hits:
+        if self.state is State.IN_FORCE and word.now >= self._next_hits - (SOON_SECONDS if self.hits else 0.0):
             self._count(word)
         if self.state is State.IN_FORCE and word.now >= self._next_turn:
             self._turn(word.now)

@@ -22,6 +22,7 @@ from bounceback.types.plan import Plan, Redirect, flow_from
 from bounceback.types.told import Told
 
 HEARTBEAT_SECONDS: Final = 1.0
+SOON_SECONDS: Final = 0.25  # a heartbeat goes with what else the agent wakes for
 GUARD_LOOK_SECONDS: Final = 0.02  # nobody tells when an abstract socket appears
 
 
@@ -128,7 +129,7 @@ class Agent:
                 job.refuse("NoGuard", "the guard cannot reach this pod")
 
     def _heartbeat(self, now: float) -> None:
-        if now >= self._next_heartbeat and any(job.holds for job in self._jobs):
+        if now >= self._next_heartbeat - SOON_SECONDS and any(job.holds for job in self._jobs):
             tell(Told.HEARTBEAT)
             self._next_heartbeat = now + HEARTBEAT_SECONDS
 

@@ -30,7 +30,9 @@ from bounceback.types.scarce import Crowd
 
 START_SECONDS: Final = 10.0
 TURN_SECONDS: Final = 0.1
-"""Many at a time and seldom, rather than few and often: each turn disturbs what else the processor is at."""
+SELDOM_SECONDS: Final = 0.25
+FEW: Final = 25
+"""Connections, for which a turn is put off until SELDOM_SECONDS: each one disturbs what else the processor is at."""
 AGAIN_SECONDS: Final = 1.0
 AT_ONCE: Final = 500  # sockets in one turn
 SPARE: Final = 64  # descriptors for all else
@@ -129,7 +131,7 @@ class Ports:
                 break
             self._take(self._free.pop())
         self._peak = max(self._peak, len(self._held))
-        return 0.0 if len(self._held) < wanted and self._free else TURN_SECONDS
+        return 0.0 if len(self._held) < wanted and self._free else AGAIN_SECONDS
 
     def told(self) -> dict[str, Any]:
         return {"total": self._peak}
@@ -180,8 +182,9 @@ class Connections:
             self._begin()
         self._look()
         self._peak = max(self._peak, len(self._open) - len(self._pending))
-        is_done = len(self._open) == wanted and not self._pending
-        return TURN_SECONDS if is_done else min(TURN_SECONDS, AT_ONCE / 2 / self._pace)
+        if len(self._open) == wanted and not self._pending:
+            return SELDOM_SECONDS
+        return min(SELDOM_SECONDS, max(TURN_SECONDS, FEW / self._pace), AT_ONCE / 2 / self._pace)
 
     def told(self) -> dict[str, Any]:
         return {

@@ -153,12 +153,15 @@ class _Filling:
         """Until the agent lets go."""
         file = _nameless(self._folder, self._name)
         most, lowest, settled, grown = 0, _Figures(file).free, False, True
+        told: dict[str, int] = {}
         while True:
             grown = self._step(file, settled=settled)
             settled = settled or not grown
             now, held = _Figures(file), _held(file)
             most, lowest = max(most, held), min(lowest, now.free)
-            parent.tell(held=held, most=most, lowest=lowest, size=now.size)
+            told, before = {"held": held, "most": most, "lowest": lowest, "size": now.size}, told
+            if told != before:
+                parent.tell(**told)
             for words in parent.hear(0.0 if grown else LOOK_SECONDS):
                 self._aim(replace(self.act, share=words["share"]), now, held)
                 settled = False

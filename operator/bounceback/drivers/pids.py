@@ -31,6 +31,8 @@ THREAD_BYTES: Final = 32 << 10
 MOST: Final = 4096
 """Threads, in a container: what the NodePod has memory for."""
 LOOK_SECONDS: Final = 0.1
+SELDOM_SECONDS: Final = 0.4
+"""Between looks for room, where there was none of late: each look disturbs what else the processor is at."""
 _THREAD: Final = 0x00010000 | 0x00000100 | 0x00000200 | 0x00000400 | 0x00000800 | 0x00040000
 """CLONE_THREAD, VM, FS, FILES, SIGHAND, SYSVSEM: a thread without a thing of its own."""
 
@@ -152,18 +154,20 @@ class Work:
     def __call__(self, parent: Parent) -> None:
         beside = Beside(parent, self.process)
         group = Group.of(self.process, "pids", self.pod_uid, self.proc)
-        threads, refused, wanted = Threads(MOST), 0, self.count
+        threads, refused, wanted, pause = Threads(MOST), 0, self.count, LOOK_SECONDS
         group.join()
         parent.tell(ready=True)
         while True:
             room = group.pids_room()
             missing = wanted - threads.count
-            for _ in range(missing if room is None else min(missing, room)):
+            adding = missing if room is None else min(missing, room)
+            for _ in range(adding):
                 if not threads.add():
                     refused += 1
                     parent.tell(refused=refused)
                     break
-            wanted = beside.hear(LOOK_SECONDS).get("count", wanted)
+            pause = LOOK_SECONDS if adding > 0 else min(2 * pause, SELDOM_SECONDS)
+            wanted = beside.hear(pause).get("count", wanted)
 
 
 class Threads:
