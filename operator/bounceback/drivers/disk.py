@@ -20,6 +20,8 @@ from bounceback.types.plan import Act, Flow, Order
 from bounceback.types.scarce import Fill
 
 LOOK_SECONDS: Final = 0.2
+SELDOM_SECONDS: Final = 0.8
+"""Between looks where nobody takes or gives anything: each look disturbs what else the processor is at."""
 START_SECONDS: Final = 10.0
 SLICE: Final = 256 << 20
 """Bytes that are asked for at once."""
@@ -153,7 +155,7 @@ class _Filling:
         """Until the agent lets go."""
         file = _nameless(self._folder, self._name)
         most, lowest, settled, grown = 0, _Figures(file).free, False, True
-        told: dict[str, int] = {}
+        free, pause, told = -1, LOOK_SECONDS, dict[str, int]()
         while True:
             grown = self._step(file, settled=settled)
             settled = settled or not grown
@@ -162,7 +164,8 @@ class _Filling:
             told, before = {"held": held, "most": most, "lowest": lowest, "size": now.size}, told
             if told != before:
                 parent.tell(**told)
-            for words in parent.hear(0.0 if grown else LOOK_SECONDS):
+            pause, free = LOOK_SECONDS if now.free != free else min(2 * pause, SELDOM_SECONDS), now.free
+            for words in parent.hear(0.0 if grown else pause):
                 self._aim(replace(self.act, share=words["share"]), now, held)
                 settled = False
 
