@@ -182,13 +182,18 @@ async def opened(kube: Kube, home: str) -> AsyncIterator[str]:
         await drop_namespace(kube, name)
 
 
-async def until_known(acting: Kube, namespace: str, resource: Resource = PODS) -> None:
-    """The API server's authorizer learns of new rights by a watch, and what comes sooner is forbidden."""
+async def until_known(acting: Kube, namespace: str, resource: Resource = PODS, name: str = "") -> None:
+    """The API server's authorizer learns of new rights by a watch, and what comes sooner is forbidden.
+
+    `name`: the right is to get that one alone, whether it is there or not.
+    """
     async with asyncio.timeout(60):
         while True:
             try:
-                await acting.list(resource, namespace)
+                await (acting.get(resource, namespace, name) if name else acting.list(resource, namespace))
             except KubeError as error:
+                if name and error.gone:
+                    return
                 if error.status != 403:
                     raise
                 await asyncio.sleep(0.05)
@@ -197,7 +202,18 @@ async def until_known(acting: Kube, namespace: str, resource: Resource = PODS) -
 
 
 async def make_namespace(kube: Kube, name: str, labels: dict[str, str] | None = None) -> None:
+    """With the account that pods have there, without which none can be made."""
     await kube.create(NAMESPACES, None, {"metadata": {"name": name, "labels": labels or {}}})
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await kube.get(SERVICE_ACCOUNTS, name, "default")
+            except KubeError as error:
+                if not error.gone:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 async def drop_namespace(kube: Kube, name: str) -> None:

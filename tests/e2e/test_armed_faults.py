@@ -82,8 +82,8 @@ def watch(fault: Json, seen: Seen, **more: object) -> Case:
 
 def events(do: str, seen: Seen) -> Case:
     """Every third change."""
-    delay = {"delayMilliseconds": 1500} if do in ("Delay", "Reorder") else {}
-    return watch({"events": {"do": do, "types": ["MODIFIED"], **delay}}, seen, nth=3)
+    delay = {"Delay": {"delayMilliseconds": 3000}, "Reorder": {"delayMilliseconds": 1500}}
+    return watch({"events": {"do": do, "types": ["MODIFIED"], **delay.get(do, {})}}, seen, nth=3)
 
 
 def some(holds: Callable[[Json], object]) -> Seen:
@@ -192,7 +192,7 @@ CASES: Final[Mapping[str, Case]] = {
     "watch-410": api("watch", {"answer": {"code": 410}}, coded(410), "watch"),
     "drop": events("Drop", steps(lambda step: step == 2)),
     "repeat": events("Repeat", steps(lambda step: step == 0)),
-    "delay": events("Delay", some(lambda one: one["verb"] == "event" and one["late"] >= 1.4)),
+    "delay": events("Delay", some(lambda one: one["verb"] == "event" and one["late"] >= 2.9)),
     "reorder": events("Reorder", steps(lambda step: step == -1)),
     "replay": events("Replay", steps(lambda step: step < -1)),
     "bookmarks": watch({"events": {"do": "Drop", "types": ["BOOKMARK"]}}, without_bookmarks),

@@ -133,7 +133,8 @@ def test_what_pods_without_a_proxy_write_is_hit_by_admission_and_nobody_elses(
 def test_faults_by_admission_end_with_their_time_whoever_is_left(commands: Commands, operator: None) -> None:
     """The operator is killed for good while it answers: the API server goes on without it."""
     with clients(commands, label="disabled") as namespace:
-        commands.apply(namespace, check("patient", behavior=None), experiment("patient", **THROTTLED))
+        throttled = experiment("patient", **{**THROTTLED, "durationSeconds": 30})
+        commands.apply(namespace, check("patient", behavior=None), throttled)
         until(lambda: bool(logged(commands, namespace, "patient")), "it is hit", RUN_SECONDS)
         commands.kubectl("scale", "-n", SYSTEM, "deployment/bounceback", "--replicas=0")
         commands.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator", "--force")

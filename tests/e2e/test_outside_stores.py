@@ -99,7 +99,7 @@ def play(outside: Outside, name: str, **tls: object) -> list[Json]:
     check["spec"]["workload"] = {"model": "Set", "redis": redis, "load": load, "passwordFrom": password}
     spec = experiment["spec"]
     spec["checks"] = [{"name": name}]
-    spec["steadyState"] = {"timeoutSeconds": 20 if tls else 60}  # what is wrong never is
+    spec["steadyState"] = {"timeoutSeconds": 120 if tls else 60}  # what is refused ends the run at once
     spec["faults"][0] |= {"podDelete": {"gracePeriodSeconds": 0}, "durationSeconds": 2}
     return [check, experiment]
 

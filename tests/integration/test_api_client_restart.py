@@ -27,7 +27,7 @@ def test_clients_come_back_after_the_api_server(commands: Commands, tmp_path: Pa
     if not commands.programs:
         pytest.skip("this cluster's API server is not ours to stop")
     with commands.namespace("bb-restart") as place, through(commands, tmp_path) as proxied:
-        with scheduling(proxied, place, tmp_path, "bb-restarted", 60), operating(proxied, place, tmp_path):
+        with scheduling(proxied, place, tmp_path, "bb-restarted"), operating(proxied, place, tmp_path):
             work(commands, place, "before")
             core = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(proxied.commands.kubeconfig))
             run_dev("dev", "stop-apiserver", "--name", name)

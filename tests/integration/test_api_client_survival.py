@@ -126,7 +126,7 @@ def test_a_stalled_scheduler_notices_nothing_until_it_is_over(
 
 
 def test_a_scheduler_that_loses_its_lease_ends(proxied: Through, place: str, tmp_path: Path) -> None:
-    with scheduling(proxied, place, tmp_path, "bb-loser") as process:
+    with scheduling(proxied, place, tmp_path, "bb-loser", 4) as process:
         until(lambda: "acquired lease" in said(tmp_path, "scheduler"), "its lease")
         with proxied.fault("leaseless", **api("leases", "update patch create get", 0, answer={"code": 500})):
             assert process.wait(30) != 0

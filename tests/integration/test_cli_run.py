@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -315,7 +316,12 @@ def test_a_cut_connection_is_taken_up_again(
     """Cut after every step: nothing is missed, nothing is told twice."""
     with cut_way(commands.kubeconfig, tmp_path) as (path, cut):
         script = ScriptedOperator(api, place, "web-slow", status_of("passed"))
-        script.at_step = lambda step: cut()
+
+        def at_step(step: int) -> None:
+            time.sleep(0.5)  # for the command to have come so far
+            cut()
+
+        script.at_step = at_step
         with script:
             file = files(WEB, experiment("web-slow", RUNS["passed"]()["spec"]))
             process = started(commands, "run", "-n", place, "--wait", file, kubeconfig=path)

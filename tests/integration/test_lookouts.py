@@ -95,6 +95,11 @@ def condition(status: RecoveryCheckStatus, type_: str) -> tuple[str, str, str]:
     return next(((c.status, c.reason, c.message) for c in status.conditions if c.type == type_), ("", "", ""))
 
 
+async def reasons(kube: Kube, namespace: str) -> set[str]:
+    """Of the events that were told."""
+    return {event["reason"] for event in (await kube.list(EVENTS, namespace))[0]}
+
+
 async def test_a_real_outage_is_recorded_over_a_restart_of_the_operator(
     kube: Kube, office: Office, namespace: str
 ) -> None:
@@ -112,9 +117,10 @@ async def test_a_real_outage_is_recorded_over_a_restart_of_the_operator(
         down = await until(kube, namespace, lambda s: s.continuous and s.continuous.outage)
         assert down.continuous is not None
         assert (down.continuous.state, condition(down, "Healthy")[0]) == (Watched.DOWN, "False")
-        async with asyncio.timeout(PATIENCE):  # it is counted once it is written
-            while metrics.CHECK_UP.labels(namespace, NAME)._value.get() != 0.0:
-                await asyncio.sleep(0.02)
+        async with asyncio.timeout(PATIENCE):  # what is told is told once it is written
+            while "OutageBegan" not in await reasons(kube, namespace):
+                await asyncio.sleep(0.1)
+        assert metrics.CHECK_UP.labels(namespace, NAME)._value.get() == 0.0
 
     async with watching(office, namespace, kube):
         await scale(kube, namespace, 1)

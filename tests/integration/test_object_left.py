@@ -25,7 +25,7 @@ from bounceback.types.outcome import Cleanup, VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.object_patch import ObjectPatch
-from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply
+from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply, until_known
 from tests.unit.engine_values import experiment
 
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -42,6 +42,7 @@ async def test_an_undo_without_rights_is_a_leftover_until_the_rights_are_back(
     body = await kube.create(CONFIG_MAPS, namespace, {"metadata": {"name": "settings"}, "data": {"mode": "well"}})
     fault = {"fieldChanged": {"path": "/data/mode", "value": "broken"}}
     acting = kube.acting_as(namespace, ACCOUNT)
+    await until_known(acting, namespace, CONFIG_MAPS)
     patch = ObjectPatch(acting, Kinds(kube), "the account")
     (change,) = ObjectFault.model_validate(fault).changes({**body, "kind": "ConfigMap", "apiVersion": "v1"}, RUN)
     change = await patch.rehearse(change)

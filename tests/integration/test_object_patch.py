@@ -20,7 +20,7 @@ from bounceback.types.objects import Change
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.object_patch import ObjectPatch
-from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply
+from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply, until_known
 
 OBJECTS = ["configmaps", "secrets", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"]
 MODE = {"fieldChanged": {"path": "/data/mode", "value": "broken"}}
@@ -30,6 +30,7 @@ MODE = {"fieldChanged": {"path": "/data/mode", "value": "broken"}}
 async def patch(kube: Kube, home: str, namespace: str) -> ObjectPatch:
     """As the account, which may change what is listed above."""
     await apply(kube, access_manifest(namespace, ACCOUNT, home, OPERATOR, objects=OBJECTS))
+    await until_known(kube.acting_as(namespace, ACCOUNT), namespace, CONFIG_MAPS)
     return ObjectPatch(kube.acting_as(namespace, ACCOUNT), Kinds(kube), "the account")
 
 

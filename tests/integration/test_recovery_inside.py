@@ -30,7 +30,7 @@ from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.errors import Refused
 from tests import real_servers
 from tests.commands import Commands
-from tests.conftest import ACCOUNT, OPERATOR, apply
+from tests.conftest import ACCOUNT, OPERATOR, apply, until_known
 from tests.integration.looking import NO_SEAL
 from tests.workload import pod, running
 
@@ -350,17 +350,5 @@ async def test_secrets_are_read_as_the_account_and_what_is_missing_is_refused_wi
                 "invariants": [{"name": "y", "expression": "true"}],
             }
             await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, secrets=["redis", "other"]))
-            await until_allowed(acting, namespace)
+            await until_known(acting, namespace, SECRETS, "other")
             await observe(acting, namespace, RecoveryCheckSpec.model_validate(both), NO_SEAL)
-
-
-async def until_allowed(acting: Kube, namespace: str) -> None:
-    """The authorizer learns of a right by a watch."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await acting.get(SECRETS, namespace, "other")
-            except KubeError as error:
-                if error.gone:
-                    return
-            await asyncio.sleep(0.1)

@@ -107,7 +107,7 @@ def plans() -> Iterator[Plan]:
         )
         period = dice.choice((50, 100, 200, 300, 300))
         # Nothing but silence is to make a look fail by its timeout, however busy this machine is.
-        timeout = dice.choice((500, 900)) if how is How.SILENCE else 20_000
+        timeout = dice.choice((1_500, 2_500)) if how is How.SILENCE else 20_000
         check = {
             "probes": [
                 {

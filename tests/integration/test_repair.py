@@ -18,7 +18,7 @@ from bounceback.kube.resources import CONFIG_MAPS, JOBS, PODS
 from bounceback.types.outcome import RepairState
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.errors import Refused
-from tests.conftest import ACCOUNT, OPERATOR, apply
+from tests.conftest import ACCOUNT, OPERATOR, apply, until_known
 from tests.spec_case import EXPERIMENT
 from tests.workload import pod
 
@@ -80,6 +80,7 @@ async def test_a_repair_runs_once_whoever_sees_to_it_and_ends_as_it_did(
     with pytest.raises(Refused, match=r"create jobs\.batch.*--objects jobs\.batch"):
         await check_repair(acting, namespace, "uid", manual(template))
     await apply(kube, access_manifest(namespace, ACCOUNT, namespace, OPERATOR, objects=["jobs.batch"]))
+    await until_known(acting, namespace, JOBS)
     await check_repair(acting, namespace, "uid", manual(template))
     with pytest.raises(Refused, match=r"spec\.repair\.job\.template: the API server does not take the Job"):
         await check_repair(acting, namespace, "uid", manual({"containers": [{"name": "no-image"}]}))

@@ -23,7 +23,7 @@ from bounceback.types.plan import Rung
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.journal import Journal
-from tests.conftest import ACCOUNT, OPERATOR, apply
+from tests.conftest import ACCOUNT, OPERATOR, apply, until_known
 from tests.unit.engine_values import experiment, pod
 
 FIELD = "spec.faults[0].tlsFault"
@@ -50,6 +50,7 @@ async def keep(kube: Kube, namespace: str, authority: Authority, **changes: byte
 
 async def allow(kube: Kube, namespace: str, home: str) -> None:
     await apply(kube, access_manifest(namespace, ACCOUNT, home, OPERATOR, ["shop-ca"]))
+    await until_known(kube.acting_as(namespace, ACCOUNT), namespace, SECRETS, "shop-ca")
 
 
 async def sign(acting: Kube, namespace: str, **changes: Any) -> Leaf | None:

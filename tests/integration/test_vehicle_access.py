@@ -18,7 +18,7 @@ from bounceback.vehicles.access import (
     check_access,
 )
 from bounceback.vehicles.errors import Refused
-from tests.conftest import ACCOUNT, KINDS, OPERATOR, RBAC, apply
+from tests.conftest import ACCOUNT, KINDS, OPERATOR, RBAC, apply, until_known
 
 ALL = AGENT_NEEDS | DELETE_NEEDS | PEER_NEEDS
 
@@ -70,7 +70,9 @@ async def test_the_manifest_can_be_applied_again_and_stays_in_its_namespace(kube
     await apply(kube, manifest)
     assert {item["kind"] for item in manifest} == set(KINDS)
     assert {item["metadata"]["namespace"] for item in manifest} == {namespace}
-    await check_access(kube.acting_as(namespace, "other"), namespace, "other", needs=ALL)
+    other = kube.acting_as(namespace, "other")
+    await until_known(other, namespace)
+    await check_access(other, namespace, "other", needs=ALL)
 
 
 async def _as_operator(kubeconfig: str, kube: Kube, home: str, folder: Path) -> str:

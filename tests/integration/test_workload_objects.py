@@ -76,7 +76,7 @@ async def test_somebody_who_cleans_up_is_told(commands: Commands, namespace: str
 
 
 async def test_somebody_who_sets_values_back_is_told(commands: Commands, namespace: str, kube: Kube) -> None:
-    asked = workload(commands, namespace, Model.REGISTER, keys=1, settleSeconds=2, load={"closed": {"clients": 1}})
+    asked = workload(commands, namespace, Model.REGISTER, keys=1, settleSeconds=20, load={"closed": {"clients": 1}})
     run = Run(asked, system_of(asked), 1)
     living = asyncio.create_task(run.live())
     old: str | None = None

@@ -199,7 +199,7 @@ def operating(proxied: Through, namespace: str, folder: Path) -> Iterator[subpro
 
 @contextlib.contextmanager
 def scheduling(
-    proxied: Through, namespace: str, folder: Path, name: str, patience: int = 4
+    proxied: Through, namespace: str, folder: Path, name: str, patience: int = 60
 ) -> Iterator[subprocess.Popen[str]]:
     """A kube-scheduler for pods that name it. Skips where no such program is.
 

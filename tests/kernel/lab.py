@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -223,7 +223,7 @@ def echo(where: Netns, address: str, port: int = PORT) -> Iterator[None]:
         thread.join(2)
 
 
-def connect(where: Netns, address: str, port: int = PORT, seconds: float = 5.0) -> socket.socket:
+def connect(where: Netns, address: str, port: int = PORT, seconds: float = 20.0) -> socket.socket:
     """Whoever asks for an address that nobody answers for asks again after a second, as does a SYN that was lost."""
     with where.entered():
         return socket.create_connection((address, port), timeout=seconds)
@@ -258,7 +258,7 @@ def ask(connection: socket.socket, seconds: float = 0.6) -> str:
 def round_trip(connection: socket.socket) -> float:
     """Seconds."""
     start = time.perf_counter()
-    assert ask(connection, 5.0) == "ok"
+    assert ask(connection, 20.0) == "ok"
     return time.perf_counter() - start
 
 
@@ -284,11 +284,13 @@ def datagrams(source: Netns, receiver: Netns, address: str, count: int, port: in
 
 
 def deliveries(
-    source: Netns, receiver: Netns, address: str, count: int, port: int = PORT, pace: float = 0.0, size: int = 100
-) -> list[tuple[int, float]]:
+    source: Netns, receiver: Netns, address: str, count: int | Iterable[int], port: int = PORT, pace: float = 0.0,
+    size: int = 100, held_up: set[int] | None = None,
+) -> list[tuple[int, float]]:  # fmt: skip
     """Datagrams that arrived, in the order in which they did: which one it was, and how many seconds it took.
 
-    The kernel says when one arrived. `pace`: seconds between two of them.
+    The kernel says when one arrived. `count`: how many, or their numbers. `pace`: seconds between two of them.
+    `held_up`: takes up those with which this process was not done within 10 ms, so that they seem to take longer.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with receiver.entered():
@@ -299,9 +301,12 @@ def deliveries(
         sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 27)
         sink.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         sink.bind((address, port))
-        for number in range(count):
+        for number in range(count) if isinstance(count, int) else count:
+            began = time.time_ns()
             with contextlib.suppress(PermissionError):
-                sender.sendto(_STAMP.pack(number, time.time_ns()).ljust(size, b"."), (address, port))
+                sender.sendto(_STAMP.pack(number, began).ljust(size, b"."), (address, port))
+            if held_up is not None and time.time_ns() - began > 10_000_000:
+                held_up.add(number)
             if pace:
                 time.sleep(pace)
         sink.settimeout(1.0)
@@ -330,8 +335,9 @@ def flood(source: Netns, receiver: Netns, address: str, seconds: float, pace: fl
         sink.bind((address, PORT))
         began = time.monotonic()
         sent = 0
-        while (now := time.monotonic()) < began + seconds:
-            while sent < (now - began) / pace:  # made up for where this process had to wait
+        while sent < seconds / pace:
+            due = min(time.monotonic() - began, seconds) / pace
+            while sent < due:  # made up for where this process had to wait
                 with contextlib.suppress(OSError):
                     sender.sendto(bytes(size), (address, PORT))
                 sent += 1

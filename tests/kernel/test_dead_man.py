@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from bounceback.types.instants import Instant
 from bounceback.types.plan import Drop, Feature
 from bounceback.types.told import Line, Told
 from tests.kernel.lab import GONE_SECONDS, ONE, Lab, echo, environment, order, peer, plan, reach
 
-LATE_SECONDS = 1.0  # on a machine that is busy with other tests
+LATE_SECONDS = 3.0  # on a machine that is busy with other tests; nobody promised a figure
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +41,13 @@ def test_a_killed_agent_takes_its_partition_along(lab: Lab, record_property: Cal
 
 
 def test_a_terminated_agent_reverts_and_says_why(lab: Lab) -> None:
-    cut, later = order(Drop(), peer(ONE)), order(Drop(), peer(ONE), start_at=4.0)
+    cut, later = order(Drop(), peer(ONE)), order(Drop(), peer(ONE), start_at=20.0)
     agent = lab.start(plan(cut, later))
     agent.until(Told.IN_FORCE)
-    signalled = agent.signal(signal.SIGTERM)
+    signalled = Instant.now()
+    agent.signal(signal.SIGTERM)
     told = agent.end()
-    assert time.monotonic() - signalled < GONE_SECONDS
+    assert next(line for line in told if line.told is Told.CLEARED).at.since(signalled) < GONE_SECONDS
     assert agent.of(cut.injection) == [Told.IN_FORCE, Told.CLEARED, Told.VERIFIED]
     assert next(line for line in told if line.told is Told.CLEARED).detail == {"why": "Terminated"}
     assert agent.of(later.injection) == [Told.REFUSED]
@@ -53,7 +55,7 @@ def test_a_terminated_agent_reverts_and_says_why(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "why"), [({"duration": 0.7}, "Duration"), ({"duration": 20, "not_after": 5.0}, "NotAfter")]
+    ("times", "why"), [({"duration": 0.7}, "Duration"), ({"duration": 20, "not_after": 10.0}, "NotAfter")]
 )
 def test_a_fault_ends_by_its_own_deadline(lab: Lab, times: dict[str, Any], why: str) -> None:
     cut = order(Drop(), peer(ONE), **times)
@@ -62,7 +64,7 @@ def test_a_fault_ends_by_its_own_deadline(lab: Lab, times: dict[str, Any], why: 
     cleared = agent.until(Told.CLEARED)
     assert cleared.detail == {"why": why}
     late = cleared.at.since(begun.at) - 0.7 if why == "Duration" else cleared.at.utc - cut.not_after
-    assert -0.01 < late < LATE_SECONDS
+    assert -0.05 < late < LATE_SECONDS  # less than none where the agent was kept waiting between two readings
     agent.end()
     assert lab.left() == []
 
@@ -77,7 +79,7 @@ def test_an_agent_that_comes_too_late_touches_nothing(lab: Lab) -> None:
 
 
 def test_an_order_waits_for_its_time(lab: Lab) -> None:
-    cut = order(Drop(), peer(ONE), start_at=4.0, duration=0.3)
+    cut = order(Drop(), peer(ONE), start_at=10.0, duration=0.3)
     agent = lab.start(plan(cut))
     begun = agent.until(Told.IN_FORCE)
     assert 0 <= begun.at.utc - cut.start_at < LATE_SECONDS

@@ -19,7 +19,7 @@ from bounceback.types.inside import InsideAct
 from bounceback.types.kubelet import StopKubelet, StopKubeletService
 from bounceback.types.pattern import OnOff
 from bounceback.types.plan import Order
-from bounceback.types.told import Told
+from bounceback.types.told import Line, Told
 from tests.kernel.lab import GONE_SECONDS, Agent, Lab, order, plan
 from tests.kernel.pods import DEAF, GROUPS, group
 from tests.kernel.test_node_pod import node
@@ -31,7 +31,8 @@ open("/proc/self/comm", "w").write("kubelet")
 print("ready", flush=True)
 for line in sys.stdin:
     if line.startswith("deaf"):
-        deaf(2)
+        deaf(15)
+        continue  # it answers questions alone
     print(line, end="", flush=True)
 """
 
@@ -113,16 +114,23 @@ def test_a_kubelet_stands_still_for_its_time_and_goes_on(node: Lab) -> None:
     with kubelet(*node.among) as one:
         each = still(duration=6.0)
         agent = start(node, each)
-        agent.until(Told.HITS)
+        begun = agent.until(Told.IN_FORCE)
+        first = agent.until(Told.HITS)
         assert not one.answers(0.5)
         lines = agent.end()
         one.goes_on_within(10)
         cleared = next(line for line in lines if line.told is Told.CLEARED)
         assert cleared.detail["why"] == "Duration"
         assert "stood still for" in cleared.detail["seen"][0]
-        assert 4000 <= agent.hits(each.injection) <= 6500  # and what a busy machine is late
+        assert is_its_time(agent.hits(each.injection), begun, first, cleared, each.duration)
         assert [line.detail["leftovers"] for line in lines if line.told is Told.VERIFIED] == [[]]
         assert none_left(each.injection)
+
+
+def is_its_time(milliseconds: int, begun: Line, first: Line, cleared: Line, duration: float) -> bool:
+    """From the first word of it until it was over at least, and no more than from when it was in force."""
+    least = first.hits + 1000 * (duration - first.at.since(begun.at)) - 500
+    return least <= milliseconds <= 1000 * cleared.at.since(begun.at) + 100
 
 
 def test_one_that_hears_of_it_late_was_let_go_on_by_nobody(node: Lab) -> None:
@@ -133,7 +141,7 @@ def test_one_that_hears_of_it_late_was_let_go_on_by_nobody(node: Lab) -> None:
         agent.until(Told.HITS)
         assert not one.answers(0.5)
         agent.control({"stop": True})
-        one.goes_on_within(10)
+        one.goes_on_within(30)
         lines = agent.end()
         assert [line.told for line in lines if line.told is Told.FAILED] == []
         assert [line.detail["leftovers"] for line in lines if line.told is Told.VERIFIED] == [[]]
@@ -192,7 +200,7 @@ def test_what_a_dead_agent_left_stopped_is_seen(node: Lab) -> None:
 
 def test_turns_of_a_pattern_let_it_go_on_in_between(node: Lab) -> None:
     with kubelet(*node.among) as one:
-        agent = start(node, still(pattern=OnOff(3.0, 6.0), duration=16.0))
+        agent = start(node, still(pattern=OnOff(6.0, 6.0), duration=30.0))
         agent.until(Told.HITS)
         assert not one.answers(0.3)
         one.goes_on_within(15)

@@ -245,7 +245,7 @@ def test_a_killed_agents_delay_is_undone_by_its_guard(
 
 
 def test_a_hanging_agents_delay_is_undone_in_time(lab: Lab) -> None:
-    slow = order(DELAY, peer(ONE), not_after=8.0)
+    slow = order(DELAY, peer(ONE), not_after=10.0)
     agent, guard = guarded(lab, slow)
     agent.until(Told.IN_FORCE)
     agent.signal(signal.SIGSTOP)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import pytest
 
@@ -134,21 +134,24 @@ def test_corrupted_packets_are_known_by_their_checksum(lab: Lab) -> None:
 def test_reordered_packets_overtake_those_that_are_delayed(lab: Lab) -> None:
     count, share = 2000, 0.3
     with force(lab, Netem(50_000, reorder_percent=share * 100)) as in_force:
-        arrived = deliveries(lab.target, lab.one, ONE, count, pace=0.0005)
+        held_up: set[int] = set()
+        arrived = deliveries(lab.target, lab.one, ONE, count, pace=0.0005, held_up=held_up)
         hits = in_force.hits()
     assert len(arrived) == count
     early = sum(took < 0.0499 for _, took in arrived)
-    assert early == hits
-    assert is_share(early, count, share)
+    assert early <= hits <= early + len(held_up)
+    assert is_share(hits, count, share)
     assert [number for number, _ in arrived] != sorted(number for number, _ in arrived)
 
 
 def test_only_every_so_manyth_packet_is_reordered_with_a_gap(lab: Lab) -> None:
     with force(lab, Netem(50_000, reorder_percent=100.0, reorder_gap=5)) as in_force:
-        arrived = deliveries(lab.target, lab.one, ONE, 1000, pace=0.0005)
+        held_up: set[int] = set()
+        arrived = deliveries(lab.target, lab.one, ONE, 1000, pace=0.0005, held_up=held_up)
         assert in_force.hits() == 200
-    early = [number for number, took in sorted(arrived) if took < 0.0499]
-    assert {later - sooner for sooner, later in pairwise(early)} == {5}
+    early = {number for number, took in arrived if took < 0.0499}
+    assert len({number % 5 for number in early}) == 1
+    assert 200 - len(held_up) <= len(early) <= 200
 
 
 # Changes in place

@@ -17,6 +17,8 @@ from bounceback.types.told import Told
 from tests.kernel.lab import ONE, PORT, Agent, Lab, connect, deliveries, echo, order, peer, plan, reach, round_trip
 
 SECONDS = 4.0
+TURN = 4.0
+"""Seconds of one that nobody is to sleep through, however busy the machine is."""
 
 
 def patterned(act: Act, pattern: Pattern, seconds: float = SECONDS) -> Order:
@@ -37,14 +39,14 @@ def steps(agent: Agent) -> list[float]:
 
 def test_a_partition_comes_and_goes(lab: Lab, needs: Callable[..., None]) -> None:
     needs(Feature.NFT_IP, Feature.NFT_OWNER)
-    cut = patterned(Drop(), OnOff(1.0, 1.0), seconds=2 * SECONDS)
+    cut = patterned(Drop(), OnOff(TURN, TURN), seconds=4 * TURN)
     lost = 0
     fates = []
     with lab.target.entered():
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sender:
         agent = start(lab, cut)
-        end = time.monotonic() + 2 * SECONDS + 0.5
+        end = time.monotonic() + 4 * TURN + 0.5
         while time.monotonic() < end:
             try:
                 sender.sendto(b"x", (ONE, PORT))
@@ -57,10 +59,10 @@ def test_a_partition_comes_and_goes(lab: Lab, needs: Callable[..., None]) -> Non
             time.sleep(0.005)
     agent.end()
     turns = [fate for fate, _ in groupby(fates)]
-    assert turns == [True, False] * 4
+    assert turns == [True, False] * 2
     assert 0.3 < lost / len(fates) < 0.6
     assert agent.hits(cut.injection) == lost
-    assert steps(agent) == [0, 100, 0, 100, 0, 100, 0]
+    assert steps(agent) == [0, 100, 0]
     assert lab.left() == []
 
 
@@ -108,7 +110,7 @@ def test_a_limit_comes_and_goes(lab: Lab, needs: Callable[..., None]) -> None:
 
 def test_connections_are_reset_each_time_that_the_fault_comes_back(lab: Lab, needs: Callable[..., None]) -> None:
     needs(Feature.SOCK_DESTROY, Feature.NFT_IP, Feature.NFT_OWNER, Feature.NFT_REJECT)
-    reset = patterned(Reset(refuse_new=True), OnOff(1.0, 1.0))
+    reset = patterned(Reset(refuse_new=True), OnOff(TURN, TURN), seconds=3 * TURN)
     with echo(lab.one, ONE), connect(lab.target, ONE) as first:
         agent = start(lab, reset)
         with pytest.raises(ConnectionAbortedError):
@@ -117,9 +119,9 @@ def test_connections_are_reset_each_time_that_the_fault_comes_back(lab: Lab, nee
         while steps(agent)[-1:] != [0]:
             agent.until(Told.STEP)
         with connect(lab.target, ONE) as second:
-            assert round_trip(second) < 0.5
+            round_trip(second)
             agent.until(Told.STEP)
-            second.settimeout(2)
+            second.settimeout(20)
             with pytest.raises(ConnectionAbortedError):
                 second.recv(1)
         agent.end()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -48,12 +48,12 @@ def limited(node: Lab, *, processors: float = 0.0, memory: int = 0, pids: int = 
         yield app
 
 
-def asked(app: Inside, act: InsideAct) -> Order:
-    return replace(order(act), pod_uid=app.uid)
+def asked(app: Inside, act: InsideAct, **times: Any) -> Order:
+    return replace(order(act, **times), pod_uid=app.uid)
 
 
-def begun(node: Lab, app: Inside, act: InsideAct) -> Agent:
-    agent = node.start(plan(asked(app, act), on_node=True), where=node.one)
+def begun(node: Lab, app: Inside, act: InsideAct, **times: Any) -> Agent:
+    agent = node.start(plan(asked(app, act, **times), on_node=True), where=node.one)
     agent.until(Told.IN_FORCE)
     return agent
 
@@ -179,9 +179,13 @@ def test_where_the_target_is_to_die_first_it_does_and_all_is_let_go(node: Lab) -
 def test_a_target_that_the_kernel_would_rather_keep_dies_all_the_same(node: Lab) -> None:
     """The kubelet gives a pod that is Guaranteed an oom_score_adj of -997, and our NodePods one of nearly 1000."""
     with limited(node, memory=96 * MIB) as app, worth_less_than_the_target():
-        agent = begun(node, app, Memory(percent=100, victim=Victim.TARGET))
+        agent = begun(node, app, Memory(percent=100, victim=Victim.TARGET), duration=60.0, not_after=90.0)
         until(lambda: kills(app) > 0)  # ours
-        time.sleep(3)
+        since = time.monotonic()
+        while app.process.poll() is None and time.monotonic() < since + 3:  # the next one waits inside, and leaves
+            if len(inside(app, "memory")) > 1:
+                since = time.monotonic()
+            time.sleep(0.01)
         assert app.process.poll() is not None or kills(app) == 1
         assert app.process.stdin is not None
         with suppress(BrokenPipeError):  # it may have asked for something, and be dead
@@ -222,9 +226,8 @@ def test_what_a_killed_agent_took_is_free_again(node: Lab, act: InsideAct) -> No
         before = used(app)
         agent = begun(node, app, act)
         until(lambda: len(inside(app, act.driver)) == 2)
-        killed = agent.signal(signal.SIGKILL)
+        agent.signal(signal.SIGKILL)
         until(lambda: len(inside(app, act.driver)) == 1, 2)
-        assert time.monotonic() - killed < 2
         until(lambda: used(app) - before < 20 * MIB)
 
 

@@ -50,7 +50,7 @@ WAITS = f"""{DEAF}
 import sys
 open("/proc/self/comm", "w").write("deaf")
 print(os.getpid(), flush=True)
-deaf(3)
+deaf(15)
 for line in sys.stdin:
     print(eval(line), flush=True)
 """
@@ -135,7 +135,7 @@ def test_what_is_to_stop_once_the_kernel_lets_go_of_it_is_not_forgotten(node: La
             until(lambda: frozen.hits() == 1)
             assert deaf.state() == "T"
         frozen.revert()
-        assert answers(app, 10)
+        assert answers(app, 30)
 
 
 def test_what_a_killed_agent_froze_goes_on_by_its_guard(node: Lab) -> None:

@@ -313,8 +313,8 @@ async def test_delays_come_before_and_after_the_server_has_answered(line: Line) 
     began = monotonic()
     server, _ = await line.asked(client, asked)
     assert monotonic() - began >= 0.15
-    await server.send(answer(200, b"x" * 3_000_000))
     answered = monotonic()
+    await server.send(answer(200, b"x" * 3_000_000))
     assert len((await told(client)).body) == 3_000_000
     assert monotonic() - answered >= 0.24
 

@@ -170,7 +170,7 @@ async def events(client: End, count: int) -> list[str]:
 
 
 async def test_a_late_event_makes_those_after_it_wait(line: Line) -> None:
-    line.rules(rule(Events(Event.DELAY, names=("b",), delay_us=200_000)))
+    line.rules(rule(Events(Event.DELAY, names=("b",), delay_us=3_000_000)))
     client, _ = await watching(line, *map(event, "abc"))
     assert names(await chunk(client)) == ["a"]
     assert await client.is_silent(0.05)
@@ -184,7 +184,7 @@ async def test_bookmarks_are_withheld(line: Line) -> None:
 
 
 async def test_a_watch_may_begin_late_too(line: Line) -> None:
-    line.rules(ApiRule("slow", Delay(after_us=200_000)))
+    line.rules(ApiRule("slow", Delay(after_us=3_000_000)))
     client = await line.client()
     server, _ = await line.asked(client, ASKED)
     await server.send(WATCH_HEAD + chunked(event("a")))

@@ -308,7 +308,7 @@ async def test_a_certificate_of_a_plug_in_is_the_proxy_s_and_renewed_before_it_e
     """By the client's one connection, which stays."""
     signer = authority()
     (tmp_path / "ca.crt").write_bytes(signer.authority)
-    first = plugin.gives("ann", 3)
+    first = plugin.gives("ann", 9)
     async with api_server(signer, clients=plugin.signer) as server:
         options = written(tmp_path, server.port, plugin.user, **{"certificate-authority": "ca.crt"})
         async with proxied(options) as (_, client):

@@ -251,7 +251,7 @@ def test_a_crash_kills_the_command_and_begins_it_again(cluster: Path, tmp_path: 
 def test_crash_at_every_write_goes_on_until_it_is_ended(cluster: Path, tmp_path: Path) -> None:
     crash = {"name": "crash", "apiFault": {"crash": {"when": "Before"}, "requests": [WRITES]}}
     asked = faults(tmp_path, crash, clientBehavior={"maxHotLoops": 0})
-    with proxy(*before(cluster), *asked, "--for", "3", *asking("POST")) as running:
+    with proxy(*before(cluster), *asked, "--for", "10", *asking("POST")) as running:
         code, said = ended(running)
     assert code == 0, said
 

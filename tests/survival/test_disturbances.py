@@ -173,7 +173,7 @@ async def test_pods_are_deleted_again_and_again(
         "kind": "Deployment",
         "metadata": {"name": "crew"},
         "spec": {
-            "replicas": 2,
+            "replicas": 6,  # enough that each round finds one that runs
             "selector": {"matchLabels": {"role": "crew"}},
             "template": {"metadata": {"labels": {"role": "crew"}}, "spec": template["spec"]},
         },
@@ -182,19 +182,19 @@ async def test_pods_are_deleted_again_and_again(
 
     await kube.create(Resource("apps/v1", "deployments"), namespace, deployment)
     async with asyncio.timeout(60):
-        while len([p for p in (await kube.list(PODS, namespace, labels="role=crew"))[0] if _ready(p)]) < 2:
+        while len([p for p in (await kube.list(PODS, namespace, labels="role=crew"))[0] if _ready(p)]) < 6:
             await asyncio.sleep(0.2)
     fault = {
         "name": "kill",
         "target": "crew",
-        "durationSeconds": 8,
-        "podDelete": {"gracePeriodSeconds": 0, "everySeconds": 3},
+        "durationSeconds": 17,
+        "podDelete": {"gracePeriodSeconds": 0, "everySeconds": 6},
     }
     selector = {"selector": {"matchLabels": {"role": "crew"}}, "mode": "One"}
     await make_experiment(kube, namespace, "again", fault, targets=[{"name": "crew", "pods": selector}])
     status = await finished(kube, namespace, "again")
     assert (status["verdict"], status["axes"]["injection"]) == ("Passed", "Proven"), status
-    assert status["injectionCounts"]["total"] == 3, "at 0, 3 and 6 seconds"
+    assert status["injectionCounts"]["total"] == 3, "at 0, 6 and 12 seconds"
     assert status["injectionCounts"]["hits"] == 3
 
 

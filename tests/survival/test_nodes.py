@@ -151,7 +151,7 @@ async def test_a_node_is_touched_only_where_a_policy_allows_it_and_for_as_long(
     assert not status.get("injections")
 
     policy = await policies(allowed, spare, "nodeCordon")
-    await make(kube, allowed, "cordoned", *cordon(spare, 4))
+    await make(kube, allowed, "cordoned", *cordon(spare, 15))
     seen = await until(kube, allowed, "cordoned", reached(Phase.ACTIVE))
     assert await cordoned(kube, spare), seen["status"]
     await kube.patch(NODES, None, spare, {"metadata": {"annotations": {"others": "too"}}})
@@ -268,7 +268,7 @@ async def test_a_drained_node_is_empty_and_takes_pods_again(
     before = await until_ready(kube, allowed, 2)
     await policies(allowed, node, "nodeDrain")
     target, fault = example("A6-node-drain")
-    await make(kube, allowed, "drain", {**target, "nodes": {"ofPods": WEB}}, {**fault, "durationSeconds": 8})
+    await make(kube, allowed, "drain", {**target, "nodes": {"ofPods": WEB}}, {**fault, "durationSeconds": 25})
     await until(kube, allowed, "drain", lambda status: status.get("injectionCounts", {}).get("hits") == 3)
     assert await cordoned(kube, node)
     assert not await ready(kube, allowed) & before, "they were not evicted"
@@ -325,7 +325,7 @@ async def test_a_kubelet_stands_still_and_is_heard_of_again(
     (injection,) = status["injections"]
     assert (status["verdict"], status["axes"]["cleanup"]) == ("Passed", "Clean"), status
     assert injection["object"]["name"] == injection["node"] == node
-    assert 10_000 <= injection["hits"] <= 15_000, injection
+    assert 10_000 <= injection["hits"] <= 17_000, injection  # the timer on the host may be 2 s late
     assert "stood still for" in injection["message"]
     renewed, began = (await lease(kube, node)), time.monotonic()
     while await lease(kube, node) == renewed:

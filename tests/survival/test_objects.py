@@ -176,7 +176,7 @@ async def test_the_operator_is_killed_for_good_and_the_rollback_pod_undoes(
     """A later operator tells the truth: it was the undo, not the system, and when."""
     first = make_operator("operator-0", more=ACTS_AS)
     first.start()
-    await make_experiment(kube, place, "orphaned", {"scaledToZero": {}, "healing": "Required"}, WEB, 5)
+    await make_experiment(kube, place, "orphaned", {"scaledToZero": {}, "healing": "Required"}, WEB, 15)
     await until(kube, place, "orphaned", reached(Phase.ACTIVE), PATIENT)
     first.kill()
     assert await replicas(kube, place) == 0

@@ -123,7 +123,7 @@ async def test_a_webhook_is_touched_only_as_a_policy_allows_and_put_right_withou
 
     await allow(kube, place, webhook)
     try:
-        await make_experiment(kube, place, "orphaned", IGNORED, targets, 4)
+        await make_experiment(kube, place, "orphaned", IGNORED, targets, 15)
         await until(kube, place, "orphaned", reached(Phase.ACTIVE), PATIENT)
         first.kill()
         assert await failure_policy(kube, webhook) == "Ignore"

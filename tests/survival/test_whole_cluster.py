@@ -47,7 +47,7 @@ async def test_a_kubelet_that_is_gone_makes_the_cleanup_unverified(
 ) -> None:
     callers, server = shop
     before = network_state(callers)
-    await make_experiment(kube, namespace, "cut-off", partition(server, seconds=4), recoveryTimeoutSeconds=20)
+    await make_experiment(kube, namespace, "cut-off", partition(server, seconds=20), recoveryTimeoutSeconds=20)
     await until(kube, namespace, "cut-off", reached(Phase.ACTIVE))
     async with _stopped_kubelet(cluster):
         status = await finished(kube, namespace, "cut-off", 180)

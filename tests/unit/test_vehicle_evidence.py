@@ -93,7 +93,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(0.005)
 
     monkeypatch.setattr(Backoff, "pause", pause)
-    monkeypatch.setattr(evidence, "PATIENCE", 0.1)
+    monkeypatch.setattr(evidence, "PATIENCE", 1.0)
 
 
 async def heard(kubelet: FakeKubelet, *, ours: bool = False) -> list[Line | AgentEnd]:

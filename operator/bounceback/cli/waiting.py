@@ -41,11 +41,20 @@ class Waiting:
             try:
                 self._step(follower)
             except KeyboardInterrupt:
-                if self.cancelled:
+                if not self._interrupted():
                     _say(f"left as it is: {', '.join(map(str, self._open))}")
                     return INTERRUPTED
-                self._cancel("cancelling; press Ctrl-C again to leave")
         return gravest(self._codes.values())
+
+    def _interrupted(self) -> bool:
+        """Whether to go on: not the second time, which may come before the first is through."""
+        if self.cancelled:
+            return False
+        try:
+            self._cancel("cancelling; press Ctrl-C again to leave")
+        except KeyboardInterrupt:
+            return False
+        return True
 
     @property
     def _open(self) -> list[Key]:

@@ -181,7 +181,7 @@ class Answering:
         parent.tell(ready=True, beat=time.monotonic())
         while time.clock_gettime(time.CLOCK_BOOTTIME) < ends:
             signal.setitimer(signal.ITIMER_REAL, STALLED_SECONDS)
-            ready = select.select([group.fileno(), parent.fileno()], [], [], self._patience())[0]
+            ready = select.select([group.fileno(), parent.fileno()], [], [], self._patience(ends))[0]
             self._let_go(group)
             if group.fileno() in ready:
                 for event in group.events():
@@ -212,9 +212,10 @@ class Answering:
             place.close()
         return group
 
-    def _patience(self) -> float:
+    def _patience(self, ends: float) -> float:
         soon = TELL_SECONDS if self._untold else BEAT_SECONDS
-        return max(0.0, min(soon, self._held[0][0] - time.monotonic())) if self._held else soon
+        soon = min(soon, ends - time.clock_gettime(time.CLOCK_BOOTTIME))
+        return max(0.0, min(soon, self._held[0][0] - time.monotonic()) if self._held else soon)
 
     def _decide(self, group: Group, event: Event) -> None:
         act = self._act

@@ -62,7 +62,7 @@ async def test_a_delay_is_what_was_asked_within_2_ms(
     _, server = await client_and_server(kube, namespace)
     before = await quickest(kube, namespace, server)
     delay = {"delayMilliseconds": 100, **peers(server)}
-    fault = {"name": "slow", "target": "callers", "durationSeconds": 15, "networkDelay": delay}
+    fault = {"name": "slow", "target": "callers", "durationSeconds": 30, "networkDelay": delay}
     await make_experiment(kube, namespace, "delay", fault)
     await until(kube, namespace, "delay", reached(Phase.ACTIVE))
     during = await quickest(kube, namespace, server)
@@ -79,12 +79,12 @@ async def test_a_loss_is_what_was_asked_within_the_binomial_bounds(
     sent, share = 3000, 0.1
     _, server = await client_and_server(kube, namespace)
     loss = {"lossPercent": 10, **peers(server, ports=[{"port": 9, "protocol": "UDP"}])}
-    fault = {"name": "lossy", "target": "callers", "durationSeconds": 8, "networkLoss": loss}
+    fault = {"name": "lossy", "target": "callers", "durationSeconds": 25, "networkLoss": loss}
     await make_experiment(kube, namespace, "loss", fault)
     await until(kube, namespace, "loss", reached(Phase.ACTIVE))
     await in_client(kube, namespace, SEND, server.ips[0], str(sent))
     status = await finished(kube, namespace, "loss")
     lost = status["injections"][0]["hits"]
-    bound = 2.576 * math.sqrt(sent * share * (1 - share))  # 99 % of a binomial distribution
+    bound = 3.891 * math.sqrt(sent * share * (1 - share))  # 99.99 % of a binomial distribution
     assert abs(lost - sent * share) <= bound, f"{lost} of {sent} lost; {sent * share:.0f} ± {bound:.0f} expected"
     assert status["verdict"] == "Passed", status
