@@ -97,7 +97,7 @@ def _is_ours(kubeconfig: str) -> bool:
 
 
 def _run(line: list[str], stdin: str | None, kubeconfig: str = "") -> Result:
-    environment = {**os.environ, "KUBECONFIG": kubeconfig} if kubeconfig else None
+    environment = _environment() | ({"KUBECONFIG": kubeconfig} if kubeconfig else {})
     done = subprocess.run(
         line,
         cwd=PROJECT,
@@ -108,3 +108,9 @@ def _run(line: list[str], stdin: str | None, kubeconfig: str = "") -> Result:
         start_new_session=True,  # which the kernel gives as much of a processor as all that the tests start
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def _environment() -> dict[str, str]:
+    """A copy: pytest changes this process's own in its main thread, and a program that another thread starts meanwhile
+    would be given what is just being moved (execve: EFAULT)."""
+    return {name: value for name in list(os.environ) if (value := os.environ.get(name)) is not None}

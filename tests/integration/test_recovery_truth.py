@@ -178,7 +178,7 @@ class Ran:
     truth: dict[Did, tuple[int, int]]
     status: FaultExperimentStatus
     before_restart: list[MarkStatus]
-    failures: int  # samples of the probe
+    failures: int  # looks of the probe that failed after the fault was planned, and before the run was over
     alarms: int  # samples of the signal that held
 
 
@@ -221,8 +221,10 @@ class Conducted:
         machine.set(next(machines))
         restart = None
         looking = asyncio.create_task(self._looking.look([self._check]))
+        before = 0
         while self._state.status.phase is not Phase.FINISHED:
             if self._step():
+                before = self._failures()
                 self._servers.begin(self._plan.number)
                 restart = time.monotonic() + self._plan.restart
             if restart and time.monotonic() > restart and (other := next(machines, None)):
@@ -233,14 +235,21 @@ class Conducted:
                 looking = asyncio.create_task(self._looking.look([self._check]))
             await asyncio.sleep(STEP)
         assert restart is not None, self._state.status.findings
+        failures = self._failures() - before
         while len(truth := self._servers.did[self._plan.number]) < len(self._plan.script.course()):
             await asyncio.sleep(0.05)
         watching = self._looking._watching
         assert watching is not None
-        probe, signal = watching.histories("web")["it"], watching.detections("web")["alarm"]
+        signal = watching.detections("web")["alarm"]
         await _end(looking)
-        failures = probe.samples - probe.healthy_samples
         return Ran(self._plan, truth, self._state.status, self._before_restart, failures, signal.healthy_samples)
+
+    def _failures(self) -> int:
+        """Of all looks of the probe so far: a machine that stands still makes one fail in the steady state, too."""
+        watching = self._looking._watching
+        assert watching is not None
+        probe = watching.histories("web")["it"]
+        return probe.samples - probe.healthy_samples
 
     def _step(self) -> bool:
         """Whether the fault was planned in it."""
