@@ -36,6 +36,11 @@ class Node:
     def address(self) -> str:
         return layout.NODE_ADDRESSES[self.name]
 
+    @property
+    def pods(self) -> str:
+        """The range of its pods' addresses."""
+        return layout.NODE_PODS[self.name]
+
 
 def mounts(var: Path, needed: list[Path]) -> list[list[str]]:
     """Commands that give the node a /var and a /run of its own, so that nothing it writes stays on the machine.
@@ -101,7 +106,7 @@ def processes(node: Node, images: list[Path], after: list[str]) -> list[Process]
 def write_config(node: Node, cgroup_root: str) -> None:
     """The files that containerd, its network plugins and the kubelet read; the kubeconfig is written beside them."""
     (node.conf / "cni").mkdir(parents=True, exist_ok=True)
-    (node.conf / "cni" / "10-pods.conflist").write_text(network_config(layout.NODE_PODS[node.name]))
+    (node.conf / "cni" / "10-pods.conflist").write_text(network_config(node.pods))
     plugins = Path(node.programs["ptp"]).parent
     (node.conf / "containerd.toml").write_text(containerd_config(plugins, node.conf / "cni"))
     (node.conf / "resolv.conf").write_text(f"nameserver {layout.DNS_SERVICE}\n")

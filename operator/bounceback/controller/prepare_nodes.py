@@ -10,7 +10,7 @@ from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.targets import NodeTargets
 from bounceback.controller.policing import refuse_withheld
 from bounceback.engine.model import ObjectInfo
-from bounceback.engine.planning import Chosen
+from bounceback.engine.planning import Chosen, act_of, needs_guard
 from bounceback.engine.policy import Labelled, NodeUse
 from bounceback.engine.targets import choose
 from bounceback.faults.node_drain import NodeDrain
@@ -106,7 +106,9 @@ class PreparingNodes:
             if (refused := refusal(error, self._account, f"a change of {node.key}")) is None:
                 raise
             raise refused.at(refused.field or field) from error
-        return Chosen(entry, node, VehicleKind.NODE_POD, "its kubelet is reached from the node only", Rung.NODE)
+        why = "its kubelet is reached from the node only"
+        guarded = needs_guard(act_of(entry, Rung.NODE), frozenset())
+        return Chosen(entry, node, VehicleKind.NODE_POD, why, Rung.NODE, guarded=guarded)
 
     async def _refuse_withheld(self) -> None:
         uses = [
