@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bounceback.api.experiment import ONLY_PODS_FOLLOWED, SORT_OF_TARGET
-from bounceback.api.policy import SOMETHING
+from bounceback.api.policy import FOR_ITS_KIND, SOMETHING
 from bounceback.faults.base import NO_PATTERN
 from tests.spec_case import Case, Change, with_fault
 
@@ -55,6 +55,14 @@ POLICIES: Final = (
         "Unsupported value",
     ),
     Case("an object without a namespace, by name", "FaultPolicy", objects(names=["guard"])),
+    Case("a namespace", "FaultPolicy", objects(names=["shop"], kind="Namespace", faults=["deleted"])),
+    Case(
+        "a namespace that is changed",
+        "FaultPolicy",
+        objects(names=["shop"], kind="Namespace", faults=["webhookFailurePolicyChanged"]),
+        FOR_ITS_KIND,
+        "spec.allow.objects[0].faults",
+    ),
     Case("such objects by label, and nodes", "FaultPolicy", objects(beside=True, selector=POOL)),
     Case("nothing at all", "FaultPolicy", nothing, SOMETHING, "spec.allow"),
     Case("objects in no way", "FaultPolicy", objects(), NAMES_OR_SELECTOR, "spec.allow.objects[0]"),
@@ -62,9 +70,8 @@ POLICIES: Final = (
         "a change that takes the right to delete them",
         "FaultPolicy",
         objects(names=["guard"], faults=["deleted"]),
-        "must be one of webhookFailurePolicyChanged",
-        "spec.allow.objects[0].faults[0]",
-        "Unsupported value",
+        FOR_ITS_KIND,
+        "spec.allow.objects[0].faults",
     ),
 )
 

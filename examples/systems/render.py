@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from examples.systems import render_guarded, render_kept
+from examples.systems import render_guarded, render_kept, render_tenanted
 
 HERE: Final = Path(__file__).resolve().parent
 # The image is one that is there anyway; any with Python >= 3.11 will do, for example python:3.13-slim.
@@ -30,6 +30,7 @@ VARIANTS: Final = {
     "web-restless": ("short-toleration", "Its store leaves a silent node at once; its orders stay there."),
     **render_kept.VARIANTS,
     **render_guarded.VARIANTS,
+    **render_tenanted.VARIANTS,
 }
 ALARMED: Final = ("web-alarmed", "web-forgetful")
 SECURED: Final = ("web-secure", "web-trusting", *ALARMED)
@@ -60,6 +61,8 @@ def written(name: str, flaw: str, about: str) -> str:
         what, objects = render_kept.ABOUT, render_kept.system(flaw, IMAGE)
     elif name in render_guarded.VARIANTS:
         what, objects = render_guarded.ABOUT, render_guarded.system(flaw, IMAGE)
+    elif name in render_tenanted.VARIANTS:
+        what, objects = render_tenanted.ABOUT, render_tenanted.system(flaw, IMAGE)
     else:
         what = "a web application with two replicas, its store, and its customers"
         objects = system(name, flaw)

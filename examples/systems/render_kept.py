@@ -18,14 +18,29 @@ VARIANTS: Final = {
 }
 ABOUT: Final = "a web site, and a keeper that puts back what others change of it"
 RBAC: Final = "rbac.authorization.k8s.io"
+PASSWORD: Final = b64encode(b"correct horse").decode()
 Object = dict[str, Any]
 
 
 def system(flaw: str, image: str) -> list[Object]:
+    return keeper(
+        flaw,
+        image,
+        wanted(image),
+        role("keeper", *KEEPING),
+        binding("keeper", "keeper"),
+        # Who takes rights away for an experiment must be allowed to give them back.
+        role("keeper-binder", rule(RBAC, ["roles"], ["bind"], names=["keeper"])),
+        binding("keeper-binder", "bounceback"),
+    )
+
+
+def keeper(flaw: str, image: str, wanted: list[Object], *rights: Object) -> list[Object]:
+    """The keeper of what is wanted, and what it may do."""
     code = {
         "answers.py": (HERE / "app" / "answers.py").read_text(),
         "keeper.py": (HERE / "keeper" / "keeper.py").read_text(),
-        "wanted.json": json.dumps(wanted(image), indent=2) + "\n",
+        "wanted.json": json.dumps(wanted, indent=2) + "\n",
     }
     environment = [{"name": "FLAW", "value": flaw}] if flaw else []
     command = ["python3", "/app/keeper.py"]
@@ -38,11 +53,7 @@ def system(flaw: str, image: str) -> list[Object]:
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "keeper-code"}, "data": code},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "keeper"}},
-        role("keeper", *KEEPING),
-        binding("keeper", "keeper"),
-        # Who takes rights away for an experiment must be allowed to give them back.
-        role("keeper-binder", rule(RBAC, ["roles"], ["bind"], names=["keeper"])),
-        binding("keeper-binder", "bounceback"),
+        *rights,
         deployment("keeper", 1, pod),
         service("keeper", 8080),
     ]
@@ -64,21 +75,23 @@ KEEPING: Final = (
 
 def wanted(image: str) -> list[Object]:
     """What the keeper keeps."""
-    command = ["python3", "-m", "http.server", "8080", "--directory", "/usr"]
-    environment = [{"name": "GREETING", "value": "hello"}]
-    web = restricted(image, "web", command, "/", env=environment)
-    password = b64encode(b"correct horse").decode()
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}
     labels = {"app": "web", "team": "shop"}
     settings = {"colour": "green", "limit": "10"}
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "labels": labels}, "data": settings},
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "data": {"password": password}},
-        deployment("web", 2, {**web, "automountServiceAccountToken": False}),
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "data": {"password": PASSWORD}},
+        deployment("web", 2, page(image)),
         service("web", 80),
         {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"}, "spec": spec},
         {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "shop"}, "spec": {"hard": {"pods": "20"}}},
     ]
+
+
+def page(image: str) -> Object:
+    command = ["python3", "-m", "http.server", "8080", "--directory", "/usr"]
+    environment = [{"name": "GREETING", "value": "hello"}]
+    return {**restricted(image, "web", command, "/", env=environment), "automountServiceAccountToken": False}
 
 
 def deployment(app: str, replicas: int, pod: Object) -> Object:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import yaml
 from cryptography.hazmat.primitives import serialization
 
 from bounceback.proxy.certificates import Authority
 from tests.commands import PROJECT, Commands, Json
+from tests.e2e.beyond import beyond, cleared, placed
 
 ROLLOUT_SECONDS = 120
 AUTHORITY = "shop-ca"
@@ -19,10 +19,6 @@ OBJECTS = (
     "rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io,pods"
 )
 """What an objectFault of some example changes, and the repair or the workload of another makes."""
-GUARD = "shop-guard"
-"""A sample system's objects without a namespace, which is what its policy is about: here each namespace has its own."""
-WEBHOOKS = "validatingwebhookconfigurations.admissionregistration.k8s.io"
-OF_CLUSTER = "validatingwebhookconfigurations,clusterroles,clusterrolebindings,faultpolicies"
 
 
 @contextmanager
@@ -41,14 +37,11 @@ def shop(
     with commands.namespace("shop") as namespace:
         more = ("--objects", OBJECTS) if objects_too else ()
         more = (*more, "--nodes") if nodes_too else more
-        if guarded := system.startswith("guarded"):
-            more = (*more, "--cluster-objects", f"{WEBHOOKS}/{guard_of(namespace)}")
-        access = commands.bounceback("access", namespace, "--secret", AUTHORITY, *more)
-        assert access.code == 0, access.err
-        commands.kubectl("apply", "-f", "-", stdin=access.out)
+        outside = beyond(system, namespace)
+        grant(commands, namespace, *more)
         commands.apply(namespace, authority())
         text = (PROJECT / "examples" / "systems" / system / "system.yaml").read_text()
-        objects = [placed(each, namespace) if guarded else each for each in yaml.safe_load_all(text)]
+        objects = [placed(each, namespace) if outside else each for each in yaml.safe_load_all(text)]
         deployments = {o["metadata"]["name"]: o for o in objects if o["kind"] == "Deployment"}
         if web := deployments.get("web"):
             web["spec"]["replicas"] = replicas
@@ -59,26 +52,21 @@ def shop(
             for app in deployments:
                 timeout = f"--timeout={ROLLOUT_SECONDS}s"
                 commands.kubectl("rollout", "status", "-n", namespace, f"deployment/{app}", timeout)
+            if outside:  # which is there now, and some rights are in there
+                grant(commands, namespace, *more, "--cluster-objects", outside)
             yield namespace
         finally:
-            if guarded:
-                role = f"bounceback-objects:{namespace}:bounceback"
-                commands.kubectl("delete", "--ignore-not-found", OF_CLUSTER, guard_of(namespace), role)
+            if outside:
+                cleared(commands, outside, namespace)
             if nodes_too:
                 commands.kubectl("delete", "clusterrolebinding", f"bounceback-nodes-{namespace}-bounceback")
 
 
-def guard_of(namespace: str) -> str:
-    return f"{namespace}-guard"
-
-
-def placed(value: Any, namespace: str) -> Any:
-    """What is written for the namespace shop, for this one, wherever it is named as a whole."""
-    if isinstance(value, dict):
-        return {key: placed(each, namespace) for key, each in value.items()}
-    if isinstance(value, list):
-        return [placed(each, namespace) for each in value]
-    return {"shop": namespace, GUARD: guard_of(namespace)}.get(value, value) if isinstance(value, str) else value
+def grant(commands: Commands, namespace: str, *more: str) -> None:
+    """All of its access, as one applies it: a second time adds to it."""
+    access = commands.bounceback("access", namespace, "--secret", AUTHORITY, *more)
+    assert access.code == 0, access.err
+    commands.kubectl("apply", "-f", "-", stdin=access.out)
 
 
 def authority() -> Json:

@@ -20,7 +20,8 @@ from dev.state import clusters_folder
 from tests.commands import PROJECT, SYSTEM, Commands, Json, until
 from tests.conftest import run_dev
 from tests.e2e.arming import arming
-from tests.e2e.shops import placed, shop
+from tests.e2e.beyond import placed
+from tests.e2e.shops import shop
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("release")]
 

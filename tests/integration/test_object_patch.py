@@ -15,14 +15,20 @@ from bounceback.faults import ObjectFault
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import Json
 from bounceback.kube.kinds import Kinds
-from bounceback.kube.resources import CONFIG_MAPS, NAMESPACES, SECRETS
+from bounceback.kube.resources import CONFIG_MAPS, LEASES, NAMESPACES, SECRETS
 from bounceback.types.objects import Change
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.errors import Refused
 from bounceback.vehicles.object_patch import ObjectPatch
 from tests.conftest import ACCOUNT, OPERATOR, RBAC, apply, until_known
 
-OBJECTS = ["configmaps", "secrets", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"]
+OBJECTS = [
+    "leases.coordination.k8s.io",
+    "configmaps",
+    "secrets",
+    "roles.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+]
 MODE = {"fieldChanged": {"path": "/data/mode", "value": "broken"}}
 
 
@@ -110,7 +116,28 @@ async def test_what_was_deleted_is_made_again(kube: Kube, namespace: str, patch:
     await patch.undo(change)
     now = await kube.get(CONFIG_MAPS, namespace, "settings")
     assert (now["data"], now["metadata"]["labels"]) == ({"mode": "well"}, {"app": "web"})
+    assert not (await patch.undo(change)).healed, "whoever comes after us finds what we made again"
+    await kube.delete(CONFIG_MAPS, namespace, "settings")
+    await settings(kube, namespace)
     assert (await patch.undo(change)).healed
+
+
+async def test_what_others_wrote_since_it_was_looked_at_is_not_deleted(
+    kube: Kube, namespace: str, patch: ObjectPatch
+) -> None:
+    """It would come back as it was then; of a lease, which is renewed all the time, that is fine."""
+    change = await planned(patch, await settings(kube, namespace), {"deleted": {}})
+    await kube.patch(CONFIG_MAPS, namespace, "settings", {"data": {"more": "2"}})
+    with pytest.raises(Refused) as refused:
+        await patch.apply(change)
+    assert refused.value.reason == "ChangedMeanwhile"
+    assert (await data(kube, namespace))["more"] == "2"
+    body = await kube.create(LEASES, namespace, {"metadata": {"name": "leader"}, "spec": {"holderIdentity": "a"}})
+    lease = {**body, "apiVersion": LEASES.api_version, "kind": "Lease"}
+    change = await planned(patch, lease, {"leaseDeleted": {}})
+    await kube.patch(LEASES, namespace, "leader", {"spec": {"leaseTransitions": 1}})
+    assert await patch.apply(change)
+    assert await patch.read(change.key) is None
 
 
 async def test_where_the_namespace_goes_nothing_is_put_right(kube: Kube, namespace: str, patch: ObjectPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,8 +70,14 @@ def test_where_others_were_first_nothing_is_changed(now: Json | None) -> None:
     assert rebased(ZERO, now) is None
 
 
-def test_deletions_and_creations_need_no_pin() -> None:
-    assert rebased(GONE, web("7")) == Delete("uid-1")
+def test_only_what_would_be_made_again_is_deleted() -> None:
+    assert rebased(GONE, web("7")) == Delete("uid-1", version="7")
+    assert rebased(GONE, web("7", replicas=5)) is None
+    assert rebased(replace(GONE, whole=("/spec",)), web("7", replicas=5)) == Delete("uid-1")
+    assert rebased(replace(GONE, along=True), web("7")) == Nothing(), "its namespace is deleted"
+
+
+def test_creations_need_no_pin() -> None:
     made = Change(KEY, None, web())
     assert rebased(made, None) == Create(web())
 
@@ -100,6 +107,16 @@ def test_what_others_changed_too_is_named() -> None:
     assert "/spec/replicas" in over.message
     assert over.healed is not None
     assert over.healed.by == "Undo"
+
+
+@pytest.mark.parametrize(("healing", "told"), [("Required", ["NotHealed"]), ("Allowed", []), ("Forbidden", [])])
+def test_what_was_deleted_by_others_was_healed_by_nobody(healing: str, told: list[str]) -> None:
+    made = spec(healing=healing)
+    over = changing.target_gone(changing.changed(planned(), at(2), 1), at(12))
+    assert (over.reason, over.healed) == ("TargetGone", None)
+    assert [reason for reason, _ in changing.against_healing(made, [over])] == told
+    never = changing.target_gone(planned(), at(12))
+    assert not list(changing.against_healing(made, [never])), "nothing was changed"
 
 
 def test_what_never_began_has_nobody_who_healed_it() -> None:

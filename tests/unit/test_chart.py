@@ -17,6 +17,7 @@ from bounceback.controller.settings import Settings
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.admission import LEADS
 from bounceback.vehicles.arming import RESOURCES
+from bounceback.vehicles.cluster_access import cluster_access_manifest
 from dev import build, chart
 
 Json = dict[str, Any]
@@ -184,6 +185,20 @@ def test_what_has_no_namespace_is_granted_by_name() -> None:
     (subject,) = one(objects, "ClusterRoleBinding", name)["subjects"]
     assert (subject["name"], subject["namespace"]) == ("bounceback", "shop")
     assert not [o for o in render("targetNamespaces[0].name=shop") if o["metadata"]["name"] == name]
+
+
+def test_namespaces_that_may_be_deleted_are_granted_as_the_command_grants_them() -> None:
+    wanted = cluster_access_manifest("shop", "bounceback", [("namespaces", "a"), ("namespaces", "b")])
+    objects = render("targetNamespaces[0].name=shop", "targetNamespaces[0].clusterObjects={namespaces/a,namespaces/b}")
+
+    def plain(body: Json) -> Json:
+        metadata = {key: value for key, value in body["metadata"].items() if key != "labels"}
+        return {**body, "metadata": metadata}
+
+    made = [plain(body) for body in objects]
+    assert [body["kind"] for body in wanted if plain(body) not in made] == []
+    other = render("targetNamespaces[0].name=shop", "targetNamespaces[0].clusterObjects={a.b/c}")
+    assert not [body for body in other if "contents" in body["metadata"]["name"]]
 
 
 def test_no_pod_of_the_release_has_any_privilege() -> None:

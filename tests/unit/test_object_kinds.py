@@ -149,7 +149,7 @@ def test_deleted_keeps_all_that_is_needed_to_make_it_again() -> None:
     (change,) = fault("deleted", dependents="Keep").changes(SECRET, RUN)
     assert (change.before, change.after, change.dependents) == (SECRET, None, Dependents.KEEP)
     (change,) = fault("leaseDeleted").changes(LEASE, RUN)
-    assert change.after is None
+    assert (change.after, change.whole) == (None, ("/spec",)), "it is renewed all the time"
 
 
 def test_a_lease_that_is_taken_is_renewed_in_time() -> None:
@@ -181,7 +181,7 @@ REFUSED: list[tuple[str, dict[str, Any], Json, str]] = [
     ("deleted", {}, target("batch/v1", "Job"), "it would run again"),
     ("deleted", {}, target("v1", "PersistentVolumeClaim"), "nothing brings that back"),
     ("deleted", {}, target("v1", "Service", {"finalizers": ["example.com/lb"]}), "has finalizers (example.com/lb)"),
-    ("deleted", {}, target("v1", "Namespace"), "deleting one takes all that is in it"),
+    ("frozen", {}, target("v1", "Namespace"), "it can be hit by deleted only"),
     ("deleted", {}, target("v1", "Secret", {"deletionTimestamp": "now"}), "Secret web is being deleted"),
     ("fieldChanged", {"path": "/spec/x/y", "value": 1}, THING, "Thing web has no /spec/x that could hold y"),
     ("fieldChanged", {"path": "/spec/size/y", "value": 1}, THING, "there is no /spec/size that could hold y"),

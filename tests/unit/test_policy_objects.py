@@ -23,7 +23,7 @@ from bounceback.types.objects import ADMISSION, ClusterFaultKind, ClusterKind, J
 from tests.spec_case import EXPERIMENT, POLICY
 from tests.unit.engine_values import injection
 
-CHANGED, VALIDATING, MUTATING = str(ClusterFaultKind.WEBHOOK_FAILURE_POLICY_CHANGED), *map(str, ClusterKind)
+CHANGED, VALIDATING, MUTATING, NAMESPACE = str(ClusterFaultKind.WEBHOOK_FAILURE_POLICY_CHANGED), *map(str, ClusterKind)
 SHOP = Labelled("shop", {"kubernetes.io/metadata.name": "shop"})
 HOME = Labelled("bounceback-system", {"kubernetes.io/metadata.name": "bounceback-system"})
 GUARD = Labelled("guard", {"team": "shop"})
@@ -91,6 +91,8 @@ def test_what_takes_a_policy_is_known_from_the_spec() -> None:
 
 def test_a_policy_knows_faults_that_there_are_and_no_other_hits_such_objects() -> None:
     assert set(map(str, ClusterFaultKind)) <= set(FIELDS)
+    assert not ObjectFault.model_validate({"deleted": {}}).unfit("v1", NAMESPACE)
+    assert "hit by deleted only" in ObjectFault.model_validate({"stuckFinalizer": {}}).unfit("v1", NAMESPACE)
     for field, values in {"deleted": {}, "frozen": {}, "fieldRemoved": {"path": "/webhooks"}}.items():
         fault = ObjectFault.model_validate({field: values})
         assert fault.unfit(ADMISSION, VALIDATING) == (
@@ -142,7 +144,26 @@ def test_rights_are_printed_for_the_objects_that_are_named(capsys: pytest.Captur
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "bounceback", "namespace": "shop"}]
 
 
-@pytest.mark.parametrize("wrong", ["webhooks", "configmaps/x", "a.b/", "A.b/c"])
+def test_rights_to_delete_a_namespace_are_confined_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["access", "shop", "--account", "chaos", "--cluster-objects", "namespaces/tenant,namespaces/other"]) == 0
+    )
+    made = list(yaml.safe_load_all(capsys.readouterr().out))
+    role, contents = [each for each in made if each["kind"] == "ClusterRole"]
+    assert {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]} in role["rules"]
+    bind = next(rule for rule in role["rules"] if rule["verbs"] == ["bind"])
+    assert bind["resourceNames"] == [contents["metadata"]["name"]]
+    bound = [each for each in made if each["kind"] == "RoleBinding"]
+    there = [each for each in bound if each["roleRef"]["name"] == bind["resourceNames"][0]]
+    assert [each["metadata"]["namespace"] for each in there] == ["tenant", "other"]
+    policy, binding = [each for each in made if each["kind"].startswith("ValidatingAdmissionPolicy")]
+    assert policy["metadata"]["name"] == binding["spec"]["policyName"] == "bounceback.shop.chaos"
+    assert policy["spec"]["matchConditions"][0]["expression"].endswith("'system:serviceaccount:shop:chaos'")
+    assert all("['tenant', 'other']" in each["expression"] for each in policy["spec"]["validations"])
+    assert binding["spec"]["validationActions"] == ["Deny"]
+
+
+@pytest.mark.parametrize("wrong", ["webhooks", "configmaps/x", "namespaces/A", "a.b/", "A.b/c"])
 def test_what_names_no_object_is_refused(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["access", "shop", "--cluster-objects", wrong])

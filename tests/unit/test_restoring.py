@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bounceback.engine import restoring
 from bounceback.engine.restoring import Create, Delete, Later, Nothing, Patch
-from bounceback.types.objects import RUN_LABEL, Change, Dependents, Json, Kept, ObjectKey
+from bounceback.types.objects import ANEW, RUN_LABEL, Change, Dependents, Json, Kept, ObjectKey
 from bounceback.types.pointers import MISSING, Parts, parts, pointer, value_at, with_value
 
 UNHURRIED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -256,27 +256,49 @@ def test_an_object_made_anew_is_not_ours_to_patch() -> None:
     made = change(body({"replicas": 3}), body({"replicas": 0}))
     another = body({"replicas": 0}, version="2", uid="u-2")
     assert restoring.undo(made, another) == Nothing(healed=True)
-    assert restoring.undo(made, None) == Nothing(healed=True)
+    assert restoring.undo(made, None) == Nothing(), "nobody has put anything right"
 
 
 def test_a_deleted_object_is_made_as_it_was() -> None:
     before = body({"a": 1}, labels={"app": "web"}, creationTimestamp="2026-01-01T00:00:00Z")
     made = Change(ObjectKey.of(before), before, None, dependents=Dependents.KEEP)
     assert restoring.patch(made) == Delete("u-1", Dependents.KEEP)
-    assert restoring.undo(made, None) == Create(
-        {
-            "apiVersion": "example.com/v1",
-            "kind": "Thing",
-            "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}},
-            "spec": {"a": 1},
-        }
-    )
+    anew = {
+        "apiVersion": "example.com/v1",
+        "kind": "Thing",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}},
+        "spec": {"a": 1},
+    }
+    assert restoring.undo(made, None) == Create(anew, again=True)
     assert not restoring.healed(made, None)
     another = body({"a": 2}, uid="u-2")
     assert restoring.healed(made, another) and restoring.undo(made, another) == Nothing(healed=True)
+    ours = body({"a": 2}, uid="u-2", managedFields=[{"manager": "kubectl"}, {"manager": ANEW}])
+    assert not restoring.healed(made, ours) and restoring.undo(made, ours) == Nothing(), (
+        "another operator did, before us"
+    )
     going = body({"a": 1}, deletionTimestamp="2026-01-01T00:00:00Z", finalizers=["example.com/slow"])
     assert restoring.undo(made, going) == Later("Thing web is still being deleted (example.com/slow)")
     assert restoring.undo(made, before) == Nothing(), "the deletion never happened"
+
+
+def test_what_was_deleted_by_others_is_not_healed_but_what_they_had_to_free_for_that_is() -> None:
+    before = body({"a": 1})
+    made = change(before, {**before, "spec": {"a": 2}})
+    assert not restoring.healed(made, None) and restoring.undo(made, None) == Nothing()
+    assert restoring.healed(made, body({"a": 1}, uid="u-2")), "another one took its place"
+    held = change(before, body({"a": 1}, finalizers=["bounceback.dev/stuck"]))
+    assert restoring.healed(held, None) and restoring.undo(held, None) == Nothing(healed=True)
+
+
+def test_a_namespace_that_does_not_go_says_why() -> None:
+    before: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tenant", "uid": "u-1"}}
+    made = Change(ObjectKey.of(before), before, None)
+    going: Json = {**before, "metadata": {**before["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert restoring.undo(made, going) == Later("Namespace tenant is still being deleted (its grace period)")
+    conditions = [{"status": "False", "message": "all read"}, {"status": "True", "message": "pods. has 1 instances"}]
+    told = {**going, "status": {"conditions": conditions}}
+    assert restoring.undo(made, told) == Later("Namespace tenant is still being deleted (pods. has 1 instances)")
 
 
 def test_what_we_made_is_deleted_and_what_only_has_its_name_is_not() -> None:

@@ -33,6 +33,7 @@ PATIENCE = 2  # writes that did not last, until the flaw `resigned` gives up
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PLACES = {
+    "Namespace": "api/v1/namespaces",
     "ConfigMap": "api/v1/namespaces/{}/configmaps",
     "Secret": "api/v1/namespaces/{}/secrets",
     "Service": "api/v1/namespaces/{}/services",
@@ -56,7 +57,7 @@ class NotLeadingError(Exception):
 
 
 class Api:
-    """Objects of this namespace."""
+    """Objects of this namespace, or of the one that they name."""
 
     def __init__(self) -> None:
         self._namespace = (ACCOUNT / "namespace").read_text()
@@ -83,7 +84,8 @@ class Api:
         connection = http.client.HTTPSConnection(self._host, timeout=5, context=self._tls)
         token = (ACCOUNT / "token").read_text()  # it is renewed now and then
         headers = {"Authorization": f"Bearer {token}", "Content-Type": as_, "Connection": "close"}
-        path = f"/{PLACES[kind].format(self._namespace)}/{name}".rstrip("/")
+        namespace = (body or {}).get("metadata", {}).get("namespace", self._namespace)
+        path = f"/{PLACES[kind].format(namespace)}/{name}".rstrip("/")
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()

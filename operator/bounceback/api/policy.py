@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from bounceback.faults.node_fault import NodeFaultKind
 from bounceback.types.fields import Model, ObjectName
-from bounceback.types.objects import ClusterFaultKind, ClusterKind
+from bounceback.types.objects import OF_CLUSTER, ClusterFaultKind, ClusterKind
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
 from bounceback.types.selectors import LabelSelector
 
 WAYS = ("names", "selector")
+OF_CLUSTER_FAULTS = {kind: fault for (_, kind), fault in OF_CLUSTER.items()}
 SOMETHING = "nodes or objects must be given: what is allowed?"
 
 
@@ -60,13 +61,31 @@ class NodeAllowance(Chosen):
     )
 
 
+FOR_ITS_KIND = "faults must be deleted for a Namespace, webhookFailurePolicyChanged for all others"
+
+
 class ObjectAllowance(Chosen):
     """Objects of one kind that has no namespace, and what may be done to them."""
 
-    kind: ClusterKind = Field(description="Their kind, of admissionregistration.k8s.io/v1.")
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *Chosen.rules,
+        Rule(
+            "self.faults.all(f, (f == 'deleted') == (self.kind == 'Namespace'))",
+            FOR_ITS_KIND,
+            ".faults",
+        ),
+    )
+
+    kind: ClusterKind = Field(description="Their kind: Namespace, or one of admissionregistration.k8s.io/v1.")
     faults: Annotated[list[ClusterFaultKind], Field(min_length=1, max_length=10)] = Field(
         description="The fields of objectFault that may hit them."
     )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if any(OF_CLUSTER_FAULTS[self.kind] != fault for fault in self.faults):
+            raise refuse(FOR_ITS_KIND, "faults")
+        return self
 
 
 class PolicyAllowances(Model):

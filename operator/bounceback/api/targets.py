@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from bounceback.types.fields import Model, Name, ObjectName
-from bounceback.types.objects import ADMISSION
+from bounceback.types.objects import ADMISSION, of_cluster
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
 from bounceback.types.selectors import LabelSelector
 
@@ -24,7 +24,7 @@ VALUE_WITH_MODE = "value must be given with mode Fixed or Percent, and with thes
 VALUE_OF_PERCENT = "value must be 1 to 100 for mode Percent"
 TARGETS = ("pods", "objects", "nodes")
 NODE_WAYS = ("names", "selector", "ofPods")
-OF_CLUSTER_BY_NAME = f"names must be given for {ADMISSION}: its objects have no namespace, and rights go by name"
+OF_CLUSTER_BY_NAME = "names must be given for what has no namespace: rights go by name"
 API_VERSION_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[a-z0-9]+$"
 KIND_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
 
@@ -61,13 +61,18 @@ class PodTargets(Share):
 class ObjectTargets(Share):
     """Objects of one kind in the experiment's namespace, by name or by label: exactly one of names and selector.
 
-    Webhook configurations have no namespace: a FaultPolicy must allow what is done to them, and they are named.
+    Webhook configurations and Namespaces: a FaultPolicy must allow what is done to them, and they are named.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *Share.rules,
         one_of(("names", "selector")),
-        Rule(f"self.apiVersion != '{ADMISSION}' || has(self.names)", OF_CLUSTER_BY_NAME, ".selector"),
+        Rule(
+            f"(self.apiVersion != '{ADMISSION}' && !(self.apiVersion == 'v1' && self.kind == 'Namespace')) || "
+            "has(self.names)",
+            OF_CLUSTER_BY_NAME,
+            ".selector",
+        ),
     )
 
     api_version: str = Field(
@@ -84,7 +89,7 @@ class ObjectTargets(Share):
         given = [name for name in ("names", "selector") if getattr(self, name) is not None]
         if len(given) != 1:
             raise refuse(exactly_one(("names", "selector"), given))
-        if self.api_version == ADMISSION and self.names is None:
+        if (self.api_version == ADMISSION or of_cluster(self.api_version, self.kind)) and self.names is None:
             raise refuse(OF_CLUSTER_BY_NAME, "selector")
         return self
 

@@ -11,7 +11,9 @@ import yaml
 from bounceback.cli.exits import PASSED
 from bounceback.cli.freeze import operator_namespace
 
-CLUSTER_OBJECT: Final = re.compile(r"([a-z0-9]+\.[a-z0-9]([-a-z0-9.]*[a-z0-9])?)/([a-z0-9]([-a-z0-9.]*[a-z0-9])?)")
+CLUSTER_OBJECT: Final = re.compile(
+    r"(namespaces|[a-z0-9]+\.[a-z0-9]([-a-z0-9.]*[a-z0-9])?)/([a-z0-9]([-a-z0-9.]*[a-z0-9])?)"
+)
 RESOURCE: Final = re.compile(r"[a-z0-9]+(\.[a-z0-9]([-a-z0-9.]*[a-z0-9])?)?")
 
 
@@ -62,7 +64,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_named,
         metavar="RESOURCE/NAME,...",
         help="objects without a namespace that objectFault may change, each by name: "
-        "validatingwebhookconfigurations.admissionregistration.k8s.io/guard; what may be done, a FaultPolicy says",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io/guard; or namespaces/NAME, to be deleted with "
+        "all that is in them and made again. What may be done, a FaultPolicy says",
     )
     operator_namespace(parser)
     for option in ("--kubeconfig", "--context"):  # taken, though no cluster is asked: they stand on every command line
@@ -106,5 +109,7 @@ def _named(text: str) -> list[tuple[str, str]]:
     """(resource, name) of each. Raises ArgumentTypeError for anything else."""
     found = [(part.strip(), CLUSTER_OBJECT.fullmatch(part.strip())) for part in text.split(",") if part.strip()]
     if wrong := [part for part, match in found if match is None]:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} must be RESOURCE.GROUP/NAME, as kubectl writes resources")
+        raise argparse.ArgumentTypeError(
+            f"{wrong[0]!r} must be RESOURCE.GROUP/NAME, as kubectl writes resources, or namespaces/NAME"
+        )
     return [(match[1], match[3]) for _, match in found if match is not None]

@@ -120,5 +120,7 @@ class ForesightObjects:
                 self._acting.create(place, wanted.body, dry_run=True)
             case Delete() as wanted:
                 self._acting.delete(place, key.namespace, key.name, wanted.uid, dry_run=True)
+        if change.after is None and not key.namespace:
+            return  # a namespace: what is in it, and the way back, are seen at the start
         if change.before is not None and (change.after is None or key.api_version.startswith(RBAC)):
             self._acting.create(place, copy_of(change.before), dry_run=True)

@@ -18,16 +18,18 @@ from bounceback.controller.office import Office
 from bounceback.controller.way import Way
 from bounceback.engine import changing, restoring
 from bounceback.engine.evidence import DONE
+from bounceback.engine.namespace_contents import by_kind
 from bounceback.engine.originals import Originals
 from bounceback.engine.restoring import Nothing
 from bounceback.kube import KubeError
 from bounceback.kube.client import Json
-from bounceback.kube.kinds import Kinds
+from bounceback.kube.kinds import Kinds, UnknownKindError
 from bounceback.kube.watching import Backoff, mirror
 from bounceback.types.instants import Instant
 from bounceback.types.objects import Change
 from bounceback.types.outcome import InjectionState
 from bounceback.vehicles.errors import Refused
+from bounceback.vehicles.namespaces import Namespaces
 from bounceback.vehicles.object_patch import NotYet, ObjectPatch, Undone
 from bounceback.vehicles.rollback_pod import RollbackPod
 
@@ -36,6 +38,8 @@ PATIENCE: Final = 30.0
 """Seconds for which an undo that is refused is tried again: rights may come back."""
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks whether the rollback pod is still there."""
+NAMESPACE_PATIENCE: Final = 300.0
+"""The same of a namespace: what is in it goes first, pods with their grace."""
 HOLD_EVERY: Final = 0.5
 """Seconds between two looks whether what is kept has to be written again."""
 log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class Patching(Way):
         self._acting = office.kube.acting_as(originals.namespace, originals.account)
         account = f"the account of namespace {originals.namespace}"
         self._patch = ObjectPatch(self._acting, Kinds(office.kube), account)
+        self._namespaces = Namespaces(self._acting, originals.namespace, originals.account)
         self._rollback = _rollback(office, run)
         self._guarded = asyncio.Event()
         self._unguarded = "it was not asked for yet"  # why the rollback pod is not ready
@@ -127,6 +132,7 @@ class Patching(Way):
                 await self._give_back(injection, "TooLate", "the API server did not answer in time")
                 return
             try:
+                await self._still_as_planned(changes)
                 made = [await self._patch.apply(change) for change in changes]
                 break
             except Refused as refused:
@@ -140,8 +146,14 @@ class Patching(Way):
             self._injections.learn([injection.name], lambda each: changing.target_gone(each, Instant.now()))
             return
         at = made[-1] or Instant.now()
-        objects = sum(not isinstance(restoring.patch(change), Nothing) for change in changes)
+        objects = sum(each.along or not isinstance(restoring.patch(each), Nothing) for each in changes)
         self._injections.learn([injection.name], lambda each: changing.changed(each, at, objects))
+
+    async def _still_as_planned(self, changes: Sequence[Change]) -> None:
+        """Of a namespace that is to be deleted, what is in it. Raises Refused."""
+        *along, namespace = changes
+        if changes[0].along and not restoring.in_force(namespace, await self._patch.read(namespace.key)):
+            await self._namespaces.unchanged(namespace.key.name, along)
 
     async def _give_back(self, injection: InjectionStatus, reason: str, message: str) -> None:
         if await self._put_right(injection, self._originals.changes[injection.name]) is not None:
@@ -155,13 +167,20 @@ class Patching(Way):
         changes = self._originals.changes[injection.name]
         begun = injection.in_force_at
         ends = (begun.utc if begun else injection.start_at) + self._originals.seconds[injection.name]
-        watching = [asyncio.create_task(self._until_healed(injection.name, change)) for change in changes]
+        awaited = (
+            [self._until_back(injection.name, changes)]
+            if changes[0].along
+            else [self._until_healed(injection.name, change) for change in changes]
+        )
+        watching = [asyncio.create_task(each) for each in awaited]
         try:
-            _, waiting = await asyncio.wait(watching, timeout=max(0.0, ends - time.time()))
+            done, waiting = await asyncio.wait(watching, timeout=max(0.0, ends - time.time()))
         finally:
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
+        for task in done:
+            task.result()  # who could not look has seen nobody put it right
         if waiting:
             await self._undo(injection.name, "Duration")
         else:
@@ -171,10 +190,11 @@ class Patching(Way):
 
     async def _until_healed(self, name: str, change: Change) -> None:
         """Until others have put it right; what is kept is set back instead."""
-        resource, key = await self._patch.resource(change.key), change.key
+        key = change.key
         while True:
             holding: asyncio.Task[None] | None = None
             try:
+                resource = await self._patch.resource(key)
                 told = mirror(self._acting, resource, key.namespace, fields=f"metadata.name={key.name}")
                 async with aclosing(told) as states:
                     async for found in states:
@@ -185,11 +205,47 @@ class Patching(Way):
                             holding.cancel()
                         if change.kept is not None and now is not None:
                             holding = asyncio.create_task(self._hold(name, change, now))
-            except (*PASSING, Refused) as error:
+            except (*PASSING, Refused, UnknownKindError) as error:
                 log.warning("%s cannot be watched: %s", key, error)
             finally:
                 if holding is not None:
                     holding.cancel()
+            await asyncio.sleep(1.0)
+
+    async def _until_back(self, name: str, changes: Sequence[Change]) -> None:
+        """Until others have made a namespace again, and then what was in it.
+
+        Into one that was made anew the account sees only by the RoleBinding that was there for it: that one is for us
+        to make again, and is no part of the system.
+        """
+        *along, way, namespace = changes
+        await self._until_healed(name, namespace)
+        backoff = Backoff(0.1, 2.0)
+        while True:
+            try:
+                self._office.leadership.check()
+                await self._patch.undo(way)
+                break
+            except (*PASSING, Refused, NotYet) as error:
+                log.info("%s: there is no way into %s yet: %s", name, namespace.key, error)
+            await backoff.pause()
+        async with asyncio.TaskGroup() as tasks:
+            for _, some in by_kind(along):
+                tasks.create_task(self._until_there(some))
+
+    async def _until_there(self, changes: Sequence[Change]) -> None:
+        """Objects of one kind in one namespace: until others have made all of them again."""
+        key = changes[0].key
+        while True:
+            try:
+                resource = await self._patch.resource(key)
+                async with aclosing(mirror(self._acting, resource, key.namespace)) as states:
+                    async for found in states:
+                        now = {each["metadata"]["name"]: each for each in found}
+                        if all(restoring.healed(change, now.get(change.key.name)) for change in changes):
+                            return
+            except (*PASSING, Refused, UnknownKindError) as error:
+                log.info("%s of %s cannot be watched: %s", key.kind, key.namespace, error)
             await asyncio.sleep(1.0)
 
     async def _hold(self, name: str, change: Change, now: Json) -> None:
@@ -248,10 +304,10 @@ class Patching(Way):
             self._office.leadership.check()
             try:
                 return [await self._patch.undo(change) for change in reversed(changes)]
-            except (Refused, NotYet) as trouble:
+            except (Refused, NotYet, UnknownKindError) as trouble:
                 now = time.monotonic()
                 refused_since = refused_since or now
-                if now - refused_since >= PATIENCE:
+                if now - refused_since >= (NAMESPACE_PATIENCE if changes[0].along else PATIENCE):
                     self._leave(injection, changes, str(trouble))
                     return None
                 log.warning("%s: %s is not put right yet: %s", injection.fault, injection.on, trouble)

@@ -18,7 +18,7 @@ from bounceback.kube import Kube, KubeError
 from bounceback.kube.client import Json
 from bounceback.kube.kinds import Kinds, UnknownKindError
 from bounceback.kube.resources import Resource
-from bounceback.types.objects import RBAC, Change, ObjectKey
+from bounceback.types.objects import RBAC, Change, ClusterKind, ObjectKey
 from bounceback.types.outcome import VehicleKind
 from bounceback.types.plan import Rung
 from bounceback.vehicles.errors import Refused
@@ -93,6 +93,8 @@ class PreparingObjects:
         for _ in range(ANEW):
             try:
                 planned = fault.changes(target.body, self._run, self._spec.service_account_name)
+                if target.key.kind == ClusterKind.NAMESPACE:
+                    planned = [*await self._beyond.contents(target.name), *planned]
                 return tuple([await self._patch.rehearse(change) for change in planned])
             except ValueError as error:
                 raise Refused(field, "DoesNotFit", str(error)) from error

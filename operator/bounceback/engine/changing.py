@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Healed, InjectionStatus, Moment
@@ -14,6 +15,8 @@ from bounceback.faults import ObjectFault
 from bounceback.types.instants import Instant
 from bounceback.types.objects import Change
 from bounceback.types.outcome import Cleanup, HealedBy, Healing, InjectionState
+
+TARGET_GONE: Final = "TargetGone"
 
 
 def changed(injection: InjectionStatus, at: Instant, objects: int) -> InjectionStatus:
@@ -54,7 +57,7 @@ def undone(injection: InjectionStatus, at: Instant, reason: str, left_alone: Ite
 
 def target_gone(injection: InjectionStatus, at: Instant) -> InjectionStatus:
     """It was deleted, or made anew, by somebody else: nothing of ours is there."""
-    return _over(injection, at, "TargetGone", None)
+    return _over(injection, at, TARGET_GONE, None)
 
 
 def never_begun(injection: InjectionStatus, at: Instant, reason: str = "NeverBegun") -> InjectionStatus:
@@ -115,9 +118,15 @@ def against_healing(spec: FaultExperimentSpec, injections: Iterable[InjectionSta
     entries = {entry.name: entry for entry in spec.faults}
     for injection in injections:
         entry, healed = entries[injection.fault], injection.healed
-        if not isinstance(entry.fault, ObjectFault) or healed is None:
+        if not isinstance(entry.fault, ObjectFault):
             continue
-        told, after = f"{entry.name} on {injection.on}", healed.milliseconds / 1000
+        told = f"{entry.name} on {injection.on}"
+        if healed is None:
+            deleted = injection.reason == TARGET_GONE and injection.in_force_at is not None
+            if deleted and entry.fault.healing is Healing.REQUIRED:
+                yield "NotHealed", f"{told}: it was deleted by others, and nobody made it again"
+            continue
+        after = healed.milliseconds / 1000
         if entry.fault.healing is Healing.REQUIRED and healed.by is HealedBy.UNDO:
             yield (
                 "NotHealed",

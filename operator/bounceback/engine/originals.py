@@ -6,11 +6,11 @@ No models are loaded here: a rollback pod starts before each change, and is read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bounceback.engine import restoring
-from bounceback.engine.restoring import Create, Nothing, Patch, Request
+from bounceback.engine.restoring import Create, Delete, Nothing, Patch, Request
 from bounceback.types.objects import Change, Json, ObjectKey
 from bounceback.types.outcome import Cleanup, InjectionState, Phase
 from bounceback.types.pointers import parts, value_at
@@ -28,6 +28,8 @@ def rebased(change: Change, now: Json | None) -> Request | Nothing | None:
     if change.before is not None and now is None:
         return Nothing() if change.after is None else None
     wanted = restoring.patch(change)
+    if isinstance(wanted, Delete) and now is not None and not restoring.in_force(change, now):
+        return _deletion(change, wanted, now)
     if isinstance(wanted, Nothing) or (now is not None and restoring.in_force(change, now)):
         return Nothing()  # there is nothing to do, or it was done: by an operator before us, for example
     if not isinstance(wanted, Patch) or now is None:
@@ -37,6 +39,13 @@ def rebased(change: Change, now: Json | None) -> Request | Nothing | None:
         return None
     version = {"op": "replace", "path": VERSION, "value": now["metadata"]["resourceVersion"]}
     return Patch((version, *ops))
+
+
+def _deletion(change: Change, wanted: Delete, now: Json) -> Delete | None:
+    """Only what is as it was planned to be made anew: what others wrote since would be lost."""
+    if not restoring.as_read(change, now):
+        return None
+    return wanted if change.whole else replace(wanted, version=now["metadata"]["resourceVersion"])
 
 
 def copy_of(body: Json) -> Json:

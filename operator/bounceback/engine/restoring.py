@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bounceback.engine.merging import Notes, merged, same, without
-from bounceback.types.objects import RUN_LABEL, Change, Dependents, Json, of_cluster
+from bounceback.types.objects import ANEW, RUN_LABEL, Change, Dependents, Json, of_cluster
 from bounceback.types.pointers import MISSING, Parts, parts, pointer, value_at, with_value
 
 OWNED: Final = ("apiVersion", "kind", "status")
@@ -54,9 +54,10 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """The object is to be made, under its name."""
+    """The object is to be made, under its name; `again`: in place of one that was deleted."""
 
     body: Json
+    again: bool = False
 
     def __repr__(self) -> str:
         return "Create()"
@@ -68,6 +69,7 @@ class Delete:
 
     uid: str
     dependents: Dependents = Dependents.DELETE
+    version: str = ""  # and only as it is in this version; "": in any
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ Request = Patch | Create | Delete
 
 def patch(change: Change) -> Request | Nothing:
     """What brings the change about; Nothing where all there is to do is to keep it."""
+    if change.along:
+        return Nothing()
     if change.before is None:
         assert change.after is not None, "a change from nothing to nothing"
         return Create(change.after)
@@ -119,6 +123,17 @@ def back_again(change: Change) -> Patch | None:
     return None if isinstance(back, Nothing) else back
 
 
+def as_read(change: Change, now: Json | None) -> bool:
+    """Of a deletion: that very object is as it was when the deletion was planned, but for what is of one piece
+    (`whole`) and may change all the time."""
+    if change.before is None or now is None or not _is_same(change, now):
+        return False
+    then, there = _ours(change.before), _ours(now)
+    for path in change.whole:
+        then, there = (with_value(each, parts(path), None) for each in (then, there))
+    return same(then, there)
+
+
 def in_force(change: Change, now: Json | None) -> bool:
     """Something that we did is there."""
     if change.after is None:
@@ -137,8 +152,18 @@ def healed(change: Change, now: Json | None) -> bool:
     if change.kept is not None:
         return False
     if change.after is None:
-        return now is not None and not _is_same(change, now)
+        return now is not None and not _is_same(change, now) and not _is_made_by_us(now)
+    if now is None and change.before is not None:
+        return _was_held(change)
     return not in_force(change, now)
+
+
+def _was_held(change: Change) -> bool:
+    """An object that we gave a finalizer goes only when somebody took that away; of any other one that was deleted
+    nobody has put anything right."""
+    assert change.before is not None and change.after is not None
+    before, after = (set(body["metadata"].get("finalizers") or ()) for body in (change.before, change.after))
+    return bool(after - before)
 
 
 def undo(change: Change, now: Json | None) -> Request | Nothing | Later:
@@ -197,12 +222,11 @@ def _is_old(clock: object, at: datetime, seconds: float) -> bool:
 def _made_again(change: Change, now: Json | None) -> Create | Nothing | Later:
     assert change.before is not None
     if now is None:
-        return Create(_new(change.before))
+        return Create(_new(change.before), again=True)
     if not _is_same(change, now):
-        return Nothing(healed=True)
+        return Nothing(healed=not _is_made_by_us(now))
     if _is_going(now):
-        waits = ", ".join(now["metadata"].get("finalizers") or ()) or "its grace period"
-        return Later(f"{change.key} is still being deleted ({waits})")
+        return Later(f"{change.key} is still being deleted ({_waits_for(now)})")
     return Nothing()  # it never was deleted
 
 
@@ -252,6 +276,19 @@ def _is_made_by(change: Change, now: Json) -> bool:
     assert change.after is not None
     made = (change.after["metadata"].get("labels") or {}).get(RUN_LABEL)
     return bool(made) and (now["metadata"].get("labels") or {}).get(RUN_LABEL) == made
+
+
+def _waits_for(going: Json) -> str:
+    """What its end waits for, in words; of a namespace its own conditions say so."""
+    if finalizers := going["metadata"].get("finalizers"):
+        return ", ".join(finalizers)
+    conditions = (going.get("status") or {}).get("conditions") or [] if going.get("kind") == "Namespace" else []
+    return "; ".join(each["message"] for each in conditions if each["status"] == "True") or "its grace period"
+
+
+def _is_made_by_us(now: Json) -> bool:
+    """What we made again is as it was, without a label of ours; but the API server notes who wrote it."""
+    return any(entry.get("manager") == ANEW for entry in now["metadata"].get("managedFields") or [])
 
 
 def _is_going(now: Json) -> bool:

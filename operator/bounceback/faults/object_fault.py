@@ -18,7 +18,7 @@ from bounceback.faults.object_kinds.rights import SubjectsCleared, WebhookFailur
 from bounceback.faults.object_kinds.traffic import DenyAllTraffic, ServiceDown
 from bounceback.faults.object_kinds.workloads import BadImage, CrashLoop, ScaledToZero
 from bounceback.types.choice import ALWAYS, Choice
-from bounceback.types.objects import Change, ClusterFaultKind, Json, of_cluster
+from bounceback.types.objects import OF_CLUSTER, Change, Json
 from bounceback.types.outcome import Healing
 from bounceback.types.plan import Rung
 from bounceback.types.rules import Rule, exactly_one, one_of, refuse
@@ -46,10 +46,6 @@ FIELDS: Final = (
 )
 KEEPING: Final = ("leaseTaken", "frozen")
 NO_HEALING: Final = f"healing must not be Required with {' and '.join(KEEPING)}: what others change is set back"
-NO_NAMESPACE: Final = (
-    "a Namespace must not be a target: deleting one takes all that is in it, and nothing brings that back; name the "
-    "objects instead"
-)
 NOT_OURS: Final = "it belongs to Bounceback, whose way back may depend on it"
 
 
@@ -127,14 +123,12 @@ class ObjectFault(Fault):
 
     def unfit(self, api_version: str, kind: str) -> str:
         """Why nothing of that kind can be its target, whatever it looks like; "" where it can."""
-        if kind == "Namespace":
-            return NO_NAMESPACE
         if api_version.startswith("bounceback.dev/"):
             return f"a {kind} must not be a target: {NOT_OURS}"
         if (targets := self.done.targets) and kind not in targets:
             return f"{self.field} is for {' and '.join(targets)}, not for a {kind}"
-        if of_cluster(api_version, kind) and self.field not in tuple(ClusterFaultKind):
-            return f"a {kind} has no namespace: of the objectFaults it can be hit by {', '.join(ClusterFaultKind)} only"
+        if (only := OF_CLUSTER.get((api_version, kind))) is not None and self.field != only:
+            return f"a {kind} has no namespace: of the objectFaults it can be hit by {only} only"
         return ""
 
     def changes(self, target: Json, run: str, account: str = "") -> list[Change]:

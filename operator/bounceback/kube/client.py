@@ -18,12 +18,12 @@ from bounceback.kube.resources import Resource
 from bounceback.kube.trust import Trust
 
 Json = dict[str, Any]
+FIELD_MANAGER: Final = "bounceback"
 Traces = list[aiohttp.TraceConfig]
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
-FIELD_MANAGER: Final = "bounceback"
 LONGEST_LINE: Final = 8 * 1024 * 1024
 LONGEST_SILENCE: Final = 75
 """Seconds that a watch may be silent: the server sends a bookmark each minute, so one that does not is cut off."""
@@ -120,9 +120,10 @@ class Kube:
         *,
         name: str | None = None,
         subresource: str | None = None,
+        manager: str = FIELD_MANAGER,
         dry_run: bool = False,
     ) -> Json:
-        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else ""}
+        query = {"fieldManager": manager, "dryRun": "All" if dry_run else ""}
         return await self.request("POST", resource, namespace, name, subresource, body=body, query=query)
 
     async def replace(
@@ -160,14 +161,16 @@ class Kube:
         name: str,
         *,
         uid: str | None = None,
+        version: str = "",
         grace: int | None = None,
         propagation: str = "Background",
         dry_run: bool = False,
     ) -> Json:
-        """With `uid` only that very object, never one of the same name that came after it (409 then)."""
+        """With `uid` only that very object, never one of the same name that came after it, and with `version` only
+        while nobody wrote it since (409 then)."""
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid is not None:
-            body["preconditions"] = {"uid": uid}
+            body["preconditions"] = {"uid": uid, **({"resourceVersion": version} if version else {})}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
         if dry_run:

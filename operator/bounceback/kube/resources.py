@@ -46,6 +46,7 @@ VALIDATING_WEBHOOKS: Final = Resource(
 OF_CLUSTER: Final = {
     ClusterKind.VALIDATING_WEBHOOKS: VALIDATING_WEBHOOKS,
     ClusterKind.MUTATING_WEBHOOKS: MUTATING_WEBHOOKS,
+    ClusterKind.NAMESPACE: NAMESPACES,
 }
 """By kind: where objects without a namespace are that a policy may allow to be changed."""
 EXPERIMENTS: Final = Resource("bounceback.dev/v1alpha1", "faultexperiments")

@@ -66,10 +66,10 @@ class Undoing:
         for changes in originals.changes.values():
             while not self._stopping.is_set():
                 try:
-                    await patch.read(changes[0].key)
+                    await patch.read(changes[-1].key)  # of a namespace and what is in it the namespace
                     break
                 except TROUBLE as error:
-                    log.warning("%s cannot be read yet: %s", changes[0].key, error)
+                    log.warning("%s cannot be read yet: %s", changes[-1].key, error)
                 await self._backoff.pause()
 
     async def _one(self, injection: Guarded, originals: Originals, patch: ObjectPatch) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Final
 Json = dict[str, Any]
 SECRET_KINDS: Final = frozenset({"Secret"})
 """What the API server says about these may repeat what they hold: only its status and reason are told."""
+ANEW: Final = "bounceback-undo"
+"""The field manager by which the API server notes that an object was made again by our undo, and not by others."""
 RBAC: Final = "rbac.authorization.k8s.io/"
 ADMISSION: Final = "admissionregistration.k8s.io/v1"
 RUN_LABEL: Final = "bounceback.dev/experiment-uid"
@@ -39,17 +41,28 @@ class ClusterKind(StrEnum):
 
     VALIDATING_WEBHOOKS = "ValidatingWebhookConfiguration"
     MUTATING_WEBHOOKS = "MutatingWebhookConfiguration"
+    NAMESPACE = "Namespace"
 
 
 class ClusterFaultKind(StrEnum):
-    """What may be done to them: nothing that takes the right to make or delete such objects."""
+    """What may be done to them."""
 
     WEBHOOK_FAILURE_POLICY_CHANGED = "webhookFailurePolicyChanged"
+    DELETED = "deleted"
+
+
+OF_CLUSTER: Final[Mapping[tuple[str, str], ClusterFaultKind]] = {
+    (ADMISSION, ClusterKind.VALIDATING_WEBHOOKS): ClusterFaultKind.WEBHOOK_FAILURE_POLICY_CHANGED,
+    (ADMISSION, ClusterKind.MUTATING_WEBHOOKS): ClusterFaultKind.WEBHOOK_FAILURE_POLICY_CHANGED,
+    ("v1", ClusterKind.NAMESPACE): ClusterFaultKind.DELETED,
+}
+"""By apiVersion and kind: the one thing that may be done to them. Who may make or delete some of a kind without a
+namespace may do so to all, as far as RBAC goes: that takes admission to confine it (vehicles/namespace_access.py)."""
 
 
 def of_cluster(api_version: str, kind: str) -> bool:
     """Objects of that kind have no namespace, and a policy may allow them to be changed."""
-    return api_version == ADMISSION and kind in tuple(ClusterKind)
+    return (api_version, kind) in OF_CLUSTER
 
 
 class Dependents(StrEnum):
@@ -82,6 +95,7 @@ class Change:
     whole: tuple[str, ...] = ()  # JSON pointers, not into lists: who changes a part of one has changed all of it
     kept: Kept | None = None
     dependents: Dependents = Dependents.DELETE  # of a deletion
+    along: bool = False  # it goes with its namespace, which is deleted; only the way back is for us to do
 
     def __repr__(self) -> str:
         """Without what the object holds: this may come into a log."""
@@ -104,6 +118,7 @@ class Change:
             "whole": list(self.whole),
             "kept": asdict(self.kept) if self.kept else None,
             "dependents": str(self.dependents),
+            "along": self.along,
         }
 
     @classmethod
@@ -118,4 +133,5 @@ class Change:
             tuple(data["whole"]),
             Kept(tuple(kept["paths"]), kept["every"], tuple(kept["clocks"])) if kept else None,
             Dependents(data["dependents"]),
+            bool(data.get("along")),  # journals of operators before this one do not say
         )

@@ -8,12 +8,14 @@ from typing import Final
 
 from bounceback.kube.client import Json, Kube
 from bounceback.kube.resources import ACCESS_REVIEWS, Resource
+from bounceback.vehicles import namespace_access
 from bounceback.vehicles.access import FIELD
 from bounceback.vehicles.errors import FORBIDDEN, Refused
+from bounceback.vehicles.namespace_access import Need
 
 ROLE: Final = "bounceback-objects"
 VERBS: Final = ("get", "list", "watch", "patch")
-"""Of the objects that are named, and no others: what would make or delete some cannot be confined to names."""
+"""Of the objects that are named, and no others: what would make or delete some RBAC cannot confine to names."""
 RBAC: Final = "rbac.authorization.k8s.io"
 
 
@@ -21,19 +23,21 @@ async def check_cluster_access(
     acting: Kube, namespace: str, account: str, resource: Resource, names: Sequence[str]
 ) -> None:
     """Raises Refused where the account may not change these objects, KubeError where the API server has trouble."""
-    asked = [(verb, name) for name in names for verb in VERBS]
-    answers = await asyncio.gather(*(_allowed(acting, resource, verb, name) for verb, name in asked))
-    lacking = [each for each, allowed in zip(asked, answers, strict=True) if not allowed]
-    if not lacking:
-        return
-    verbs = sorted({verb for verb, _ in lacking}, key=VERBS.index)
-    refused = sorted({name for _, name in lacking})
-    raise Refused(
-        FIELD,
-        FORBIDDEN,
-        f"service account {account} of namespace {namespace} must be allowed to {', '.join(verbs)} {resource.plural} "
-        f"{', '.join(refused)}; {way_out(namespace, account, resource, names)}",
-    )
+    if resource.plural == namespace_access.RESOURCE:
+        asked = namespace_access.needs(names)
+    else:
+        group = resource.api_version.partition("/")[0]
+        asked = [Need(verb, group, resource.plural, name) for name in names for verb in VERBS]
+    answers = await asyncio.gather(*(_allowed(acting, need) for need in asked))
+    lacking = [str(need) for need, allowed in zip(asked, answers, strict=True) if not allowed]
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise Refused(
+            FIELD,
+            FORBIDDEN,
+            f"service account {account} of namespace {namespace} must be allowed to {', '.join(lacking[:5])}{more}; "
+            f"{way_out(namespace, account, resource, names)}",
+        )
 
 
 def way_out(namespace: str, account: str, resource: Resource, names: Iterable[str]) -> str:
@@ -52,8 +56,12 @@ def cluster_access_manifest(namespace: str, account: str, objects: Sequence[tupl
     by_resource: dict[str, list[str]] = {}
     for resource, each in objects:
         by_resource.setdefault(resource, []).append(each)
-    rules = []
+    rules, more = [], []
     for resource, names in by_resource.items():
+        if resource == namespace_access.RESOURCE:
+            rules += namespace_access.rules(namespace, account, names)
+            more = namespace_access.confined(namespace, account, names)
+            continue
         plural, _, group = resource.partition(".")
         rules.append({"apiGroups": [group], "resources": [plural], "resourceNames": names, "verbs": list(VERBS)})
     reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
@@ -63,16 +71,23 @@ def cluster_access_manifest(namespace: str, account: str, objects: Sequence[tupl
     return [
         {"apiVersion": api, "kind": "ClusterRole", "metadata": metadata, "rules": rules},
         {**binding, "roleRef": reference, "subjects": subjects},
+        *more,
     ]
 
 
 def _written(resource: Resource) -> str:
-    return f"{resource.plural}.{resource.api_version.partition('/')[0]}"
+    group, slash, _ = resource.api_version.partition("/")
+    return f"{resource.plural}.{group}" if slash else resource.plural
 
 
-async def _allowed(acting: Kube, resource: Resource, verb: str, name: str) -> bool:
-    group = resource.api_version.partition("/")[0]
-    attributes = {"verb": verb, "group": group, "resource": resource.plural, "name": name}
+async def _allowed(acting: Kube, need: Need) -> bool:
+    attributes = {
+        "verb": need.verb,
+        "group": need.group,
+        "resource": need.plural,
+        "name": need.name,
+        "namespace": need.namespace,
+    }
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

@@ -45,3 +45,7 @@ class LeaseDeleted(Deleted):
     """The Lease is deleted: the leader loses its election, or makes another one."""
 
     targets: ClassVar[tuple[str, ...]] = ("Lease",)
+
+    def changes(self, target: Json, by: ByWhom) -> list[Change]:
+        """Who holds it renews it all the time: that is nothing that would be lost."""
+        return [replace(change, whole=(pointer(SPEC),)) for change in super().changes(target, by)]
