@@ -15,7 +15,11 @@ Look = Callable[[], Awaitable[str | None]]
 """One look: None when the system is healthy, else what happened. Raises CannotLookError, which is no sample."""
 
 MOST_HELD_UP: Final = 0.25
-"""Share of its timeout that a look may be held up by ourselves, for its silence to count against the system."""
+"""Share of its timeout that a look may be held up by ourselves, for its silence to count against the system.
+
+A look that was held up for longer is waited for as much longer, up to twice its timeout. Silent to that end, the system
+was so for as long as it was asked; what it says in that time may have come in time or not, and counts for nothing.
+"""
 
 
 class Pulse:
@@ -66,7 +70,7 @@ class Sampler:
         self._late = late
         self.problem: str | None = None  # why nobody can look, as the newest look that ended told it
         self._under_way = 0
-        self._most_under_way = math.ceil(history.timeout / history.period) + 2
+        self._most_under_way = math.ceil(2 * history.timeout / history.period) + 2
 
     async def run(self, phase: float) -> None:
         """The grid begins `phase` seconds from now, so that many probes are not all due at once."""
@@ -84,29 +88,19 @@ class Sampler:
             point += max(1, int(late / self.history.period))
 
     async def _sample(self) -> None:
-        history, timeout = self.history, self.history.timeout
-        start = Instant.now()
-        held_up = self._pulse.held_up()
+        history, start = self.history, Instant.now()
         history.begin(start)
         self._under_way += 1
         told = False
         try:
-            try:
-                async with asyncio.timeout(timeout):
-                    message = await self._look()
-            except TimeoutError:
-                message = f"timed out after {timeout * 1000:.0f} ms"
-                if self._pulse.held_up() - held_up > timeout * MOST_HELD_UP:
-                    history.lose(start, Instant.now())
-                    told = True
-                    return
-            except CannotLookError as error:
-                history.lose(start, Instant.now())
-                told = True
-                if not isinstance(error, UnansweredError):
-                    self._tell(str(error))
-                return
+            message = await self._asked()
             told = True
+        except CannotLookError as error:
+            history.lose(start, Instant.now())
+            told = True
+            if not isinstance(error, UnansweredError):
+                self._tell(str(error))
+            return
         finally:
             self._under_way -= 1
             if not told:
@@ -114,6 +108,33 @@ class Sampler:
         self._tell(None)
         if history.add(Sample(start, Instant.now(), message is None, message or "")):
             self._changed()
+
+    async def _asked(self) -> str | None:
+        """What one look found in its time. Raises CannotLookError (UnansweredError: we were held up for too long)."""
+        loop, timeout, before = asyncio.get_running_loop(), self.history.timeout, self._pulse.held_up()
+        most, more = timeout * MOST_HELD_UP, 0.0  # seconds
+
+        def over() -> None:
+            nonlocal more
+            held_up = self._pulse.held_up() - before
+            more = held_up if most < held_up <= timeout else 0.0
+            limit.reschedule(loop.time() + more)
+
+        try:
+            async with asyncio.timeout(None) as limit:
+                end = loop.call_later(timeout, over)
+                try:
+                    message = await self._look()
+                finally:
+                    end.cancel()
+        except TimeoutError as error:
+            waited = more if limit.expired() else 0.0
+            if self._pulse.held_up() - before - waited > most:
+                raise UnansweredError("we were too busy to hear an answer") from error
+            return f"timed out after {timeout * 1000:.0f} ms"
+        if more:
+            raise UnansweredError("nobody can say whether the answer came in time")
+        return message
 
     def _tell(self, problem: str | None) -> None:
         if self.problem != problem:
