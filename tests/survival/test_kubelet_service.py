@@ -83,7 +83,7 @@ async def ended(kube: Kube, namespace: str) -> tuple[Json, Json]:
 def went_well(status: Json) -> None:
     """As far as a machine that stands still now and then can tell."""
     assert status["verdict"] in ("Passed", "Inconclusive"), status
-    assert {finding["reason"] for finding in status["findings"]} <= {"ObservationGap"}
+    assert {finding["reason"] for finding in status["findings"]} <= {"ObservationGap"}, status
     assert (status["axes"]["injection"], status["axes"]["cleanup"]) == ("Proven", "Clean")
 
 
@@ -146,7 +146,7 @@ async def test_its_systemd_starts_it_though_everybody_is_dead(
     await becomes(host, "active", SEEN_BY)
     status, injection = await ended(kube, allowed)
     went_well(status)
-    assert injection["reason"] in ("AgentLost", "Unobserved"), injection  # whether its pod was heard of in time
+    assert injection["reason"] == "AgentLost", "what it told was read once its kubelet was back"
     assert not host.timers()
     async with asyncio.timeout(SEEN_BY):
         while not is_ready(await kube.get(NODES, None, NAME)):

@@ -13,7 +13,7 @@ from bounceback.api.experiment import FaultExperimentSpec, FaultTiming
 from bounceback.api.status import InjectionStatus, StartStatus
 from bounceback.controller.office import Office
 from bounceback.controller.way import Way, all_of
-from bounceback.engine.evidence import DONE, fold, fold_end, with_offset
+from bounceback.engine.evidence import DONE, fold, fold_end, is_unheard, with_offset
 from bounceback.engine.model import AgentEnd, AgentFate
 from bounceback.engine.planning import Carried
 from bounceback.engine.recording import AgentLines, Room
@@ -112,7 +112,7 @@ class Carrying(Way):
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             for carried in self._carried:
-                if any(i.state not in DONE or i.cleanup is Cleanup.UNVERIFIED for i in self._of(carried)):
+                if any(i.state not in DONE or is_unheard(i) for i in self._of(carried)):
                     tasks.create_task(self._one(carried))
             followers = [
                 tasks.create_task(self._follow_peers(entry)) for entry in self._spec.faults if _has_peers(entry)

@@ -18,7 +18,7 @@ from bounceback.api.experiment import FaultExperimentSpec
 from bounceback.api.status import Finding, MarkStatus, Moment, RepairStatus
 from bounceback.engine.collapse import looked_for
 from bounceback.engine.ending import aborted, ended, not_steady, refused
-from bounceback.engine.evidence import DONE
+from bounceback.engine.evidence import DONE, is_unheard
 from bounceback.engine.judge import judge
 from bounceback.engine.keeping import after_the_verdict
 from bounceback.engine.naming import injection_name
@@ -50,14 +50,14 @@ from bounceback.engine.working import (
     working,
 )
 from bounceback.types.instants import Instant, Interval
-from bounceback.types.outcome import Cleanup, Expect, InjectionState, Mark, Phase, RepairState
+from bounceback.types.outcome import Expect, InjectionState, Mark, Phase, RepairState
 
 FRESH: Final = 3.0
 """Seconds that a preparation may be old when it is acted on."""
 REFERENCE_GRACE: Final = 10.0
 """Seconds that a refused start is tried again before it is final: objects applied together arrive in any order."""
 VERIFY_GRACE: Final = 20.0
-"""Seconds that a look for what was left may take."""
+"""Seconds for a look for what was left, and for hearing what an agent told while nobody could ask it."""
 
 
 def advance(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant) -> Decision:
@@ -241,8 +241,7 @@ def _clearing(spec: FaultExperimentSpec, state: State, seen: Seen, now: Instant)
     waited = _in_phase(state, now)
     if not all(i.state in DONE for i in state.injections):
         return Decision(state, frozenset({Duty.LOOK, Duty.CARRY, Duty.STOP}))
-    unverified = any(i.cleanup is Cleanup.UNVERIFIED for i in state.injections)
-    if unverified and waited < VERIFY_GRACE:
+    if any(map(is_unheard, state.injections)) and waited < VERIFY_GRACE:
         return Decision(state, frozenset({Duty.LOOK, Duty.CARRY, Duty.VERIFY}))
     if seen.deleted:
         return _enter(Phase.VERIFYING, state, now, "cleared; the experiment is being deleted")

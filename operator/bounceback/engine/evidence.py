@@ -23,6 +23,8 @@ HANDSHAKE_ENDS: Final = {
 }
 """What became of handshakes with a bad certificate (proxy/handshake.py, End), in words."""
 DONE: Final = (InjectionState.CLEARED, InjectionState.FAILED)
+UNOBSERVED: Final = "Unobserved"
+"""Why an injection is over whose agent nobody could ask, until what its agent has told is read after all."""
 
 
 def fold(injection: InjectionStatus, line: Line, received: Instant) -> InjectionStatus:
@@ -83,15 +85,17 @@ def _clients(count: int) -> str:
 
 
 def fold_end(injection: InjectionStatus, end: AgentEnd, now: Instant) -> InjectionStatus:
-    """The injection after its agent ended, if it had not been done already."""
-    if injection.state in DONE:
-        if end.fate is not AgentFate.GONE:
-            return injection
+    """The injection after its agent ended; little is new of one that was done already."""
+    unobserved = injection.reason == UNOBSERVED
+    if injection.state in DONE and end.fate is AgentFate.GONE:
         clean = Cleanup.CLEAN if injection.cleanup is Cleanup.UNVERIFIED else injection.cleanup
-        reason = (
-            "TargetGone" if injection.reason == "Terminated" else injection.reason
-        )  # that is why it was told to end
+        why = unobserved or injection.reason == "Terminated"  # that is why it was told to end
+        reason = "TargetGone" if why else injection.reason
         return injection.model_copy(update={"cleanup": clean, "reason": reason})
+    if unobserved and end.fate in (AgentFate.KILLED, AgentFate.FINISHED):
+        return injection.model_copy(update={"reason": "AgentLost", "message": end.message[:512]})
+    if injection.state in DONE:
+        return injection
     match end.fate:
         case AgentFate.GONE:  # the pod's network went with it: nothing can be left there
             at = Moment.of(now)
@@ -116,11 +120,16 @@ def given_up(injection: InjectionStatus, now: Instant) -> InjectionStatus:
     return _to(
         injection,
         InjectionState.CLEARED,
-        "Unobserved",
+        UNOBSERVED,
         "its own deadline has passed, but the kubelet could not be asked",
         cleared_at=Moment.of(now),
         **_some_offset(injection),
     )
+
+
+def is_unheard(injection: InjectionStatus) -> bool:
+    """It is over, but what its agent told of it, or of what it left, is not known yet."""
+    return injection.cleanup is Cleanup.UNVERIFIED or injection.reason == UNOBSERVED
 
 
 def on_our_clock(injection: InjectionStatus, moment: Moment | None, ours: Instant) -> Interval | None:
