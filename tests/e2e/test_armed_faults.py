@@ -143,8 +143,8 @@ def silent(seconds: float) -> Seen:
 
 
 def without_bookmarks(lines: list[Json]) -> bool:
-    """As long as it lasts: the next one may come as soon as it is over."""
-    meanwhile = [line for line in lines if not line["over"]]
+    """As long as it lasts: one may still be under way when it begins, and the next one come as soon as it is over."""
+    meanwhile = [line for line in lines if not line["over"] and not line["early"]]
     return meanwhile != [] and without(meanwhile, "BOOKMARK") == meanwhile
 
 
@@ -295,7 +295,10 @@ def ended(commands: Commands, namespace: str, name: str) -> dict[str, Story]:
 def story(status: Json, injection: Json, said: list[Json]) -> Story:
     lane = [line for line in said if line["lane"] == injection["fault"]]
     began, over = (injection[key]["utc"] for key in ("inForceAt", "clearedAt"))
+    written = 0.0  # the newest change that an event has told of so far; what comes after it in a stream left after it
     for last, line in zip(lane[:1] + lane, lane, strict=False):
-        line |= {"since": line["at"] - last["at"], "over": line["at"] >= over}
+        written = max(written, line["at"] - line["late"] if line.get("late") else 0.0)
+        early = line["at"] >= began > written
+        line |= {"since": line["at"] - last["at"], "over": line["at"] >= over, "early": early}
     before = [line for line in lane if line["at"] < injection["startAt"]]
     return Story(before, [line for line in lane if began <= line["at"] < over + 1], injection, status)
