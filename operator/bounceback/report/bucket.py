@@ -1,16 +1,21 @@
 """A bucket of an S3-compatible object store: what is put there and read again, and in plain words what it refuses.
 
+Each request waits in a thread of ours. The library's own coroutines are answered by threads that Python does not know:
+one that wants it while it ends takes the whole process with it, by SIGABRT (PyO3/pyo3-async-runtimes#40).
+
 No message says a key, a secret or a token: what a store answers is told by its code and its sentence, without the rest.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html import unescape
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -22,6 +27,9 @@ from bounceback.report.redact import HIDDEN
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # which is only there for those who look at types
 
+T = TypeVar("T")
+THREADS: Final = ThreadPoolExecutor(8, thread_name_prefix="bucket")
+"""Of their own: a store that does not answer must not keep others from theirs. Python waits for them at its end."""
 CONNECT: Final = timedelta(seconds=5)
 REQUEST: Final = timedelta(seconds=20)
 """For one object, there and back; whoever asks has bounds of its own for all of it."""
@@ -134,7 +142,7 @@ class Bucket:
     async def put_new(self, key: str, data: bytes) -> bool:
         """Written, whole or not at all; False: something has that key, and stays."""
         try:
-            await obstore.put_async(self._store, key, data, mode="create", use_multipart=False)
+            await _in_thread(lambda: obstore.put(self._store, key, data, mode="create", use_multipart=False))
         except AlreadyExistsError:
             return False
         except TROUBLE as error:
@@ -145,18 +153,14 @@ class Bucket:
 
     async def put(self, key: str, data: bytes) -> None:
         try:
-            await obstore.put_async(self._store, key, data, use_multipart=False)
+            await _in_thread(lambda: obstore.put(self._store, key, data, use_multipart=False))
         except TROUBLE as error:
             raise self._told(error, "put", key) from error
 
     async def get(self, key: str, most: int) -> bytes | None:
         """None where there is none. Raises BucketError for more than so many bytes."""
         try:
-            found = await obstore.get_async(self._store, key)
-            if (size := found.meta["size"]) > most:
-                message = f"{key} in bucket {self.name} has {size} bytes, and evidence at most {most}"
-                raise BucketError("TooLarge", message)
-            return bytes(await found.bytes_async())
+            return await _in_thread(lambda: self._read(key, most))
         except TROUBLE as error:
             if isinstance(error, FileNotFoundError) and _code(str(error)) in NOT_THERE:
                 return None
@@ -165,8 +169,7 @@ class Bucket:
     async def holds(self, key: str, data: bytes) -> bool:
         """Whether these very bytes are there. Raises BucketError where nothing is."""
         try:
-            found = await obstore.get_async(self._store, key)
-            return found.meta["size"] == len(data) and bytes(await found.bytes_async()) == data
+            return await _in_thread(lambda: self._is(key, data))
         except FileNotFoundError as error:  # it was there a moment ago
             raise BucketError("StoreUnreachable", f"bucket {self.name} has lost {key}", passing=True) from error
         except TROUBLE as error:
@@ -175,7 +178,7 @@ class Bucket:
     async def listed(self, below: str) -> list[Listed]:
         """All objects whose keys lie below."""
         try:
-            found = await obstore.list(self._store, below).collect_async()
+            found = await _in_thread(lambda: obstore.list(self._store, below).collect())
         except TROUBLE as error:
             raise self._told(error, "list", below) from error
         return [Listed(each["path"], each["size"], each["last_modified"].isoformat()) for each in found]
@@ -183,7 +186,7 @@ class Bucket:
     async def delete(self, key: str) -> None:
         """Gone, whether it was there or not."""
         try:
-            await obstore.delete_async(self._store, key)
+            await _in_thread(lambda: obstore.delete(self._store, key))
         except TROUBLE as error:
             if isinstance(error, FileNotFoundError) and _code(str(error)) in NOT_THERE:
                 return
@@ -196,6 +199,17 @@ class Bucket:
         await self.put(key, data)
         return True
 
+    def _read(self, key: str, most: int) -> bytes:
+        found = obstore.get(self._store, key)
+        if (size := found.meta["size"]) > most:
+            message = f"{key} in bucket {self.name} has {size} bytes, and evidence at most {most}"
+            raise BucketError("TooLarge", message)
+        return bytes(found.bytes())
+
+    def _is(self, key: str, data: bytes) -> bool:
+        found = obstore.get(self._store, key)
+        return found.meta["size"] == len(data) and bytes(found.bytes()) == data
+
     def _told(self, error: Exception, verb: str, key: str) -> BucketError:
         """The name is told without what it lies below, which may be long, and is the place."""
         what = f"{verb} {key.rpartition('/')[2]}"
@@ -203,6 +217,10 @@ class Bucket:
         for each in self._hidden:
             found.message = found.message.replace(each, HIDDEN)
         return found
+
+
+async def _in_thread(ask: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(THREADS, ask)
 
 
 def told(text: str, refused: str, undone: str) -> BucketError:
