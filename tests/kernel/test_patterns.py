@@ -97,7 +97,8 @@ def test_a_loss_grows_by_steps(lab: Lab, needs: Callable[..., None]) -> None:
 
 def test_a_limit_comes_and_goes(lab: Lab, needs: Callable[..., None]) -> None:
     needs(Feature.TBF, Feature.U32)
-    slow = patterned(Rate(20_000, 3_000, 5_000_000), OnOff(1.0, 1.0))
+    roomy = Rate(20_000, 3_000, 60_000_000)  # its queue holds them all, however late a turn is
+    slow = patterned(roomy, OnOff(1.0, 1.0))
     agent = start(lab, slow)
     arrived = deliveries(lab.target, lab.one, ONE, 700, pace=0.005, size=458)
     agent.end()

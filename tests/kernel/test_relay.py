@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -58,8 +59,12 @@ def slow(milliseconds: int = 100, **more: object) -> Redirect:
     return relayed(Hold(delay_us=milliseconds * 1000), **more)  # type: ignore[arg-type]
 
 
-def quickest(connection: socket.socket, times: int = 5) -> float:
-    return min(round_trip(connection) for _ in range(times))
+def quickest(connection: socket.socket, times: int = 5, below: float = math.inf) -> float:
+    """Of so many round trips; of up to thirty where a machine that stands still lets none be that quick."""
+    trips = [round_trip(connection) for _ in range(times)]
+    while min(trips) >= below and len(trips) < 30:
+        trips.append(round_trip(connection))
+    return min(trips)
 
 
 def children(of: int) -> list[int]:
@@ -90,8 +95,8 @@ def test_connections_with_the_peer_are_slow_both_those_made_and_those_taken(
         agent = lab.start(plan(held))
         agent.until(Told.IN_FORCE)
         with connect(lab.target, ONE, seconds=3) as made, connect(lab.one, TARGET, seconds=3) as taken:
-            assert quickest(made) == pytest.approx(0.1 * there, abs=0.03)
-            assert quickest(taken) == pytest.approx(0.1 * back, abs=0.03)
+            assert quickest(made, below=0.1 * there + 0.03) == pytest.approx(0.1 * there, abs=0.03)
+            assert quickest(taken, below=0.1 * back + 0.03) == pytest.approx(0.1 * back, abs=0.03)
         with connect(lab.target, TWO) as other:
             assert quickest(other) < 0.05
         agent.until(Told.HITS)
