@@ -107,8 +107,8 @@ def play(outside: Outside, name: str, **tls: object) -> list[Json]:
 def finished(commands: Commands, namespace: str, name: str) -> Json:
     def over() -> Json | None:
         body = commands.get("faultexperiment", name, "-n", namespace)
-        conditions = {each["type"]: each for each in (body.get("status") or {}).get("conditions", [])}
-        is_told = conditions.get("EvidenceKept", {}).get("status") in ("True", "False")
+        evidence = (body.get("status") or {}).get("evidence") or {}
+        is_told = evidence.get("state") in ("Kept", "Partial", "NotKept")  # Doubtful is what is thought at the start
         return body if is_told and body["status"]["phase"] == "Finished" else None
 
     found: Json = until(over, f"{name} is over, and its evidence told of", RUN_SECONDS)

@@ -15,7 +15,7 @@ from bounceback.proxy.relay import Handler, Relay
 from bounceback.proxy.side import Budget
 from bounceback.proxy.upstream import Fixed
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which something that must happen has not: long, for a machine that others keep busy."""
 NAME = "way"
 
