@@ -96,8 +96,13 @@ def served_from(body: Mapping[str, Any]) -> set[str]:
     spec = body.get("spec") or {}
     clients = [each.get("clientConfig") for each in body.get("webhooks") or []]
     clients += [spec, ((spec.get("conversion") or {}).get("webhook") or {}).get("clientConfig")]
-    services = ((client or {}).get("service") or {} for client in clients)
-    return {str(service["namespace"]) for service in services if service.get("namespace")}
+    return {place for client in clients if (place := service_namespace(client))}
+
+
+def service_namespace(client: Mapping[str, Any] | None) -> str:
+    """Of the Service that a clientConfig names; "": it is outside the cluster."""
+    service = (client or {}).get("service") or {}
+    return str(service.get("namespace", ""))
 
 
 def _is_ours(body: Json, selecting: Collection[tuple[str, str]]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
+from bounceback.engine.namespace_contents import service_namespace
 from bounceback.engine.policy import Labelled
 from bounceback.engine.targets import PROTECTED
 from bounceback.faults import ObjectFault
@@ -49,9 +50,7 @@ def _is_ours(webhook: Json, home: Labelled) -> bool:
 
 
 def _served_from(webhook: Json) -> str:
-    """The namespace of the Service that answers; "": it is outside the cluster."""
-    service = (webhook.get("clientConfig") or {}).get("service") or {}
-    return str(service.get("namespace", ""))
+    return service_namespace(webhook.get("clientConfig"))
 
 
 def _asked_about_us(webhook: Json, home: Labelled, place: Labelled) -> Iterator[str]:
