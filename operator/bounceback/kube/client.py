@@ -7,15 +7,16 @@ import json
 from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import aiohttp
-from kubernetes.aio import config
-from kubernetes.aio.client import Configuration
 
 from bounceback.kube.errors import KubeError, WatchGoneError
 from bounceback.kube.resources import Resource
 from bounceback.kube.trust import Trust
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import Configuration
 
 Json = dict[str, Any]
 FIELD_MANAGER: Final = "bounceback"
@@ -66,6 +67,10 @@ class Kube:
         cls, kubeconfig: str | None = None, on_request: Callable[[str, str, int], None] | None = None
     ) -> AsyncIterator[Kube]:
         """From the pod's service account where there is one and no kubeconfig is named, else from the kubeconfig."""
+        # Half a second of imports, which who only prints what to apply has no use for.
+        from kubernetes.aio import config
+        from kubernetes.aio.client import Configuration
+
         configuration = Configuration()
         try:
             if kubeconfig is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kubernetes.aio.client import ApiClient, Configuration
+if TYPE_CHECKING:
+    from kubernetes.aio.client import Configuration
 
 log = logging.getLogger(__name__)
 Mark = tuple[int, int, int]
@@ -54,5 +56,7 @@ class Trust:
 
     def _made(self) -> ssl.SSLContext:
         """From files, data or the cluster's bundle, with the client's certificate where it has one."""
+        from kubernetes.aio.client import ApiClient  # as late as in Kube.connected
+
         context: ssl.SSLContext = ApiClient(self._configuration).rest_client.ssl_context
         return context
