@@ -84,12 +84,18 @@ class Commands:
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    """What `condition` returns once that is true; fails the test with `what` after so many seconds."""
+    """What `condition` returns once that is true; fails the test with `what` after so many seconds.
+
+    It rests for twice as long as it looked: a look is a process, and others need the processor, too.
+    """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
-    return found
+    while True:
+        began = time.monotonic()
+        if found := condition():
+            return found
+        ended = time.monotonic()
+        assert ended < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(max(0.2, 2 * (ended - began)))
 
 
 def _is_ours(kubeconfig: str) -> bool:

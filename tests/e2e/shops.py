@@ -49,9 +49,9 @@ def shop(
                 web["spec"]["template"]["spec"]["nodeName"] = node
         try:
             commands.apply(namespace, *objects)
-            for app in deployments:
-                timeout = f"--timeout={ROLLOUT_SECONDS}s"
-                commands.kubectl("rollout", "status", "-n", namespace, f"deployment/{app}", timeout)
+            named = [f"deployment/{app}" for app in deployments]
+            if named:
+                commands.kubectl("rollout", "status", "-n", namespace, *named, f"--timeout={ROLLOUT_SECONDS}s")
             if outside:  # which is there now, and some rights are in there
                 grant(commands, namespace, *more, "--cluster-objects", outside)
             yield namespace
