@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,10 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from dev.state import Cluster, clusters_folder
+from tests.preloaded import Preloaded
 
 PROJECT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = PROJECT / "helm" / "bounceback"
 SYSTEM: Final = "bounceback-system"
+PRELOADED: Final = Preloaded(PROJECT)
 Json = dict[str, Any]
 
 
@@ -56,7 +57,7 @@ class Commands:
 
     def bounceback(self, *words: str) -> Result:
         """Our command line, from outside the cluster."""
-        return _run([sys.executable, "-m", "bounceback", *words], None, self.kubeconfig)
+        return Result(*PRELOADED.run(words, _environment() | {"KUBECONFIG": self.kubeconfig}))
 
     def ask(self, program: str, *words: str, stdin: str | None = None) -> Result:
         """kubectl or helm, whatever it answers."""
@@ -102,13 +103,12 @@ def _is_ours(kubeconfig: str) -> bool:
     return clusters_folder() in Path(kubeconfig).parents
 
 
-def _run(line: list[str], stdin: str | None, kubeconfig: str = "") -> Result:
-    environment = _environment() | ({"KUBECONFIG": kubeconfig} if kubeconfig else {})
+def _run(line: list[str], stdin: str | None) -> Result:
     done = subprocess.run(
         line,
         cwd=PROJECT,
         input=stdin,
-        env=environment,
+        env=_environment(),
         capture_output=True,
         text=True,
         start_new_session=True,  # which the kernel gives as much of a processor as all that the tests start

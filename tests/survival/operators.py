@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from dev.cluster import inside
+from dev.control import first_process
 from dev.state import Cluster
-from tests.conftest import IMAGE, ROOT
+from tests.commands import PRELOADED, until
+from tests.conftest import IMAGE
+from tests.preloaded import Forked
 
-START_SECONDS: Final = 30.0
+END_SECONDS: Final = 30.0
 ports: Final = itertools.count(19000)
 
 
@@ -26,8 +26,7 @@ class OperatorProcess:
         self, cluster: Cluster, home: str, identity: str, port: int, log: Path, more: Mapping[str, str] | None = None
     ) -> None:
         """`more` is added to its environment."""
-        self._line = [*inside(cluster, ("-n",)), sys.executable, "-m", "bounceback", "operator"]
-        self._cluster = cluster
+        self._network = f"/proc/{first_process(cluster.control)}/ns/net"
         self.port = port
         self._log = log
         self._environment = {
@@ -40,18 +39,12 @@ class OperatorProcess:
             "BOUNCEBACK_LOG": "DEBUG",
             **(more or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._line,
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # which the kernel gives as much of a processor as all that the tests start
-            )
+            streams = (log.fileno(), log.fileno())
+            self._process = PRELOADED.start(["operator"], self._environment, *streams, network=self._network)
 
     def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""
@@ -69,7 +62,7 @@ class OperatorProcess:
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.alive
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -83,4 +76,5 @@ class OperatorProcess:
             self._signal(signal.SIGCONT)
             self._signal(number)
             assert self._process is not None
-            self._process.wait(START_SECONDS)
+            until(lambda: not self.alive, "it has ended", END_SECONDS)
+            self._process.wait()

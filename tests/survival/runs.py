@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -21,7 +19,7 @@ from bounceback.kube.client import Json
 from bounceback.kube.resources import CHECKS, EXPERIMENTS, PODS, SECRETS
 from bounceback.kube.watching import mirror
 from bounceback.types.outcome import Phase
-from tests.conftest import ROOT
+from tests.commands import Commands
 from tests.workload import caller_and_server
 
 CALLERS = {"matchLabels": {"role": "caller"}}
@@ -184,6 +182,6 @@ async def run(kubeconfig: str, namespace: str, folder: Path, **spec: Any) -> tup
     }
     file = folder / "experiment.json"
     file.write_text(json.dumps(body))
-    line = [sys.executable, "-m", "bounceback", "run", "--kubeconfig", kubeconfig, "-n", namespace, str(file), "--wait"]
-    done = await asyncio.to_thread(subprocess.run, line, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    return done.returncode, done.stdout + done.stderr
+    words = ("run", "-n", namespace, str(file), "--wait")
+    done = await asyncio.to_thread(Commands.of(kubeconfig).bounceback, *words)
+    return done.code, done.out + done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -78,7 +79,8 @@ class Kube:
             else:
                 config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
-            await config.load_kube_config(client_configuration=configuration)
+            named = os.environ.get("KUBECONFIG") or None  # as it is now: the library has it from when it was loaded
+            await config.load_kube_config(config_file=named, client_configuration=configuration)
         trust = Trust(configuration)
         async with AsyncExitStack() as stack:
             requests, streams = [
