@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import APPLY_PATCH, Json
-from bounceback.kube.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS
+from bounceback.kube.resources import NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS
 from bounceback.vehicles.access import access_manifest
 from bounceback.vehicles.containers import AGENT_ACCOUNT
 from dev.state import clusters_folder
@@ -31,8 +31,8 @@ ON_THE_CLUSTER = (
 )
 """Tests that share one cluster; all others have none, or one that they make."""
 HAVE_THEIR_OWN = "tests/integration/test_dev_cluster.py"
-AT_LAST = "tests/kernel/test_other_kernel.py"
-"""Another kernel takes a processor for itself; the examples, which come first, have one of their own."""
+OTHER_KERNEL = "tests/kernel/test_other_kernel.py"
+"""It takes a processor for itself for minutes; the examples, which come first, have one of their own."""
 IMAGE = "bounceback:dev"
 ACCOUNT = "bounceback"
 OPERATOR = "operator"
@@ -48,7 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "kubeconfig" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
-    items.sort(key=lambda item: item.nodeid.startswith(AT_LAST))
+    items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(nodeid: str) -> int:
+    """What is short comes last, so that both halves end together."""
+    return 2 if nodeid.startswith("tests/unit/") else int(nodeid.startswith(OTHER_KERNEL))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
@@ -59,13 +64,13 @@ class Halves(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist's class
     """With `-n 2` what goes on at the tests' cluster and what goes on elsewhere go on side by side.
 
     The one leaves the machine idle for half of its time, the kernel's tests for three quarters of theirs. Whoever has
-    nothing else to do takes what is left: survival, tests of Python alone (file by file), another kernel.
+    nothing else to do takes what is left: survival, another kernel, tests of Python alone (file by file).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if on_the_cluster(nodeid):
             return "cluster"
-        if nodeid.startswith(("tests/unit/", AT_LAST)):
+        if nodeid.startswith(("tests/unit/", OTHER_KERNEL)):
             return nodeid.partition("::")[0]
         return "survival" if nodeid.startswith("tests/survival/") else "elsewhere"
 
@@ -167,6 +172,9 @@ async def home_in(kube: Kube) -> AsyncIterator[str]:
         await kube.create(SERVICE_ACCOUNTS, name, {"metadata": {"name": AGENT_ACCOUNT}})
         yield name
     finally:
+        for secret in (await kube.list(SECRETS, name))[0]:  # a journal that is kept would keep the namespace for ever
+            if secret["metadata"].get("finalizers"):
+                await kube.patch(SECRETS, name, secret["metadata"]["name"], {"metadata": {"finalizers": None}})
         await kube.delete(NAMESPACES, None, name)
 
 
