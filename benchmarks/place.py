@@ -6,6 +6,7 @@ import collections
 import os
 import re
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,7 +37,14 @@ class Place:
 
 
 class MeasuredOperator(OperatorProcess):
-    """Its own metrics, read inside the cluster's network."""
+    """A process that shares nothing with another; its own metrics, read inside the cluster's network."""
+
+    def start(self) -> None:
+        line = [*inside(self._cluster, ("-n",)), sys.executable, "-m", "bounceback", "operator"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                line, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     def metrics(self) -> str:
         line = [*inside(self._cluster, ("-n",)), "curl", "-sf", f"http://127.0.0.1:{self.port}/metrics"]

@@ -59,22 +59,24 @@ class Ended(NamedTuple):
 
 
 class Forked:
-    """A command that was started."""
+    """A command that was started, to be asked as subprocess.Popen is."""
 
     def __init__(self, told: int) -> None:
         self._told = os.fdopen(told)
-        self._pid = int(self._told.readline())
         self._code: int | None = None
-
-    @property
-    def alive(self) -> bool:
-        return self._code is None and not select.select([self._told], [], [], 0)[0]
+        self.pid = int(self._told.readline())
 
     def send_signal(self, number: signal.Signals) -> None:
-        os.kill(self._pid, number)
+        os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        if self._code is None and select.select([self._told], [], [], 0)[0]:
+            return self.wait()
+        return self._code
 
     def wait(self) -> int:
-        """Its exit code, or minus the signal that ended it."""
+        """The same, once there is one."""
         if self._code is None:
             with self._told:
                 self._code = int(self._told.readline())

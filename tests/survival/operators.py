@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ class OperatorProcess:
         self, cluster: Cluster, home: str, identity: str, port: int, log: Path, more: Mapping[str, str] | None = None
     ) -> None:
         """`more` is added to its environment."""
+        self._cluster = cluster
         self._network = f"/proc/{first_process(cluster.control)}/ns/net"
         self.port = port
         self._log = log
@@ -39,7 +41,7 @@ class OperatorProcess:
             "BOUNCEBACK_LOG": "DEBUG",
             **(more or {}),
         }
-        self._process: Forked | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -62,7 +64,7 @@ class OperatorProcess:
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.alive
+        return self._process is not None and self._process.poll() is None
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -75,6 +77,4 @@ class OperatorProcess:
         if self.alive:
             self._signal(signal.SIGCONT)
             self._signal(number)
-            assert self._process is not None
             until(lambda: not self.alive, "it has ended", END_SECONDS)
-            self._process.wait()
