@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from bounceback.drivers.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from bounceback.drivers.netns import Netns
-from bounceback.drivers.targets import in_pod
+from bounceback.drivers.targets import folders
 from bounceback.engine.model import PodInfo
 from bounceback.kube import Kube, KubeError, Resource
 from bounceback.kube.client import Json
@@ -140,7 +141,7 @@ def network_state(pods: Iterable[PodInfo]) -> dict[str, list[str]]:
 
 
 def _look(pod: PodInfo) -> list[str]:
-    netns = Netns.at(f"/proc/{_process_of(pod)}/ns/net")
+    netns = _network(pod)
     try:
         tables, routes = Netlink(netns, NETLINK_NETFILTER), Netlink(netns, NETLINK_ROUTE)
         try:
@@ -153,11 +154,13 @@ def _look(pod: PodInfo) -> list[str]:
     return sorted(map(str, found))
 
 
-def _process_of(pod: PodInfo) -> str:
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if in_pod((folder / "cgroup").read_text(), pod.uid):
-                return folder.name
+def _network(pod: PodInfo) -> Netns:
+    """By the sandbox's own process: all others of a pod may end while they are looked at."""
+    for folder in folders("/proc", pod.uid):
+        try:
+            return Netns.at("ns/net", folder)
+        finally:
+            os.close(folder)
     raise AssertionError(f"no process of {pod.name} was found")
 
 
