@@ -33,6 +33,7 @@ ON_THE_CLUSTER = (
 HAVE_THEIR_OWN = "tests/integration/test_dev_cluster.py"
 OTHER_KERNEL = "tests/kernel/test_other_kernel.py"
 """It takes a processor for itself for minutes; the examples, which come first, have one of their own."""
+SHORT = ("tests/unit/", HAVE_THEIR_OWN)
 IMAGE = "bounceback:dev"
 ACCOUNT = "bounceback"
 OPERATOR = "operator"
@@ -52,8 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _turn(nodeid: str) -> int:
-    """What is short comes last, so that both halves end together."""
-    return 2 if nodeid.startswith("tests/unit/") else int(nodeid.startswith(OTHER_KERNEL))
+    """What is short comes last, so that both halves end together; another kernel while the other half is busy."""
+    return next((turn for turn, name in enumerate(SHORT, 1) if nodeid.startswith(name)), 0)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
@@ -64,13 +65,13 @@ class Halves(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist's class
     """With `-n 2` what goes on at the tests' cluster and what goes on elsewhere go on side by side.
 
     The one leaves the machine idle for half of its time, the kernel's tests for three quarters of theirs. Whoever has
-    nothing else to do takes what is left: survival, another kernel, tests of Python alone (file by file).
+    nothing else to do takes what is left: another kernel, survival, tests of Python alone (file by file), clusters.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if on_the_cluster(nodeid):
             return "cluster"
-        if nodeid.startswith(("tests/unit/", OTHER_KERNEL)):
+        if nodeid.startswith((OTHER_KERNEL, *SHORT)):
             return nodeid.partition("::")[0]
         return "survival" if nodeid.startswith("tests/survival/") else "elsewhere"
 
