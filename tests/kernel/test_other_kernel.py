@@ -14,8 +14,18 @@ import pytest
 from dev.layout import OTHER_KERNEL_NODE
 
 PROJECT = Path(__file__).resolve().parents[2]
-SAME_EVERYWHERE = ("test_agent_lost.py", "test_api_rules.py", "test_kubelet.py", "test_kubelet_service.py")
-"""What asks nothing of a kernel but sockets and processes: that one is slow, and there is nothing to find."""
+SAME_EVERYWHERE = (
+    "test_agent_lost.py",
+    "test_api_rules.py",
+    "test_both_gone.py",
+    "test_clock.py",
+    "test_dead_man.py",
+    "test_files.py",
+    "test_guard.py",
+    "test_kubelet.py",
+    "test_kubelet_service.py",
+)
+"""What asks nothing of a kernel but sockets, files and processes: that one is slow, and there is nothing to find."""
 LACKING = (
     "test_partition.py",
     "test_relay.py",
@@ -30,12 +40,9 @@ NOT_YET = ("test_killed_clients.py", "test_rights.py")
 ELSEWHERE = (
     "test_pressure.py::test_what_cannot_be_had_is_refused",
     "test_disk.py::test_the_nodes_own_file_system_is_filled_within_its_bounds_only",
-    "test_clock.py::test_who_cannot_be_told_a_wrong_time_is_refused_by_name_and_reason",
     "test_signals.py::test_what_is_to_stop_once_the_kernel_lets_go_of_it_is_not_forgotten",
     "test_signals.py::test_a_ramp_freezes_more_and_more_and_blames_nobody",
     "test_access.py::test_between_its_turns_nothing_is_held",
-    "test_dead_man.py::test_an_order_waits_for_its_time",
-    "test_dead_man.py::test_a_fault_ends_by_its_own_deadline",
 )
 """Long there, and decided before any kernel is asked, or about an agent's own times; or about the node's disk, which is
 the machine's."""
