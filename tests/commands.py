@@ -57,7 +57,7 @@ class Commands:
 
     def bounceback(self, *words: str) -> Result:
         """Our command line, from outside the cluster."""
-        return Result(*PRELOADED.run(words, _environment() | {"KUBECONFIG": self.kubeconfig}))
+        return _said(PRELOADED.run(words, _environment() | {"KUBECONFIG": self.kubeconfig}))
 
     def ask(self, program: str, *words: str, stdin: str | None = None) -> Result:
         """kubectl or helm, whatever it answers."""
@@ -113,6 +113,10 @@ def _run(line: list[str], stdin: str | None) -> Result:
         text=True,
         start_new_session=True,  # which the kernel gives as much of a processor as all that the tests start
     )
+    return _said(done)
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Final, NamedTuple, TypedDict
+from typing import Final, TypedDict
 
 from bounceback.drivers.netns import CLONE_NEWNET, setns
 
@@ -48,14 +48,6 @@ class Request(TypedDict):
     environment: dict[str, str]
     cwd: str
     network: str | None
-
-
-class Ended(NamedTuple):
-    """How a command ended: its exit code, or minus its signal, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Forked:
@@ -91,7 +83,7 @@ class Preloaded:
         self._starting = threading.Lock()
         self._requests: socket.socket | None = None
 
-    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """`bounceback` with these words, to its end; it is killed where waiting for it is given up."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             command = self.start(words, environment, out.fileno(), err.fileno())
@@ -102,7 +94,7 @@ class Preloaded:
                 raise
             out.seek(0)
             err.seek(0)
-            return Ended(code, out.read().decode(), err.read().decode())
+            return subprocess.CompletedProcess(list(words), code, out.read().decode(), err.read().decode())
 
     def start(
         self, words: Sequence[str], environment: Mapping[str, str], out: int, err: int, network: str | None = None
